@@ -1,0 +1,83 @@
+"""Data sets: one file each, selected by its name.
+
+A data set is a module of this package with a dataclass `Config` (its options, `name` first) and a function
+`load(config, *, batch_size, seed) -> Data`; the file is the registry. One that is downloaded also lists, in
+`DOWNLOADS`, what `python -m data` can prepare. The other modules are what data sets are built from:
+`cache` (downloads), `cases` (labelled cases in memory), `streams` (text for truncated backpropagation).
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+Batch = tuple[Tensor, Tensor]
+
+
+class DataError(Exception):
+    """Data that cannot be had or used: one line that names what is wrong (file, value) and the remedy."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a model must know of its data."""
+
+    kind: str  # "image" | "sequence" | "text"
+    input_shape: tuple[int, ...]  # of one case: (C, H, W) | (steps, features) | (steps,)
+    outputs: int  # number of classes, or of symbols
+
+
+class Data(Protocol):
+    """Batches (x, y) of one data set: x float32 (B, *input_shape), or int64 ids (B, T) for text; y int64."""
+
+    spec: Spec
+    synthetic: bool
+    test_splits: list[str]  # "test", then its variants
+
+    def train_batch(self, step: int) -> Batch:
+        """The batch of update `step`, from 0: a pure function of (seed, step), so resuming needs no state."""
+
+    def batches(self, split: str) -> Iterator[Batch]:
+        """All of "validation" or of a test split, in a fixed order that no seed changes."""
+
+    def carries_state(self, split: str) -> bool:
+        """Whether each batch of the split continues, row by row, the sequences of the batch before it."""
+
+    def to(self, device: torch.device | str) -> Data:
+        """Move the data to `device`; returns the data set itself."""
+
+
+def load(config: Any, *, batch_size: int, seed: int) -> Data:
+    """The data set `config.name`, in training batches of `batch_size` in the order given by `seed`.
+
+    Raises DataError if there is no such data set or if it is neither cached nor to be had.
+    """
+    data_sets = _modules()
+    if config.name not in data_sets:
+        raise DataError(f"there is no data set {config.name!r}; choose one of: {', '.join(data_sets)}")
+    data: Data = data_sets[config.name].load(config, batch_size=batch_size, seed=seed)
+    return data
+
+
+def identified(config: Any) -> Any:
+    """The configuration with whatever else identifies its data, such as the digest of the user's own file."""
+    module = _modules().get(config.name)
+    return module.identified(config) if hasattr(module, "identified") else config
+
+
+def available() -> dict[str, type]:
+    """The `Config` dataclass of every data set, by name."""
+    return {name: module.Config for name, module in _modules().items()}
+
+
+def _modules() -> dict[str, ModuleType]:
+    names = [found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_")]
+    modules = {name: import_module(f"{__name__}.{name}") for name in sorted(names)}
+    return {name: module for name, module in modules.items() if hasattr(module, "Config")}

@@ -1,0 +1,40 @@
+"""Download, verify and prepare data sets; without names, those that the laptop scale needs."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+
+from data import DataError, _modules
+
+LAPTOP = ["mnist", "text"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prepare each data set and say what is where; 1 if any cannot be had."""
+    downloads: dict[str, Callable[[], str]] = {}
+    for module in _modules().values():
+        downloads |= getattr(module, "DOWNLOADS", {})
+    parser = argparse.ArgumentParser(prog="python -m data", description=__doc__)
+    choices = f"{', '.join(downloads)} (default: {' '.join(LAPTOP)})"
+    parser.add_argument("names", nargs="*", metavar="name", help=choices)
+    names = parser.parse_args(arguments).names or LAPTOP
+    if unknown := [name for name in names if name not in downloads]:
+        parser.error(f"nothing to download for {', '.join(unknown)}; choose from: {', '.join(downloads)}")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    return max(_prepare(name, downloads[name]) for name in names)
+
+
+def _prepare(name: str, download: Callable[[], str]) -> int:
+    try:
+        print(f"{name}: {download()}", flush=True)
+    except DataError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

