@@ -1,0 +1,53 @@
+"""Models: the file is the registry. `models/<name>.py` is `model=<name>` if it has `Config`, `build` and `METRICS`."""
+
+import importlib
+import pkgutil
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+Batch = tuple[Tensor, Tensor]
+State = Any  # what a recurrent model carries from one batch of a text to the next; None elsewhere
+
+
+class Model(Protocol):
+    """What the trainer needs of a model."""
+
+    def loss(self, batch: Batch, state: State) -> tuple[Tensor, State]:
+        """The mean loss of a batch in nats, to be differentiated, and the state to carry on."""
+        ...
+
+    def metrics(self, batch: Batch, state: State) -> tuple[dict[str, Tensor], State]:
+        """Each metric's value for each case (or character) of a batch; evaluation averages over all of them."""
+        ...
+
+
+def available() -> dict[str, type]:
+    """Name and options of every model."""
+    modules = {m.name: importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)}
+    return {name: module.Config for name, module in modules.items() if hasattr(module, "build")}
+
+
+def build(config: Any, norm: str, spec: Any, seed: int) -> nn.Module:
+    """A model for data of `spec`, its initial weights drawn from `seed` alone, the same for every norm."""
+    torch.manual_seed(seed)
+    module = importlib.import_module(f"{__name__}.{config.name}")
+    model: nn.Module = module.build(config, norm, spec)
+    return model
+
+
+def metrics(name: str) -> tuple[str, ...]:
+    """What the model `name` measures on each split."""
+    measured: tuple[str, ...] = importlib.import_module(f"{__name__}.{name}").METRICS
+    return measured
+
+
+class ModelError(ValueError):
+    """A model that cannot be built for the data it was given; one line with the remedy."""
+
+
+def require(config: Any, spec: Any, *kinds: str) -> None:
+    """Refuse data that a model cannot read."""
+    if spec.kind not in kinds:
+        raise ModelError(f"model={config.name} reads data of kind {' or '.join(kinds)}; this data is {spec.kind}")

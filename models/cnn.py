@@ -1,0 +1,67 @@
+"""Plain convolutional classifier, for the remark of the paper's section 6.7 (which names no architecture)."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models import require
+from models.classifier import METRICS as METRICS
+from models.classifier import Classifier
+from models.norms import LAYER_AXES, Unnormalized, feedforward
+
+
+@dataclass
+class Config:
+    name: str = "cnn"
+    depth: int = 8  # convolutions, 3x3
+    width: int = 16  # channels of the first half; the second half has twice as many
+    # What reads the last maps: all their units, or global average pooling.
+    head: str = field(default="gap", metadata={"choices": ("flatten", "gap")})
+    hidden_size: int = field(default=0, metadata={"minimum": 0})  # units of a normalised fully connected layer; 0: none
+    # Layer norm only: which units share statistics and gains (models/norms.py).
+    layer_axes: str = field(default="channel", metadata={"choices": LAYER_AXES})
+
+
+class CNN(Classifier):
+    """x: (N, C, H, W) -> logits (N, classes). ReLU, He initialisation; maps halve at the start and in the middle."""
+
+    def __init__(self, config: Config, norm: str, spec: Any) -> None:
+        super().__init__()
+        channels, height, width = spec.input_shape
+        convs, norms = [], []
+        for layer in range(config.depth):
+            halve = layer in (0, config.depth // 2)
+            out = config.width if layer < max(config.depth // 2, 1) else 2 * config.width
+            if halve:
+                height, width = (height + 1) // 2, (width + 1) // 2
+            convs.append(nn.Conv2d(channels, out, 3, stride=2 if halve else 1, padding=1, bias=False))
+            norms.append(feedforward(norm, out, axes=config.layer_axes, map_size=(height, width)))
+            channels = out
+        self.convs, self.norms = nn.ModuleList(convs), nn.ModuleList(norms)
+        self.head = nn.AdaptiveAvgPool2d(1) if config.head == "gap" else nn.Identity()
+        size = channels if config.head == "gap" else channels * height * width
+        self.hidden, self.hidden_norm = None, None
+        if config.hidden_size:
+            self.hidden = nn.Linear(size, config.hidden_size, bias=False)
+            self.hidden_norm = feedforward(norm, config.hidden_size)
+            size = config.hidden_size
+        self.output, self.output_bias = nn.Linear(size, spec.outputs, bias=False), Unnormalized(spec.outputs)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = torch.relu(norm(conv(x)))
+        h = self.head(x).flatten(1)
+        if self.hidden is not None and self.hidden_norm is not None:
+            h = torch.relu(self.hidden_norm(self.hidden(h)))
+        logits: Tensor = self.output_bias(self.output(h))
+        return logits
+
+
+def build(config: Config, norm: str, spec: Any) -> CNN:
+    require(config, spec, "image")
+    return CNN(config, norm, spec)

@@ -1,0 +1,49 @@
+"""Fully connected classifier of the paper's section 6.6 (784-1000-1000-10 there)."""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models import require
+from models.classifier import METRICS as METRICS
+from models.classifier import Classifier
+from models.norms import Unnormalized, feedforward
+
+
+@dataclass
+class Config:
+    name: str = "mlp"
+    hidden_sizes: list[int] = field(default_factory=lambda: [256, 256])
+    # Which summed inputs are normalised: the hidden layers', or all including the logits (section 6.6 does so for
+    # batch norm: "batch normalization is applied to all layers").
+    normalize: str = field(default="hidden", metadata={"choices": ("hidden", "all")})
+
+
+class MLP(Classifier):
+    """x: (N, ...) flattened -> logits (N, classes). ReLU, He initialisation."""
+
+    def __init__(self, config: Config, norm: str, spec: Any) -> None:
+        super().__init__()
+        sizes = [prod(spec.input_shape), *config.hidden_sizes, spec.outputs]
+        linears = [nn.Linear(inputs, units, bias=False) for inputs, units in pairwise(sizes)]
+        for linear in linears:
+            nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+        self.linears = nn.ModuleList(linears)
+        self.norms = nn.ModuleList(feedforward(norm, size) for size in config.hidden_sizes)
+        self.norms.append(feedforward(norm, spec.outputs) if config.normalize == "all" else Unnormalized(spec.outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.flatten(1)
+        for linear, norm in zip(self.linears[:-1], self.norms[:-1], strict=True):
+            h = torch.relu(norm(linear(h)))
+        logits: Tensor = self.norms[-1](self.linears[-1](h))
+        return logits
+
+
+def build(config: Config, norm: str, spec: Any) -> MLP:
+    require(config, spec, "image", "sequence")
+    return MLP(config, norm, spec)

@@ -1,0 +1,36 @@
+"""Recurrent classifier of whole sequences: the last state decides."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from models import require
+from models.classifier import METRICS as METRICS
+from models.classifier import Classifier
+from models.rnn import RNN, RecurrentConfig
+
+
+@dataclass
+class Config(RecurrentConfig):
+    name: str = "sequence_classifier"
+
+
+class SequenceClassifier(Classifier):
+    """x: (N, T, features) -> logits (N, classes)."""
+
+    def __init__(self, config: Config, norm: str, spec: Any) -> None:
+        super().__init__()
+        steps, features = spec.input_shape
+        self.rnn = RNN(features, norm, steps, config)
+        self.output = nn.Linear(config.hidden_size, spec.outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, _ = self.rnn(x.transpose(0, 1))
+        logits: Tensor = self.output(h[-1])
+        return logits
+
+
+def build(config: Config, norm: str, spec: Any) -> SequenceClassifier:
+    require(config, spec, "sequence")
+    return SequenceClassifier(config, norm, spec)
