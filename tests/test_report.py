@@ -1,0 +1,152 @@
+"""The report is a pure function of the rows: a golden copy is kept, and every file is written whole.
+
+tests/golden/rows.json are invented runs that reach every verdict; report.md and claims.json are what they
+must give. After a deliberate change of the report: REGENERATE_GOLDEN=1 python -m pytest tests/test_report.py,
+then read the difference before committing it.
+"""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from rich.console import Console
+
+from experiments.claims import VERDICTS, Registry, Verdict, judge, load_claims
+from experiments.report import HUES, arm_styles, markdown_table, update_readme, verdict_table, write_report
+
+GOLDEN = Path(__file__).parent / "golden"
+COMMAND = "make reproduce"
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return load_claims(GOLDEN / "claims.yaml")
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, Any]]:
+    loaded: list[dict[str, Any]] = json.loads((GOLDEN / "rows.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def verdicts(registry: Registry, rows: list[dict[str, Any]]) -> list[Verdict]:
+    return judge(registry, rows)
+
+
+@pytest.fixture(scope="module")
+def folder(
+    registry: Registry,
+    rows: list[dict[str, Any]],
+    verdicts: list[Verdict],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    target = tmp_path_factory.mktemp("report")
+    write_report(registry, rows, verdicts, target, COMMAND)
+    return target
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_the_golden_runs_reach_every_verdict(verdicts: list[Verdict]) -> None:
+    assert {verdict.verdict for verdict in verdicts} == set(VERDICTS)
+
+
+@pytest.mark.parametrize("name", ["report.md", "claims.json"])
+def test_report_is_the_golden_one(folder: Path, name: str) -> None:
+    written = (folder / name).read_text(encoding="utf-8")
+    if os.environ.get("REGENERATE_GOLDEN"):
+        (GOLDEN / name).write_text(written, encoding="utf-8")
+    assert written == (GOLDEN / name).read_text(encoding="utf-8")
+
+
+def test_the_same_rows_in_any_order_give_the_same_bytes(
+    folder: Path, registry: Registry, rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    shuffled = list(rows)
+    random.Random(1).shuffle(shuffled)
+    write_report(registry, shuffled, judge(registry, shuffled), tmp_path, COMMAND)
+    assert contents(tmp_path) == contents(folder)
+
+
+def test_every_figure_is_drawn_and_linked(folder: Path, verdicts: list[Verdict]) -> None:
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    for verdict in (v for v in verdicts if v.id != "G6-missing"):  # which has nothing to show yet
+        figure = folder / "figures" / f"{verdict.id}.svg"
+        ElementTree.parse(figure)
+        assert f"(figures/{figure.name})" in text
+        assert f"\n## {verdict.id}\n" in text and f"make reproduce CLAIM={verdict.id}" in text
+
+
+def test_stale_figures_and_drafts_do_not_stay(
+    registry: Registry, rows: list[dict[str, Any]], verdicts: list[Verdict], tmp_path: Path
+) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "old-claim.svg").write_text("<svg/>")
+    (tmp_path / "runs.csv").write_text("kept")
+    some = registry.select(["G7-invariant"])
+    write_report(some, rows, verdicts[-1:], tmp_path, COMMAND)
+    assert sorted(contents(tmp_path)) == ["claims.json", "figures/G7-invariant.svg", "report.md", "runs.csv"]
+
+
+def test_without_runs_the_report_says_so(registry: Registry, tmp_path: Path) -> None:
+    verdicts = judge(registry, [])
+    write_report(registry, [], verdicts, tmp_path, COMMAND)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert text.count("\n… **incomplete**: ") == len(registry.claims) and "](figures/" not in text
+    assert not list((tmp_path / "figures").iterdir())
+
+
+def test_synthetic_data_are_labelled(
+    folder: Path, registry: Registry, rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    assert "**Synthetic data**" in (folder / "report.md").read_text(encoding="utf-8")
+    real = [row | {"synthetic": False} for row in rows]
+    write_report(registry, real, judge(registry, real), tmp_path, COMMAND)
+    assert "Synthetic" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
+def test_readme_gets_the_table_between_its_markers(verdicts: list[Verdict], tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- verdicts:begin -->\nold\n<!-- verdicts:end -->\nafter\n")
+    for _ in range(2):  # again changes nothing
+        update_readme(readme, verdicts, "results/reference/report.md")
+        text = readme.read_text(encoding="utf-8")
+        table = markdown_table(verdicts, "results/reference/report.md")
+        assert text == f"before\n<!-- verdicts:begin -->\n{table}\n<!-- verdicts:end -->\nafter\n"
+    assert "[G1-better](results/reference/report.md#g1-better)" in text
+    assert "layer norm \\| none" in text
+    readme.write_text("no markers")
+    with pytest.raises(ValueError, match="markers"):
+        update_readme(readme, verdicts)
+
+
+def test_terminal_table_is_plain_text_without_a_terminal(verdicts: list[Verdict]) -> None:
+    console = Console(width=100, force_terminal=False)
+    with console.capture() as capture:
+        console.print(verdict_table(verdicts))
+    text = capture.get()
+    assert "\x1b" not in text and "✔ supported" in text
+    assert all(verdict.id in text for verdict in verdicts)
+
+
+def test_a_norm_has_one_hue_everywhere() -> None:
+    styles = arm_styles(["none", "layer_b4", "other/layer_b128", "rms_batch_size_8", "mystery", "Layer"])
+    assert (styles["none"][0], styles["layer_b4"][0]) == (HUES["none"], HUES["layer"])
+    assert styles["rms_batch_size_8"][0] == HUES["rms"]
+    assert styles["mystery"][0] not in HUES.values()
+    assert len(set(map(str, styles.values()))) == 6  # and no two arms look the same
+
+
+def test_analysis_imports_no_training() -> None:
+    code = "import sys, experiments.report; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "hydra", "omegaconf", "wandb", "datasets"} & set(loaded)
