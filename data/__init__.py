@@ -1,9 +1,10 @@
 """Data sets: one file each, selected by its name.
 
-A data set is a module of this package with a dataclass `Config` (its options, `name` first) and a function
-`load(config, *, batch_size, seed) -> Data`; the file is the registry. One that is downloaded also lists, in
-`DOWNLOADS`, what `python -m data` can prepare. The other modules are what data sets are built from:
-`cache` (downloads), `cases` (labelled cases in memory), `streams` (text for truncated backpropagation).
+A data set is a module of this package with a dataclass `Config` (its options, `name` first), a function
+`load(config, *, batch_size, seed) -> Data` and a function `test_splits(config)`; the file is the registry. One
+that is downloaded also lists, in `DOWNLOADS`, what `python -m data` can prepare. The other modules are what
+data sets are built from: `cache` (downloads), `cases` (labelled cases in memory), `streams` (text for truncated
+backpropagation).
 """
 
 from __future__ import annotations
@@ -59,22 +60,32 @@ def load(config: Any, *, batch_size: int, seed: int) -> Data:
 
     Raises DataError if there is no such data set or if it is neither cached nor to be had.
     """
-    data_sets = _modules()
-    if config.name not in data_sets:
-        raise DataError(f"there is no data set {config.name!r}; choose one of: {', '.join(data_sets)}")
-    data: Data = data_sets[config.name].load(config, batch_size=batch_size, seed=seed)
+    data: Data = _module(config).load(config, batch_size=batch_size, seed=seed)
     return data
+
+
+def test_splits(config: Any) -> list[str]:
+    """The names of the test splits that data of this configuration will have, known without loading it."""
+    splits: list[str] = _module(config).test_splits(config)
+    return splits
 
 
 def identified(config: Any) -> Any:
     """The configuration with whatever else identifies its data, such as the digest of the user's own file."""
-    module = _modules().get(config.name)
-    return module.identified(config) if hasattr(module, "identified") else config
+    identify = getattr(_module(config), "identified", None)
+    return identify(config) if identify else config
 
 
 def available() -> dict[str, type]:
     """The `Config` dataclass of every data set, by name."""
     return {name: module.Config for name, module in _modules().items()}
+
+
+def _module(config: Any) -> ModuleType:
+    data_sets = _modules()
+    if config.name not in data_sets:
+        raise DataError(f"there is no data set {config.name!r}; choose one of: {', '.join(data_sets)}")
+    return data_sets[config.name]
 
 
 def _modules() -> dict[str, ModuleType]:

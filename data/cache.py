@@ -168,8 +168,7 @@ def _fetch(folder: Path, digests: Digests, sources: Iterable[Source]) -> None:
 
 def _install(incoming: Path, folder: Path, digests: Digests) -> None:
     found = {
-        name: check(incoming / name, known) if known else digest_of(incoming / name)
-        for name, known in digests.items()
+        name: check(incoming / name, known) if known else digest_of(incoming / name) for name, known in digests.items()
     }
     for name in digests:
         _replace(incoming / name, folder / name)

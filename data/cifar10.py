@@ -36,6 +36,10 @@ class Config:
     test_size: int = 10_000
 
 
+def test_splits(config: Config) -> list[str]:
+    return ["test"]
+
+
 def load(config: Config, *, batch_size: int, seed: int) -> Cases:
     """CIFAR-10 as configured; raises DataError if it is neither cached nor to be had."""
     synthetic = config.source == "synthetic"

@@ -62,9 +62,14 @@ def load(config: Config, *, batch_size: int, seed: int) -> Cases:
     shape = tuple(splits["train"][0].shape[1:])
     spec = Spec("sequence" if config.layout == "rows" else "image", shape, 10)
     variants: dict[str, Callable[[Tensor], Tensor]] = {
-        f"test_rows_{steps}": partial(stretched, steps=steps) for steps in config.test_lengths
+        name: partial(stretched, steps=steps)
+        for name, steps in zip(test_splits(config)[1:], config.test_lengths, strict=True)
     }
     return Cases(spec, splits, batch_size=batch_size, seed=seed, synthetic=synthetic, variants=variants)
+
+
+def test_splits(config: Config) -> list[str]:
+    return ["test", *(f"test_rows_{steps}" for steps in config.test_lengths)]
 
 
 def stretched(x: Tensor, steps: int) -> Tensor:

@@ -71,6 +71,10 @@ def identified(config: Config) -> Config:
     return replace(config, digest=hashlib.sha256(_read(Path(config.path).expanduser())).hexdigest())
 
 
+def test_splits(config: Config) -> list[str]:
+    return ["test", "test_long"] if config.test_length else ["test"]
+
+
 def load(config: Config, *, batch_size: int, seed: int) -> Streams:
     """The text as configured; raises DataError if it is not to be had, not readable or too short."""
     return Streams(
@@ -220,9 +224,7 @@ def _from_hub(into: Path) -> None:
     import datasets  # takes a second, and only who downloads needs it
 
     try:
-        found = cache.within(
-            HUB_SECONDS, lambda: datasets.load_dataset("Salesforce/wikitext", "wikitext-2-raw-v1")
-        )
+        found = cache.within(HUB_SECONDS, lambda: datasets.load_dataset("Salesforce/wikitext", "wikitext-2-raw-v1"))
     except Exception as error:  # the hub's client lets through whatever its HTTP library raises
         raise ConnectionError(str(error)) from error
     _store(_encoded("wikitext", {part: "".join(found[part]["text"]) for part in PARTS}), into)

@@ -128,10 +128,12 @@ class BatchNorm(Norm):
         counts = torch.as_tensor(count, dtype=mean.dtype, device=mean.device).expand(len(mean), 1)
         variance = (inverse.pow(-2) - self.eps).clamp_(min=0) * (counts / (counts - 1).clamp(min=1))
         seen = counts.view(-1) > 0
-        if len(self.running_mean) < len(mean):
+        if len(self.running_mean) == 1 < len(mean):
             if not seen.any():
                 return
             mean, variance, seen = mean[seen].mean(0, True), variance[seen].mean(0, True), seen.any()[None]
+        kept = len(self.running_mean)  # longer training sequences leave nothing of their further steps
+        mean, variance, seen = mean[:kept], variance[:kept], seen[:kept]
         updates = self.updates[: len(mean)].add_(seen)
         weight = ((1 / updates.clamp(min=1)).clamp_(min=MOMENTUM) * seen)[:, None].to(mean.dtype)
         self.running_mean[: len(mean)].lerp_(mean, weight)

@@ -45,10 +45,17 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty cache, and package clients that find nothing."""
     for name in [name for name in os.environ if name.upper().startswith(("PIP_", "NPM_", "LAYERNORM_"))]:
         monkeypatch.delenv(name)
-    for name, value in {"LAYERNORM_DATA": str(tmp_path / "cache"), "NO_PROXY": "*", "no_proxy": "*",
-                        "npm_config_registry": CLOSED, "npm_config_cache": str(tmp_path / "npm"),
-                        "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": CLOSED, "HF_ENDPOINT": CLOSED,
-                        "HF_HUB_OFFLINE": "0"}.items():
+    for name, value in {
+        "LAYERNORM_DATA": str(tmp_path / "cache"),
+        "NO_PROXY": "*",
+        "no_proxy": "*",
+        "npm_config_registry": CLOSED,
+        "npm_config_cache": str(tmp_path / "npm"),
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_INDEX_URL": CLOSED,
+        "HF_ENDPOINT": CLOSED,
+        "HF_HUB_OFFLINE": "0",
+    }.items():
         monkeypatch.setenv(name, value)
 
 
@@ -205,8 +212,9 @@ def test_mnist_is_cropped_to_its_centre(mirror: Path) -> None:
     assert cropped[0, 0, :, 0].tolist() == list(range(4, 24))
 
 
-def test_mnist_files_from_the_package(idx_files: dict[str, bytes], tmp_path: Path,
-                                      monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mnist_files_from_the_package(
+    idx_files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def pack(*command: str) -> None:
         folder = next(option for option in command if option.startswith("--pack-destination=")).split("=")[1]
         write_tar(Path(folder) / "package.tgz", {f"package/data/{k}": v for k, v in idx_files.items()})
@@ -253,8 +261,13 @@ def cifar_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_tar(archive, {f"{CIFAR10.base_folder}/{name}": content for name, content in contents.items()})
     hashed = [[name, hexdigest(content)] for name, content in contents.items()]
     meta = {"filename": "batches.meta", "key": "label_names", "md5": hashed[-1][1]}
-    for name, value in {"url": archive.as_uri(), "tgz_md5": hexdigest(archive.read_bytes()),
-                        "train_list": hashed[:5], "test_list": hashed[5:6], "meta": meta}.items():
+    for name, value in {
+        "url": archive.as_uri(),
+        "tgz_md5": hexdigest(archive.read_bytes()),
+        "train_list": hashed[:5],
+        "test_list": hashed[5:6],
+        "meta": meta,
+    }.items():
         monkeypatch.setattr(CIFAR10, name, value)
     monkeypatch.setattr(cifar10, "VALIDATION", 5)
     return archive
@@ -274,7 +287,8 @@ def test_cifar10_from_its_archive_then_from_the_cache(cifar_archive: Path) -> No
 
 
 def test_no_pickle_is_read_from_an_archive_that_is_not_the_known_one(
-        cifar_archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cifar_archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pickle, "load", lambda *_, **__: pytest.fail("unpickled"))
     cifar_archive.write_bytes(cifar_archive.read_bytes() + b"x")
     with pytest.raises(DataError, match=r"expected hash .* found"):
@@ -335,7 +349,8 @@ def test_an_interrupted_fetch_leaves_nothing_behind() -> None:
 
 
 def test_an_unwritable_cache_or_a_full_disk_names_the_folder_and_the_remedy(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(into: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -424,8 +439,12 @@ def test_the_command_says_what_is_where(mirror: Path, capsys: pytest.CaptureFixt
 def counting(length: int = 10_000, **options: Any) -> streams.Streams:
     """A corpus in which symbol and position are one, so that continuity can be read off."""
     parts = {part: torch.arange(length, dtype=torch.int16) for part in text.PARTS}
-    defaults: dict[str, Any] = {"sequence_length": 7, "batch_size": 3, "seed": 0,
-                                "limits": {"validation": 2000, "test": 5000}}
+    defaults: dict[str, Any] = {
+        "sequence_length": 7,
+        "batch_size": 3,
+        "seed": 0,
+        "limits": {"validation": 2000, "test": 5000},
+    }
     return streams.Streams(streams.Corpus("counting", "?" * length, parts), **(defaults | options))
 
 
@@ -490,12 +509,15 @@ def test_own_text_needs_only_its_path(own: Path) -> None:
     assert "".join(found.symbols[i] for i in x[0]) in own.read_text()
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    (None, "cannot read data.path=.*No such file"),
-    (b"", "is empty"),
-    (b"to be", "5 characters are too few, 205 are needed"),
-    (b"caf\xe9 " * 1000, r"not UTF-8 \(byte 3\)"),
-])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot read data.path=.*No such file"),
+        (b"", "is empty"),
+        (b"to be", "5 characters are too few, 205 are needed"),
+        (b"caf\xe9 " * 1000, r"not UTF-8 \(byte 3\)"),
+    ],
+)
 def test_unusable_own_text(content: bytes | None, message: str, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "my.txt").write_bytes(content)

@@ -6,6 +6,7 @@ then read the difference before committing it.
 """
 
 import json
+import math
 import os
 import random
 import subprocess
@@ -17,8 +18,11 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from experiments.claims import VERDICTS, Registry, Verdict, judge, load_claims
-from experiments.report import HUES, arm_styles, markdown_table, update_readme, verdict_table, write_report
+from experiments.claims import Registry
+from experiments.claims_file import load_claims
+from experiments.report import main, read_verdicts, update_readme, write_report
+from experiments.tables import markdown_table, verdict_table
+from experiments.verdicts import VERDICTS, Verdict, judge
 
 GOLDEN = Path(__file__).parent / "golden"
 COMMAND = "make reproduce"
@@ -129,6 +133,58 @@ def test_readme_gets_the_table_between_its_markers(verdicts: list[Verdict], tmp_
         update_readme(readme, verdicts)
 
 
+def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["experiments.report", *map(str, arguments)])
+    main()
+
+
+def test_the_command_needs_only_claims_json(
+    verdicts: list[Verdict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- verdicts:begin -->\nold\n<!-- verdicts:end -->\nafter\n")
+    run_main(monkeypatch, GOLDEN / "claims.json", readme)
+    lines = readme.read_text(encoding="utf-8").splitlines()
+    expected = markdown_table(verdicts, "results/reference/report.md").splitlines()
+    assert lines == ["before", "<!-- verdicts:begin -->", *lines[2:-2], "<!-- verdicts:end -->", "after"]
+    # An infinite estimate is null in JSON, its sign lost; every other cell is that of the report.
+    infinite = [v.id for v in verdicts if v.estimate is not None and math.isinf(v.estimate)]
+    assert infinite == ["G5-diverges"]
+    assert lines[2:-2] == [line.replace("| -∞ |", "| not finite |") for line in expected]
+
+
+@pytest.mark.parametrize(
+    ("json_text", "page_text", "message"),
+    [
+        (None, "x", "claims.json does not exist; make reproduce"),
+        ("[{", "x", "claims.json: not the verdicts of a report"),
+        ("{}", "x", "claims.json: not the verdicts of a report (not a list)"),
+        ('[{"id": "x"}]', "x", "claims.json: not the verdicts of a report (not a verdict: {'id': 'x'})"),
+        ("[]", None, "README.md does not exist"),
+        ("[]", "no markers", "README.md: the markers <!-- verdicts:begin --> and <!-- verdicts:end --> are missing"),
+        ("[]", "<!-- verdicts:begin -->", "README.md: the markers"),
+    ],
+)
+def test_the_command_says_in_one_line_what_is_missing(
+    json_text: str | None, page_text: str | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, page = tmp_path / "claims.json", tmp_path / "README.md"
+    for path, text in ((given, json_text), (page, page_text)):
+        if text is not None:
+            path.write_text(text)
+    with pytest.raises(SystemExit) as stop:
+        run_main(monkeypatch, given, page)
+    assert str(stop.value).startswith("error: ") and message in str(stop.value) and "\n" not in str(stop.value)
+    assert not page.exists() or page.read_text() == page_text
+
+
+def test_claims_json_can_be_read_back(folder: Path, verdicts: list[Verdict]) -> None:
+    back = read_verdicts(folder / "claims.json")
+    assert [verdict.as_dict() | {"interval": None} for verdict in back] == [
+        verdict.as_dict() | {"interval": None} for verdict in verdicts
+    ]
+
+
 def test_terminal_table_is_plain_text_without_a_terminal(verdicts: list[Verdict]) -> None:
     console = Console(width=100, force_terminal=False)
     with console.capture() as capture:
@@ -136,14 +192,6 @@ def test_terminal_table_is_plain_text_without_a_terminal(verdicts: list[Verdict]
     text = capture.get()
     assert "\x1b" not in text and "✔ supported" in text
     assert all(verdict.id in text for verdict in verdicts)
-
-
-def test_a_norm_has_one_hue_everywhere() -> None:
-    styles = arm_styles(["none", "layer_b4", "other/layer_b128", "rms_batch_size_8", "mystery", "Layer"])
-    assert (styles["none"][0], styles["layer_b4"][0]) == (HUES["none"], HUES["layer"])
-    assert styles["rms_batch_size_8"][0] == HUES["rms"]
-    assert styles["mystery"][0] not in HUES.values()
-    assert len(set(map(str, styles.values()))) == 6  # and no two arms look the same
 
 
 def test_analysis_imports_no_training() -> None:

@@ -1,0 +1,53 @@
+# The commands of the suite; `make help` lists them.
+PYTHON ?= python3
+SCALE ?= laptop
+CLAIM ?=
+ARGS ?=
+RUN := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup data reproduce test lint format lock readme clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
+	@echo
+	@echo "  SCALE=smoke|laptop|paper   size of everything (laptop)"
+	@echo "  CLAIM='<id> <id>'          reproduce only these claims (configs/claims.yaml)"
+	@echo "  ARGS='key=value ...'       for every run, e.g. ARGS='workers=8 tracking=none results=elsewhere'"
+	@echo "  PYTHON=python3.12          the interpreter .venv is made with (3.11 or newer)"
+
+setup: .venv/installed ## make .venv with the pinned versions
+
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "error: Python " + sys.version.split()[0] + " is too old; use make PYTHON=<3.11 or newer>")'
+	@echo "installing the pinned versions into .venv (several GB with PyTorch's CUDA build)"
+	@$(PYTHON) -m venv .venv
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+data: setup ## fetch and verify the data sets
+	@$(RUN) -m data
+
+reproduce: data ## tune, run, judge and report: results/report.md, results/claims.json
+	@$(RUN) -m experiments.reproduce --scale $(SCALE) $(foreach id,$(CLAIM),--claim $(id)) $(ARGS)
+
+test: setup lint ## all checks: style, types, tests
+	@$(RUN) -m pytest -q
+
+lint: setup ## style and types
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+
+format: setup ## put the code into the house style
+	@$(RUN) -m ruff check --fix .
+	@$(RUN) -m ruff format .
+
+readme: setup ## write the verdict table of results/claims.json into README.md
+	@$(RUN) -m experiments.report results/claims.json README.md
+
+lock: ## resolve requirements.in to requirements.txt (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header requirements.in -o requirements.txt
+
+clean: ## remove .venv and caches; data and results stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,234 @@
+"""One run: from a configuration to its record. `python -m experiments.run experiment=online_lstm norm=layer seed=3`."""
+
+import dataclasses
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+import data
+import models
+from experiments import records, schema, tracking
+from experiments.claims import ClaimError
+from experiments.evidence import best_learning_rate
+from experiments.probes import PROBES
+from experiments.schema import Config, ConfigError
+from experiments.train import Row, evaluate, prefixed, train
+from models.norms import undefined
+
+Observer = Callable[[list[Row]], None]
+
+# Lines of Hydra's and OmegaConf's messages that tell a user nothing.
+HYDRA_CONTEXT = ("full_key:", "object_type=", "reference_type=")
+# What a user can mend, told in one line; anything else is a fault of ours and keeps its traceback.
+EXPECTED = (records.SuiteError, ClaimError, data.DataError, models.ModelError)
+
+
+def run(config: Config, observe: Observer = lambda history: None) -> dict[str, Any]:
+    """The record of a run: read where it is done, else trained, going on from its checkpoint if it has one."""
+    plain = schema.scientific(config)
+    folder = records.run_folder(config.results, plain)
+    done = records.read_record(folder)
+    if done is not None:
+        return done
+    records.check_writable(config.results)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(config.threads)
+    started = time.perf_counter()
+    source = data.load(config.data, batch_size=config.batch_size, seed=config.seed)
+    if config.method == "train":
+        outcome = train_model(config, source, folder, observe)
+    else:
+        outcome = {"status": "completed", "history": [], "timing": {}, "final": PROBES[config.method](config, source)}
+    outcome["timing"]["wall_seconds"] = time.perf_counter() - started
+    record = {
+        "record_version": records.VERSION,
+        "run": records.run_id(plain),
+        "experiment": config.experiment,
+        "scale": config.scale,
+        "role": "tune" if config.seed in config.tuning.seeds else "evaluate",
+        "group": arm_of(config),
+        "synthetic": source.synthetic,
+        "config": {key: plain[key] for key in records.SCIENTIFIC},
+        **outcome,
+        "environment": environment(config),
+    }
+    records.write_record(folder, record)
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    (folder / "error.txt").unlink(missing_ok=True)
+    finite: dict[str, Any] = records.finite(record)
+    return finite
+
+
+def train_model(config: Config, source: Any, folder: Path, observe: Observer) -> dict[str, Any]:
+    device = pick_device(config.device)
+    model: Any = models.build(config.model, config.norm, source.spec, config.seed).to(device)
+    metrics = MetricsFile(folder / "metrics.jsonl")
+
+    def observe_both(history: list[Row]) -> None:
+        metrics.update(history)
+        observe(history)
+
+    status, progress = train(
+        model, source.to(device), config.optim, updates=config.updates, evaluations=config.evaluations,
+        checkpoint=folder / "checkpoint.pt", checkpoint_seconds=config.checkpoint_seconds, observe=observe_both,
+    )  # fmt: skip
+    final = summary(progress.history)
+    # Runs that choose a learning rate never see the test set.
+    for split in () if config.seed in config.tuning.seeds else source.test_splits:
+        final |= prefixed(split, evaluate(model, source, split))
+    timing = {"seconds_per_update": progress.seconds / progress.update, "cpu_seconds": progress.cpu_seconds}
+    if status == "completed" and undefined(model):
+        status = "undefined"
+    return {"status": status, "history": progress.history, "final": final, "timing": timing}
+
+
+def summary(history: list[Row]) -> Row:
+    """The last validation metrics, and `mean_...`: their mean over the run, the measure of speed at equal updates."""
+    names = [name for name in history[-1] if name not in ("update", "seconds")]
+    means = {f"mean_{name}": sum(row[name] for row in history) / len(history) for name in names}
+    return {name: history[-1][name] for name in names} | means
+
+
+class MetricsFile:
+    """The evaluations so far, one JSON object a line, for whoever watches the run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.written = path, 0
+        path.unlink(missing_ok=True)
+
+    def update(self, history: list[Row]) -> None:
+        lines = [json.dumps(records.finite(row)) + "\n" for row in history[self.written :]]
+        with self.path.open("a") as file:
+            file.writelines(lines)
+        self.written = len(history)
+
+
+def arm_of(config: Config) -> str:
+    """A readable name for what is compared: norm, batch size and whatever else an arm may set in the model."""
+    normalize = getattr(config.model, "normalize", "hidden")
+    return f"{config.norm}{'' if normalize == 'hidden' else '-' + normalize}-b{config.batch_size}"
+
+
+def pick_device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device=cuda: torch sees no CUDA device here; use device=cpu or device=auto")
+    return torch.device(name)
+
+
+def environment(config: Config) -> dict[str, Any]:
+    return {"python": platform.python_version(), "torch": torch.__version__, "numpy": version("numpy"),
+            "hydra": version("hydra-core"), "machine": platform.machine(), "commit": commit(),
+            "device": str(pick_device(config.device)), "threads": config.threads}  # fmt: skip
+
+
+@cache
+def commit() -> str:
+    """The code's version; `-dirty` where files differ from it. LAYERNORM_COMMIT spares the workers of a sweep git."""
+    if "LAYERNORM_COMMIT" not in os.environ:
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        try:
+            told = subprocess.run(command, cwd=schema.CONFIGS, capture_output=True, text=True, timeout=10)
+            os.environ["LAYERNORM_COMMIT"] = told.stdout.strip() or "unknown"
+        except (OSError, subprocess.TimeoutExpired):
+            os.environ["LAYERNORM_COMMIT"] = "unknown"
+    return os.environ["LAYERNORM_COMMIT"]
+
+
+def tuning_runs(config: Config) -> list[Config]:
+    """The runs that choose this arm's learning rate; none if the configuration names one."""
+    if config.method != "train" or config.optim.learning_rate is not None:
+        return []
+    if not config.tuning.learning_rates:
+        raise ConfigError("optim.learning_rate is null and tuning.learning_rates empty: give a rate or a grid of rates")
+    return [schema.at(config, seed, rate) for rate in config.tuning.learning_rates for seed in config.tuning.seeds]
+
+
+def tuned_rate(config: Config, tuned: list[dict[str, Any]]) -> float | None:
+    """The learning rate to evaluate with, from the records of `tuning_runs(config)`."""
+    if not tuned:
+        return config.optim.learning_rate
+    return best_learning_rate([{**trial, "learning_rate": rate_of(trial), "role": "tune"} for trial in tuned])[0]
+
+
+def rate_of(record: dict[str, Any]) -> float:
+    return float(record["config"]["optim"]["learning_rate"])
+
+
+def run_tuned(config: Config, observe: Observer = lambda history: None) -> dict[str, Any]:
+    """`run`, after the tuning runs where the learning rate is left open."""
+    rate = tuned_rate(config, [run(trial) for trial in tuning_runs(config)])
+    return run(schema.at(config, config.seed, rate), observe)
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error without the paragraphs that Hydra and OmegaConf put around it."""
+    cause = error.__cause__ if isinstance(error, HydraException) else None
+    text = str(error) if cause is None or str(cause) in str(error) else f"{error}; {cause}"
+    text = re.sub(r"To append to your config use \S+", "", text)
+    text = text.split("Config search path:")[0].split("Set the environment variable")[0]
+    lines = [line.strip() for line in text.splitlines() if not line.lstrip().startswith(HYDRA_CONTEXT)]
+    known = getattr(cause or error, "object_type", None)
+    if dataclasses.is_dataclass(known) and "' not in '" in text:
+        lines.append("; valid keys: " + ", ".join(field.name for field in dataclasses.fields(known)))
+    return " ".join(line for line in lines if line).replace(" ;", ";")
+
+
+def told_in_one_line(command: Callable[[], None]) -> None:
+    """Run a command; what its user can mend is said in one line on stderr, with a non-zero exit code."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints paragraphs and exits by itself
+    try:
+        command()
+    except (HydraException, OmegaConfBaseException, *EXPECTED) as error:
+        sys.exit(f"error: {one_line(error)}")
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on where this one stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+@hydra.main(config_path=str(schema.CONFIGS), config_name="run", version_base="1.3")
+def main(composed: DictConfig) -> None:
+    told_in_one_line(lambda: run_and_print(composed))  # here too: past this point Hydra adds lines of its own
+
+
+def run_and_print(composed: DictConfig) -> None:
+    from experiments.progress import training_bar
+
+    choices = HydraConfig.get().runtime.choices
+    config = schema.to_config(composed, choices["experiment"], choices["scale"])
+    with training_bar(config) as observe:
+        record = run_tuned(config, observe)
+    if config.tracking == "wandb":
+        tracking.mirror(record, config.results)
+    print(outcome_line(record))
+
+
+def outcome_line(record: dict[str, Any]) -> str:
+    """What a run came to: its id, status and test metrics (a probe's: all)."""
+    training = record["config"]["method"] == "train"
+    final = record["final"].items()
+    shown = [(name, value) for name, value in final if name.startswith("test") or not training]
+    numbers = "  ".join(f"{name}={'-' if value is None else format(value, '.4g')}" for name, value in shown)
+    return f"{record['experiment']}/{record['run']}  {record['status']}  {numbers}"
+
+
+if __name__ == "__main__":
+    schema.register()
+    told_in_one_line(main)

@@ -1,0 +1,120 @@
+"""Many runs on the cores of one machine: one process a run, forked from a server that has imported torch already.
+
+A run that raises or dies touches no other; all failures are told at the end. What is done is skipped, what was
+interrupted goes on from its checkpoint: both are in `run` itself.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from experiments import records, schema, tracking
+from experiments.progress import bar
+from experiments.schema import Config
+
+Done = Callable[[Config, dict[str, Any]], Iterable[Config]]  # what a finished run makes possible
+
+
+class SweepError(records.SuiteError):
+    """Runs that failed, each with its id and where to read why."""
+
+
+def run_all(configs: Iterable[Config], *, workers: int = 0, title: str = "runs", total: int | None = None,
+            on_done: Done = lambda config, record: ()) -> None:  # fmt: skip
+    """Run every configuration, `workers` at a time (0: one for each core).
+
+    `on_done` gets each record, in the parent, and returns further configurations to run. Raises SweepError after the
+    last run if any failed.
+    """
+    queue, failed = deque(configs), list[str]()
+    active: dict[Any, tuple[BaseProcess, Config]] = {}  # by the sentinel that tells its end
+    limit = workers or cores()
+    context = server()
+    with bar() as progress:
+        task = progress.add_task(title, total=total or len(queue))
+
+        def finish(config: Config, record: dict[str, Any] | None) -> None:
+            progress.advance(task)
+            if record is None:
+                failed.append(failure(config))
+            else:
+                queue.extend(on_done(config, record))
+
+        try:
+            while queue or active:
+                while queue and len(active) < limit:
+                    config = queue.popleft()
+                    record = read(config)
+                    if record is not None:
+                        finish(config, record)
+                        continue
+                    process = context.Process(target=work, args=(config,), daemon=True)
+                    process.start()
+                    active[process.sentinel] = process, config
+                for sentinel in wait(list(active)) if active else ():
+                    process, config = active.pop(sentinel)
+                    process.join()
+                    record = read(config)
+                    if record and config.tracking == "wandb":
+                        tracking.mirror(record, config.results)
+                    finish(config, record)
+        finally:
+            for process, _ in active.values():
+                process.kill()
+    if failed:
+        raise SweepError(f"{len(failed)} of {total or 'the'} runs failed: " + "; ".join(failed))
+
+
+def cores() -> int:
+    """The processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def server() -> Any:
+    """A fork server with all that a run imports, so that a run starts in hundredths of a second."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["experiments.sweep", "experiments.run", "torch._dynamo"])
+    return context
+
+
+def read(config: Config) -> dict[str, Any] | None:
+    return records.read_record(folder(config))
+
+
+def folder(config: Config) -> Any:
+    return records.run_folder(config.results, schema.scientific(config))
+
+
+def work(config: Config) -> None:
+    """What a worker does; its failure is a file in the run's folder."""
+    from experiments.run import run
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends its workers
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    try:
+        run(config)
+    except Exception:
+        records.write(folder(config) / "error.txt", traceback.format_exc())
+        sys.exit(1)
+
+
+def end_with_parent() -> None:
+    """A sweep killed outright must leave no worker behind that writes into the folders of the next one."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def failure(config: Config) -> str:
+    path = folder(config) / "error.txt"
+    reason = path.read_text().strip().splitlines()[-1] if path.exists() else "its process died"
+    return f"{config.experiment}/{path.parent.name} ({reason}; see {path})"

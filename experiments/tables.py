@@ -1,0 +1,126 @@
+"""Tables: the verdicts for a terminal and for pages, and the arms behind one verdict."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from experiments.claims import Claim
+from experiments.evidence import Floats, Row, Runs, evaluations, loss_curve
+from experiments.verdicts import CONTRADICTED, EQUIVALENT, INCOMPLETE, INCONCLUSIVE, SUPPORTED, Verdict
+from experiments.wording import number, span, tidy
+
+SYMBOLS = {SUPPORTED: "✔", CONTRADICTED: "✘", EQUIVALENT: "≈", INCONCLUSIVE: "?", INCOMPLETE: "…"}
+_TERMINAL = {
+    SUPPORTED: "green",
+    CONTRADICTED: "red",
+    EQUIVALENT: "cyan",
+    INCONCLUSIVE: "yellow",
+    INCOMPLETE: "dim",
+}
+
+
+def verdict_table(verdicts: Iterable[Verdict]) -> Table:
+    """The verdicts for a terminal; without one, rich prints the same as plain text."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in ("claim", "source", "verdict", "estimate [95 %]"):
+        table.add_column(header, overflow="fold")
+    table.add_column("p (Holm)", justify="right")
+    for verdict in verdicts:
+        outcome = Text(f"{SYMBOLS[verdict.verdict]} {verdict.verdict}", style=_TERMINAL[verdict.verdict])
+        table.add_row(verdict.id, verdict.source, outcome, Text(_estimate(verdict)), number(verdict.p_holm, 2))
+    return table
+
+
+def markdown_table(verdicts: Iterable[Verdict], report: str = "") -> str:
+    """The verdicts for report.md, and for other pages given the path of the report their links lead to."""
+    lines = [
+        "| claim | source | statement | verdict | estimate [95 %] | p (Holm) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for v in verdicts:
+        anchor = v.id.lower().replace(".", "")  # GitHub's own anchor of the heading
+        outcome = f"{SYMBOLS[v.verdict]} {v.verdict}"
+        cells = (
+            f"[{v.id}]({report}#{anchor})",
+            v.source,
+            v.statement,
+            outcome,
+            _estimate(v),
+            number(v.p_holm, 2),
+        )
+        lines.append(_row(cells))
+    return "\n".join(lines)
+
+
+def arm_table(claim: Claim, verdict: Verdict, runs: Runs) -> str:
+    """What each arm of a claim came to, one row per arm, for report.md; columns without content are left out."""
+    columns: dict[str, list[str]] = {"arm": [f"`{label}`" for label in claim.labels]}
+    stats = [verdict.arms[label] for label in claim.labels]
+    columns["mean ± sd"] = [_mean_sd(arm) for arm in stats]
+    columns["median"] = [number(arm["median"], 4) for arm in stats]
+    columns["learning rate"] = [tidy(arm["learning_rate"]) for arm in stats]
+    columns["diverged"] = [str(arm["diverged"]) for arm in stats]
+    columns["undefined"] = [str(arm["undefined"]) for arm in stats]
+    columns |= _updates_to_control(claim, runs)
+    columns["ms per update"] = [number(_milliseconds(evaluations(claim, label, runs))) for label in claim.labels]
+    used = {name: cells for name, cells in columns.items() if any(cell not in ("-", "0") for cell in cells)}
+    lines = [_row(used), "|---" * len(used) + "|", *map(_row, zip(*used.values(), strict=True))]
+    return "\n".join(lines)
+
+
+def _updates_to_control(claim: Claim, runs: Runs) -> dict[str, list[str]]:
+    """When each arm's validation loss is down to the control's final one: the median update, paired by seed.
+
+    The control is the arm that is subtracted; the factor is the share of its updates. Seeds on which it
+    diverged have nothing to reach; an arm that never gets there counts as infinity.
+    """
+    if sorted(claim.weights) != [-1, 1]:
+        return {}
+    control = claim.labels[claim.weights.index(-1)]
+    targets = {row["seed"]: loss_curve(row) for row in evaluations(claim, control, runs)}
+    targets = {seed: curve for seed, curve in targets.items() if curve[0].size and np.isfinite(curve[1][-1])}
+    cells = []
+    for label in claim.labels:
+        pairs = [(row, targets[row["seed"]]) for row in evaluations(claim, label, runs) if row["seed"] in targets]
+        reached = [_first_at_most(*loss_curve(row), losses[-1]) for row, (_, losses) in pairs]
+        middle = float(np.median(reached)) if pairs else math.nan
+        share = middle / float(np.median([updates[-1] for _, (updates, _) in pairs])) if pairs else math.nan
+        cells.append(f"{tidy(middle)} ({share:.2f}×)" if math.isfinite(middle) else "never" if pairs else "-")
+    return {f"updates to {control}'s final validation loss": cells}
+
+
+def _first_at_most(updates: Floats, losses: Floats, target: float) -> float:
+    reached = updates[losses <= target]
+    return float(reached[0]) if reached.size else math.inf
+
+
+def _mean_sd(arm: Mapping[str, Any]) -> str:
+    return "-" if arm["mean"] is None else f"{number(arm['mean'], 4)} ± {number(arm['sd'], 2)}"
+
+
+def _milliseconds(rows: Sequence[Row]) -> float | None:
+    seconds = [row["timing"]["seconds_per_update"] for row in rows if row["timing"].get("seconds_per_update")]
+    return 1000 * float(np.median(seconds)) if seconds else None
+
+
+def _estimate(verdict: Verdict) -> str:
+    """Effect and interval; a factor where logarithms were compared, the worst value for a bound."""
+    if verdict.verdict == INCOMPLETE:
+        return "-"
+    if verdict.estimate is None:  # JSON knows no infinity
+        return "not finite"
+    if verdict.kind == "bound":
+        return f"worst {number(verdict.estimate)}"
+    if verdict.ratio is not None:
+        ends = tuple(math.exp(min(end, 700.0)) for end in verdict.interval) if verdict.interval else None
+        return f"× {number(verdict.ratio)}{span(ends)}"
+    return f"{number(verdict.estimate)}{span(verdict.interval)}"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,149 @@
+"""The one training loop of the suite: plain PyTorch, ignorant of tasks, trackers and configuration."""
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+Row = dict[str, float]  # one evaluation
+
+
+class Data(Protocol):
+    """What the loop needs of a data set: batches that depend on nothing but (seed, step)."""
+
+    test_splits: list[str]
+
+    def train_batch(self, step: int) -> tuple[Tensor, Tensor]: ...
+    def batches(self, split: str) -> Iterable[tuple[Tensor, Tensor]]: ...
+    def carries_state(self, split: str) -> bool: ...
+
+
+@dataclass
+class Progress:
+    """All that changes while a model trains; what a checkpoint holds beside the weights."""
+
+    update: int = 0
+    state: Any = None  # of a recurrent model, carried from batch to batch
+    loss_sum: float = 0.0  # since the last evaluation
+    since: int = 0
+    seconds: float = 0.0  # of training alone
+    cpu_seconds: float = 0.0
+    history: list[Row] = field(default_factory=list)
+
+
+def decay(schedule: str, fraction: float) -> float:
+    """Factor on the learning rate after a fraction of the updates."""
+    if schedule == "linear":
+        return 1 - fraction
+    return 0.5 * (1 + math.cos(math.pi * fraction)) if schedule == "cosine" else 1.0
+
+
+def make_optimizer(model: nn.Module, optim: Any) -> torch.optim.Optimizer:
+    if optim.name == "adam":
+        return torch.optim.Adam(model.parameters(), lr=optim.learning_rate, fused=True)
+    return torch.optim.SGD(model.parameters(), lr=optim.learning_rate, momentum=optim.momentum, fused=True)
+
+
+def train(model: Any, data: Data, optim: Any, *, updates: int, evaluations: int, checkpoint: Path | None = None,
+          checkpoint_seconds: float = 20.0, observe: Callable[[list[Row]], None] = lambda history: None
+          ) -> tuple[str, Progress]:  # fmt: skip
+    """Train `model` for `updates` optimiser steps, or go on from `checkpoint` where there is one.
+
+    `observe` sees the history after each evaluation. Returns the status, `completed` or `diverged` (the loss became
+    infinite or not a number), and what was measured. Resumed on the same CPU, a run gives the bits of an
+    uninterrupted one.
+    """
+    optimizer = make_optimizer(model, optim)
+    progress = (restore(checkpoint, model, optimizer) if checkpoint else None) or Progress()
+    due = {round(updates * (k + 1) / evaluations) for k in range(evaluations)}
+    saved, cpu = time.monotonic(), time.process_time() - progress.cpu_seconds
+    observe(progress.history)
+    model.train()
+    loss_sum = torch.tensor(progress.loss_sum, device=next(model.parameters()).device)
+    started = time.perf_counter()
+    for update in range(progress.update, updates):
+        loss, progress.state = model.loss(data.train_batch(update), progress.state)
+        optimizer.zero_grad()
+        loss.backward()
+        if optim.clip_norm:
+            nn.utils.clip_grad_norm_(model.parameters(), optim.clip_norm)
+        for group in optimizer.param_groups:
+            group["lr"] = optim.learning_rate * decay(optim.schedule, update / updates)
+        optimizer.step()
+        loss_sum += loss.detach()
+        progress.update, progress.since = update + 1, progress.since + 1
+        if update + 1 in due:
+            progress.seconds += time.perf_counter() - started
+            train_loss = loss_sum.item() / progress.since
+            row = {"update": update + 1, "seconds": progress.seconds, "train_loss": train_loss}
+            progress.history.append(row | prefixed("validation", evaluate(model, data, "validation")))
+            progress.cpu_seconds, progress.since = time.process_time() - cpu, 0
+            loss_sum.zero_()
+            observe(progress.history)
+            if not math.isfinite(train_loss):
+                return "diverged", progress
+            started = time.perf_counter()
+        if checkpoint and time.monotonic() - saved > checkpoint_seconds:
+            progress.seconds += time.perf_counter() - started
+            progress.cpu_seconds, progress.loss_sum = time.process_time() - cpu, loss_sum.item()
+            save(checkpoint, model, optimizer, progress)
+            saved, started = time.monotonic(), time.perf_counter()
+    return "completed", progress
+
+
+@torch.no_grad()
+def evaluate(model: Any, data: Data, split: str) -> Row:
+    """Mean of each of the model's metrics over the cases of a split."""
+    model.eval()
+    sums: dict[str, Tensor] = {}
+    counts: dict[str, int] = {}
+    state = None
+    for batch in data.batches(split):
+        values, state = model.metrics(batch, state if data.carries_state(split) else None)
+        for name, value in values.items():
+            sums[name] = sums.get(name, 0) + value.double().sum()
+            counts[name] = counts.get(name, 0) + value.numel()
+    model.train()
+    return {name: total.item() / counts[name] for name, total in sums.items()}
+
+
+def prefixed(split: str, row: Row) -> Row:
+    return {f"{split}_{name}": value for name, value in row.items()}
+
+
+def save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+    """Write a checkpoint by rename: a kill leaves the last one or this one, never half of one."""
+    content = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "progress": vars(progress),
+               "rng": torch.get_rng_state(), "cuda_rng": cuda_rng()}  # fmt: skip
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    torch.save(content, partial)
+    os.replace(partial, path)
+
+
+def restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress | None:
+    """Load a checkpoint, without pickle; None where there is none or it cannot be read, and the run starts anew."""
+    try:
+        content = torch.load(path, weights_only=True, map_location=next(model.parameters()).device)
+        progress = Progress(**content["progress"])
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # torch.load raises whatever the damage makes it raise
+        print(f"{path}: damaged checkpoint ({type(error).__name__}), the run starts anew")
+        path.unlink(missing_ok=True)
+        return None
+    model.load_state_dict(content["model"])
+    optimizer.load_state_dict(content["optimizer"])
+    torch.set_rng_state(content["rng"].cpu())
+    if content["cuda_rng"]:
+        torch.cuda.set_rng_state_all([state.cpu() for state in content["cuda_rng"]])
+    return progress
+
+
+def cuda_rng() -> list[Tensor]:
+    return torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []

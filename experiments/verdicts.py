@@ -1,0 +1,295 @@
+"""Verdicts: what the recorded runs say about the declared claims.
+
+`judge` is a pure function: the same rows give the same verdicts anywhere.
+
+How a claim is decided
+    difference   d_s = sum of weight x metric over the arms, one number per seed. The exact sign-flip test is
+                 taken in the claimed direction, in the opposite one and, twice one-sided, for |d| < margin.
+                 supported, contradicted: the test is significant and the estimate reaches the margin there.
+    equivalence  supported: |d| < margin is shown. contradicted: a difference is, and |estimate| >= margin.
+    bound        an exact claim: every seed of every arm keeps the bound, or it is contradicted. No p.
+
+Why one-sided: ten seeds allow no two-sided p below 2/1024, which Holm's correction over more than 25 claims
+could never pass. A claim states its direction before the runs; the opposite is tested with the same rigour.
+Why Holm per verdict: among all claims called supported the chance of any false one is at most alpha, likewise
+for contradicted and for equivalent. The family is every tested claim of the file: one without runs counts
+with p = 1, so judging a selection, or half a sweep, never makes a test easier.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from experiments.claims import Claim, ClaimError, Registry
+from experiments.evidence import Evidence, Floats, Row, gather, group_runs
+from experiments.stats import holm, paired_interval, seeds_needed, sign_flip_p, sign_test_p, tost_p
+from experiments.wording import number, span, tidy
+
+SUPPORTED, CONTRADICTED, EQUIVALENT = "supported", "contradicted", "equivalent"
+INCONCLUSIVE, INCOMPLETE = "inconclusive", "incomplete"
+VERDICTS = (SUPPORTED, CONTRADICTED, EQUIVALENT, INCONCLUSIVE, INCOMPLETE)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the evidence says about one claim; effect, interval and margin in the metric's unit (or its log).
+
+    `p` belongs to the decision: the test of the verdict reached, or of the claim as stated where none was.
+    """
+
+    id: str
+    source: str
+    statement: str
+    kind: str
+    experiment: str
+    metric: str
+    verdict: str
+    reason: str
+    margin: float
+    scale: str  # of the runs: smoke, laptop, paper
+    synthetic: bool
+    seeds: tuple[int, ...]
+    runs: tuple[str, ...]
+    arms: dict[str, dict[str, Any]]
+    estimate: float | None = None
+    interval: tuple[float, float] | None = None
+    ratio: float | None = None  # exp(estimate), where the contrast is of logarithms
+    p: float | None = None
+    p_holm: float | None = None
+    differences: tuple[float | None, ...] = ()
+    seeds_needed: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values: nothing non-finite, nine digits (the rest differs between processors)."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "Verdict":
+        """The verdict `as_dict` was taken of, without what was not finite. Raises ValueError for anything else."""
+        expected = {key.name for key in fields(cls)}
+        if not isinstance(plain, Mapping) or set(plain) != expected or plain["verdict"] not in VERDICTS:
+            raise ValueError(f"not a verdict: {plain!s:.60}")
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()
+        }
+        if values["interval"] is not None and None in values["interval"]:
+            values["interval"] = None
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class _Tails:
+    """The p-values that could lead to each verdict; unadjusted from `_tails`, adjusted from `_adjust`."""
+
+    supported: tuple[float, ...] = ()
+    contradicted: tuple[float, ...] = ()
+    equivalent: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    verdict: str
+    reason: str
+    p: float | None = None
+    p_holm: float | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def judge(registry: Registry, rows: Iterable[Row], *, seeds: int | None = None) -> list[Verdict]:
+    """The verdict on each claim of the registry, in its order, from the rows of one scale.
+
+    `seeds` lowers the evaluation seeds a claim needs, for trials. Raises ClaimError for rows that mix scales,
+    repeat a seed or lack the metric.
+    """
+    rows = list(rows)
+    scales = sorted({str(row["scale"]) for row in rows})
+    if len(scales) > 1:
+        raise ClaimError(f"runs of different scales cannot be judged together: {', '.join(scales)}")
+    runs = group_runs(rows)
+    family = [gather(claim, runs, seeds or registry.seeds) for claim in registry.family]
+    tails = [_tails(evidence) for evidence in family]
+    adjusted = _adjust(tails)
+    chosen = {claim.id for claim in registry.claims}
+    strictest = registry.alpha / max(1, sum(len(tail.supported) for tail in tails))
+    return [
+        _verdict(evidence, _decide(evidence, raw, corrected, registry.alpha, strictest), scales)
+        for evidence, raw, corrected in zip(family, tails, adjusted, strict=True)
+        if evidence.claim.id in chosen
+    ]
+
+
+def _tails(evidence: Evidence) -> _Tails:
+    claim, d = evidence.claim, evidence.differences
+    if claim.kind == "bound":
+        return _Tails()
+    if evidence.missing:
+        below = above = inside = 1.0
+    elif evidence.finite:
+        below, above = sign_flip_p(d, "less"), sign_flip_p(d, "greater")
+        inside = tost_p(d, claim.margin) if claim.margin > 0 else 1.0
+    else:
+        below, above, inside = sign_test_p(d, "less"), sign_test_p(d, "greater"), 1.0
+    if claim.kind == "equivalence":
+        return _Tails(supported=(inside,), contradicted=(below, above))
+    ahead, behind = (below, above) if claim.direction == "less" else (above, below)
+    return _Tails((ahead,), (behind,), (inside,) if claim.margin > 0 else ())
+
+
+def _adjust(tails: Sequence[_Tails]) -> list[_Tails]:
+    """Holm over the whole family, once for each verdict."""
+
+    def column(verdict: str) -> list[tuple[float, ...]]:
+        groups = [getattr(tail, verdict) for tail in tails]
+        corrected = iter(holm([p for group in groups for p in group]))
+        return [tuple(next(corrected) for _ in group) for group in groups]
+
+    return [_Tails(*row) for row in zip(*map(column, (SUPPORTED, CONTRADICTED, EQUIVALENT)), strict=True)]
+
+
+def _decide(evidence: Evidence, raw: _Tails, adjusted: _Tails, alpha: float, strictest: float) -> _Outcome:
+    if evidence.missing:
+        return _Outcome(INCOMPLETE, _sentence(evidence.missing))
+    if evidence.claim.kind == "bound":
+        return _decide_bound(evidence)
+    estimate, outcome = evidence.estimate(), INCONCLUSIVE
+    for verdict in (SUPPORTED, CONTRADICTED, EQUIVALENT):
+        shown = min(getattr(adjusted, verdict), default=1.0) < alpha
+        if not evidence.doubt and shown and _reaches(evidence.claim, verdict, estimate):
+            outcome = verdict
+            break
+    tail = SUPPORTED if outcome == INCONCLUSIVE else outcome
+    p, p_holm = min(getattr(raw, tail)), min(getattr(adjusted, tail))
+    details = _size(evidence, estimate)
+    if outcome == INCONCLUSIVE and evidence.claim.kind == "difference" and evidence.finite:
+        details["seeds_needed"] = seeds_needed(evidence.differences, strictest)
+    reason = _reason(evidence, outcome, details, p, p_holm, alpha)
+    return _Outcome(outcome, reason, p, p_holm, details)
+
+
+def _reaches(claim: Claim, verdict: str, estimate: float) -> bool:
+    """Whether the estimate is large enough, on the right side, for the verdict whose test was significant."""
+    if verdict == EQUIVALENT or (claim.kind == "equivalence" and verdict == SUPPORTED):
+        return True
+    if claim.kind == "equivalence":
+        return abs(estimate) >= claim.margin
+    ahead = -estimate if claim.direction == "less" else estimate
+    return (ahead if verdict == SUPPORTED else -ahead) >= claim.margin
+
+
+def _decide_bound(evidence: Evidence) -> _Outcome:
+    claim, values = evidence.claim, np.concatenate(list(evidence.values.values()))
+    worst = float(values.max() if claim.at_most is not None else values.min())
+    broken = values > claim.limit() if claim.at_most is not None else values < claim.limit()
+    details = {"estimate": worst, "interval": (float(values.min()), float(values.max()))}
+    counted = f"{values.size - int(broken.sum())} of {values.size} runs keep {claim.metric} {claim.bound_text()}"
+    verdict = INCONCLUSIVE if evidence.doubt else CONTRADICTED if broken.any() else SUPPORTED
+    return _Outcome(verdict, _sentence(f"{counted}; the worst is {number(worst)}. {evidence.doubt}"), details=details)
+
+
+def _size(evidence: Evidence, estimate: float) -> dict[str, Any]:
+    d = evidence.differences
+    return {
+        "estimate": estimate,
+        "interval": paired_interval(d) if evidence.finite else None,
+        "ratio": math.exp(min(estimate, 700.0)) if evidence.claim.scale == "log" and math.isfinite(estimate) else None,
+        "differences": tuple(float(value) for value in d),
+    }
+
+
+_FROM_CLAIM = ("id", "source", "statement", "kind", "experiment", "metric", "margin")
+
+
+def _verdict(evidence: Evidence, outcome: _Outcome, scales: Sequence[str]) -> Verdict:
+    claim = evidence.claim
+    runs = [row for label in claim.labels for row in evidence.runs[label]]
+    return Verdict(
+        **{key: getattr(claim, key) for key in _FROM_CLAIM},
+        verdict=outcome.verdict,
+        reason=outcome.reason,
+        p=outcome.p,
+        p_holm=outcome.p_holm,
+        scale=scales[0] if scales else "",
+        synthetic=any(row["synthetic"] for row in runs),
+        seeds=evidence.seeds,
+        runs=tuple(sorted(row["run"] for row in runs)),
+        arms={label: _describe(evidence.runs[label], evidence.values[label]) for label in claim.labels},
+        **outcome.details,
+    )
+
+
+def _describe(rows: Sequence[Row], values: Floats) -> dict[str, Any]:
+    rates = {row["learning_rate"] for row in rows}
+    finite = bool(values.size) and bool(np.isfinite(values).all())
+    return {
+        "mean": float(values.mean()) if finite else None,
+        "sd": float(values.std(ddof=1)) if finite and values.size > 1 else None,
+        "median": float(np.median(values)) if values.size else None,
+        "diverged": sum(row["status"] == "diverged" for row in rows),
+        "undefined": sum(row["status"] == "undefined" for row in rows),
+        "learning_rate": rates.pop() if len(rates) == 1 else None,
+    }
+
+
+# -------------------------------------------------------------------------------------------------- sentences
+
+
+def _reason(e: Evidence, verdict: str, details: Mapping[str, Any], p: float, p_holm: float, alpha: float) -> str:
+    """One or two sentences: the effect, the test, and what kept it from deciding."""
+    claim, estimate = e.claim, float(details["estimate"])
+    effect = f"{claim.subject()} = {number(estimate)}{span(details['interval'])} {claim.metric}"
+    ratio = f" (a factor of {number(details['ratio'])})" if details["ratio"] is not None else ""
+    test = f"{_test_name(e, verdict)} p = {number(p, 2)}, {number(p_holm, 2)} after Holm"
+    return _sentence(f"{effect}{ratio}{_diverged(e)}; {test}{_remark(e, verdict, details, p_holm, alpha)}")
+
+
+def _test_name(e: Evidence, verdict: str) -> str:
+    if verdict == EQUIVALENT or (e.claim.kind == "equivalence" and verdict != CONTRADICTED):
+        return f"equivalence within {tidy(e.claim.margin)}:"
+    return "sign-flip" if e.finite else "sign test"
+
+
+def _diverged(e: Evidence) -> str:
+    if e.finite:
+        return ""
+    failed = {label: int((~np.isfinite(values)).sum()) for label, values in e.values.items()}
+    counts = " and ".join(f"{label} in {count}" for label, count in failed.items() if count)
+    return f", with no finite value for {counts} of {len(e.seeds)} runs, so only signs count"
+
+
+def _remark(e: Evidence, verdict: str, details: Mapping[str, Any], p_holm: float, alpha: float) -> str:
+    margin, estimate = e.claim.margin, abs(float(details["estimate"]))
+    if verdict == SUPPORTED and e.claim.kind == "difference":
+        return f"; the margin of {tidy(margin)} is reached" if margin else ""
+    if verdict == CONTRADICTED:
+        effect = "a difference" if e.claim.kind == "equivalence" else "an effect in the opposite direction"
+        return f"; {effect} of at least the margin of {tidy(margin)}"
+    if verdict != INCONCLUSIVE:
+        return ""
+    if e.doubt:
+        return f". {e.doubt}"
+    if e.claim.kind == "difference" and p_holm < alpha:
+        return f"; a real effect, but smaller than the margin of {tidy(margin)}, and not shown to be equivalent"
+    if e.claim.kind == "equivalence" or estimate < margin:
+        return f"; neither an effect of {tidy(margin)} nor its absence is shown"
+    enough = details.get("seeds_needed")
+    more = f", {enough} seeds would find such an effect 4 times in 5" if enough else ""
+    return f"; not significant{more}"
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text if text.endswith(".") else f"{text}."
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.9g}") if math.isfinite(value) else None
+    return value

@@ -1,0 +1,29 @@
+"""Numbers for people: the same few forms in verdicts, tables and figures."""
+
+import math
+import re
+from collections.abc import Sequence
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number for people: `digits` significant, plain from 0.001 to 100000, else 1.2e-5; `-` for none."""
+    if value is None or math.isnan(value):
+        return "-"
+    if math.isinf(value):
+        return "-∞" if value < 0 else "∞"
+    if value != 0 and not 1e-3 <= abs(value) < 1e5:
+        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+        return f"{mantissa}e{int(exponent)}"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0
+    return f"{value:.{decimals}f}"
+
+
+def tidy(value: float | None) -> str:
+    """A declared number as it was written: 0.02, 1e-9."""
+    return "-" if value is None else re.sub(r"e([+-])0*", lambda sign: "e" + sign[1].strip("+"), f"{value:g}")
+
+
+def span(interval: Sequence[float | None] | None) -> str:
+    """An interval for people, empty where there is none."""
+    finite = interval is not None and all(end is not None and not math.isnan(end) for end in interval)
+    return f" [{number(interval[0])}, {number(interval[1])}]" if interval is not None and finite else ""

@@ -1,0 +1,69 @@
+"""Who may import whom: training never needs analysis, and analysis needs neither torch, hydra nor wandb."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ANALYSIS = (
+    "records",
+    "stats",
+    "wording",
+    "claims",
+    "claims_file",
+    "evidence",
+    "verdicts",
+    "tables",
+    "plotting",
+    "figures",
+    "report",
+)
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            yield node.module
+
+
+def reachable(module: str, seen: set[str]) -> set[str]:
+    """Everything a module imports, through our own modules."""
+    path = ROOT / (module.replace(".", "/") + ".py")
+    path = path if path.exists() else ROOT / module.replace(".", "/") / "__init__.py"
+    if module in seen or not path.exists():
+        return seen | {module}
+    seen = seen | {module}
+    for name in imports(path):
+        seen = reachable(name, seen)
+    return seen
+
+
+@pytest.mark.parametrize("module", ANALYSIS)
+def test_analysis_runs_anywhere(module: str) -> None:
+    tops = {name.split(".")[0] for name in reachable(f"experiments.{module}", set())}
+    assert not tops & {"torch", "torchvision", "hydra", "omegaconf", "wandb", "datasets", "models", "data"}
+
+
+@pytest.mark.parametrize("module", ["train", "probes", "schema", "tracking"])
+def test_training_never_imports_analysis(module: str) -> None:
+    ours = {name.removeprefix("experiments.") for name in reachable(f"experiments.{module}", set())}
+    assert not ours & (set(ANALYSIS) - {"records"})
+
+
+@pytest.mark.parametrize(
+    ("package", "files"),
+    [("wandb", {"tracking.py"}), ("hydra", {"run.py", "schema.py", "reproduce.py", "sweep_launcher.py"})],
+)
+def test_wandb_and_hydra_stay_in_their_files(package: str, files: set[str]) -> None:
+    ours = [path for room in ("data", "models", "experiments", "hydra_plugins") for path in (ROOT / room).glob("*.py")]
+    assert {path.name for path in ours if any(name.split(".")[0] == package for name in imports(path))} <= files
+
+
+def test_models_know_only_torch() -> None:
+    for path in (ROOT / "models").glob("*.py"):
+        assert not {name.split(".")[0] for name in imports(path)} & {"data", "experiments", "hydra", "omegaconf"}

@@ -1,0 +1,156 @@
+"""Runs, records and sweeps: identity, idempotence, resume, isolation. On synthetic data, in seconds."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data import mnist, text
+from experiments import records, reproduce, schema, sweep
+from experiments.run import run, tuned_rate, tuning_runs
+from experiments.schema import Config, Optim, Tuning
+from models import language_model, mlp
+
+VOLATILE = ("timing", "environment")  # all of a record that a second run of the same bits may change
+
+
+def tiny(results: Path, **changes: Any) -> Config:
+    base = Config(
+        model=mlp.Config(hidden_sizes=[8]), data=mnist.Config(source="synthetic", validation_size=50, test_size=50),
+        optim=Optim(learning_rate=0.01), experiment="tiny", scale="smoke", updates=6, evaluations=2, batch_size=8,
+        results=str(results), tracking="none", workers=2,
+    )  # fmt: skip
+    return dataclasses.replace(base, **changes)
+
+
+def stable(record: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in record.items() if key not in VOLATILE}
+    kept["history"] = [{k: v for k, v in row.items() if k != "seconds"} for row in record["history"]]
+    return kept
+
+
+def test_a_run_is_run_once(tmp_path: Path) -> None:
+    first = run(tiny(tmp_path))
+    path = records.run_folder(tmp_path, schema.scientific(tiny(tmp_path))) / "result.json"
+    written = path.stat().st_mtime_ns
+    assert run(tiny(tmp_path)) == first and path.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"norm": "none"}, {"batch_size": 4}, {"optim": Optim(learning_rate=0.02)}, {"updates": 7}]
+)
+def test_another_science_is_another_run(change: dict[str, Any], tmp_path: Path) -> None:
+    base, other = schema.scientific(tiny(tmp_path)), schema.scientific(tiny(tmp_path, **change))
+    assert records.run_id(base) != records.run_id(other)
+
+
+@pytest.mark.parametrize("change", [{"workers": 7}, {"tracking": "wandb"}, {"threads": 2}, {"device": "auto"}])
+def test_infrastructure_is_not_part_of_a_runs_identity(change: dict[str, Any], tmp_path: Path) -> None:
+    base, other = schema.scientific(tiny(tmp_path)), schema.scientific(tiny(tmp_path, **change))
+    assert records.run_id(base) == records.run_id(other)
+
+
+def test_the_users_file_counts_by_content_not_by_name(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.txt", tmp_path / "b.txt"
+    first.write_text("to be or not to be " * 200)
+    second.write_text(first.read_text())
+    one, two = (text.identified(text.Config(path=str(path))) for path in (first, second))
+    model = language_model.Config(hidden_size=4)
+    ids = [records.run_id(schema.scientific(tiny(tmp_path, model=model, data=data))) for data in (one, two)]
+    assert ids[0] == ids[1]
+    second.write_text("that is the question " * 200)
+    changed = schema.scientific(tiny(tmp_path, model=model, data=text.identified(two)))
+    assert records.run_id(changed) != ids[0]
+
+
+def test_results_do_not_depend_on_what_ran_before(tmp_path: Path) -> None:
+    alone = run(tiny(tmp_path / "alone", seed=1))
+    run(tiny(tmp_path / "after", norm="batch"))
+    assert stable(run(tiny(tmp_path / "after", seed=1))) == stable(alone)
+
+
+def test_a_damaged_record_is_run_again(tmp_path: Path) -> None:
+    first = run(tiny(tmp_path))
+    path = records.run_folder(tmp_path, schema.scientific(tiny(tmp_path))) / "result.json"
+    path.write_text(path.read_text()[:100])
+    assert stable(run(tiny(tmp_path))) == stable(first)
+
+
+def test_batch_norm_at_batch_1_is_undefined_and_a_wild_rate_diverges(tmp_path: Path) -> None:
+    assert run(tiny(tmp_path, norm="batch", batch_size=1))["status"] == "undefined"
+    wild = Optim(name="sgd", learning_rate=1e30, schedule="constant")
+    record = run(tiny(tmp_path, norm="none", optim=wild, updates=20))
+    assert record["status"] == "diverged" and record["final"]["train_loss"] is None
+
+
+def test_tuning_runs_never_see_the_test_set(tmp_path: Path) -> None:
+    config = tiny(tmp_path, optim=Optim(), tuning=Tuning(learning_rates=[1e-7, 1e-2, 1e4], seeds=[1000]))
+    trials = [run(trial) for trial in tuning_runs(config)]
+    assert len(trials) == 3 and not [name for trial in trials for name in trial["final"] if name.startswith("test")]
+    assert tuned_rate(config, trials) == 1e-2
+
+
+def test_metrics_are_flushed_as_the_run_goes_and_null_where_not_finite(tmp_path: Path) -> None:
+    config, seen = tiny(tmp_path), []
+    path = records.run_folder(tmp_path, schema.scientific(config)) / "metrics.jsonl"
+    run(config, lambda history: seen.append(len(path.read_text().splitlines())))
+    assert seen == [0, 1, 2]
+    assert records.finite({"loss": [float("nan"), 1.0]}) == {"loss": [None, 1.0]}
+
+
+def test_killed_and_started_again_a_run_ends_with_the_same_bits(tmp_path: Path) -> None:
+    config = {"updates": "4000", "evaluations": "40", "batch_size": "8", "checkpoint_seconds": "0.05"}
+    command = [sys.executable, "-m", "experiments.run", "model=mlp", "model.hidden_sizes=[32]", "data.source=synthetic",
+               "tracking=none", "optim.learning_rate=0.01", *(f"{k}={v}" for k, v in config.items())]  # fmt: skip
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = subprocess.Popen([*command, f"results={killed}"], stdout=subprocess.DEVNULL)
+    while not list(killed.rglob("checkpoint.pt")) or len(next(killed.rglob("metrics.jsonl")).read_text()) < 300:
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not list(killed.rglob("result.json"))
+    for folder in (killed, whole):
+        subprocess.run([*command, f"results={folder}"], check=True, stdout=subprocess.DEVNULL)
+    resumed, uninterrupted = (json.loads(next(folder.rglob("result.json")).read_text()) for folder in (killed, whole))
+    assert stable(resumed) == stable(uninterrupted)
+    assert not list(killed.rglob("checkpoint.pt"))
+
+
+def test_a_sweep_tunes_then_evaluates_and_a_dying_run_touches_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "work", fail_on_some_seeds)
+    tuning = Tuning(learning_rates=[1e-3, 1e-2, 1e-1], seeds=[1000])
+    configs = [tiny(tmp_path, seed=seed, optim=Optim(), tuning=tuning) for seed in (0, 1, 2, 3)]
+    with pytest.raises(sweep.SweepError) as raised:
+        reproduce.run_arms(configs, workers=2)
+    told = str(raised.value)
+    assert "2 of 7 runs failed" in told and "its process died" in told and "ValueError: seed 3" in told
+    rows = reproduce.collect_rows({("tiny", "layer"): dataclasses.replace(configs[0], seeds=4)})
+    assert [(row["role"], row["seed"]) for row in rows] == [("tune", 1000)] * 3 + [("evaluate", 0), ("evaluate", 1)]
+
+
+REAL_WORK = sweep.work
+
+
+def fail_on_some_seeds(config: Config) -> None:
+    """In the worker's own process: seed 2 kills it, seed 3 raises."""
+    from experiments import run as module
+
+    def run_or_fail(config: Config) -> dict[str, Any]:
+        if config.seed == 2:
+            os._exit(9)
+        if config.seed == 3:
+            raise ValueError("seed 3")
+        return run(config)
+
+    module.run = run_or_fail
+    REAL_WORK(config)
