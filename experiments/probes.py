@@ -4,7 +4,7 @@ Each probe takes (config, data) and gives its metrics, named in METRICS. They us
 real data where they read any, in float64 so that an identity shows as one. The bounds are in configs/claims.yaml.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import log10
 from typing import Any
@@ -221,9 +221,10 @@ STEPS, BACK = 100, 50
 def dynamics(config: Any, data: Any) -> dict[str, float]:
     """Hidden states and their gradients over 100 steps of an untrained recurrent layer reading text.
 
-    For each scale of the recurrent weights: |h_50| (root mean square over a unit's cases), and the gradient of a
-    random projection of h_100 that reaches h_50 relative to the one at h_100, as log10. Reported are their spreads
-    over the scales: a layer with stable dynamics does not care how large its recurrent weights are.
+    For each scale of the recurrent weights: the length of h_50, averaged over the cases, and as log10 the length of the
+    gradient, with respect to the whole state carried on from step 50 (h, in an LSTM also c), of a random projection of
+    h_100, relative to that with respect to the state of step 100. Reported are also their spreads over the scales: a
+    layer with stable dynamics does not care how large its recurrent weights are.
     """
     norms, ratios = [], []
     for scale in SCALES:
@@ -231,23 +232,25 @@ def dynamics(config: Any, data: Any) -> dict[str, float]:
         torch.manual_seed(config.seed)
         layer = CELLS[options.cell](data.spec.outputs, config.norm, STEPS, options).double()
         x, _ = data.train_batch(0)
-        states: list[Tensor] = []
-        h_c = None
-        for step in range(STEPS):
-            _, h_c = layer(x[:, step : step + 1].t(), h_c)
-            h_c[0].retain_grad()
-            states.append(h_c[0])
-        projection = torch.randn(states[-1].shape, generator=torch.Generator().manual_seed(config.seed)).double()
-        torch.autograd.backward((states[-1] * projection).sum())
-        gradients = [h.grad.norm() for h in (states[STEPS - BACK - 1], states[-1]) if h.grad is not None]
-        norms.append(float(states[STEPS - BACK - 1].detach().norm(dim=1).mean()))
-        ratios.append(log10(max(float(gradients[0] / gradients[1]), 1e-300)))
+        _, early = layer(x[:, : STEPS - BACK].t())
+        early = tuple(state.detach().requires_grad_() for state in early)
+        _, late = layer(x[:, STEPS - BACK : STEPS].t(), early)
+        projection = torch.randn(late[0].shape, generator=torch.Generator().manual_seed(config.seed)).double()
+        gradients = torch.autograd.grad((late[0] * projection).sum(), [*early, *late], allow_unused=True)
+        length_early, length_late = total_norm(gradients[: len(early)]), total_norm(gradients[len(early) :])
+        norms.append(float(early[0].detach().norm(dim=1).mean()))
+        ratios.append(log10(max(length_early / length_late, 1e-300)))
     named = {f"log10_gradient_ratio_x{scale:g}": ratio for scale, ratio in zip(SCALES, ratios, strict=True)}
     named |= {f"state_norm_x{scale:g}": norm for scale, norm in zip(SCALES, norms, strict=True)}
     return named | {
         "gradient_ratio_spread": max(ratios) - min(ratios),
         "state_norm_spread": log10(max(norms) / min(norms)),
     }
+
+
+def total_norm(gradients: Sequence[Tensor | None]) -> float:
+    """Length of all gradients as one vector; None is 0."""
+    return float(torch.stack([g.norm() for g in gradients if g is not None]).norm())
 
 
 PROBES: dict[str, Callable[[Any, Any], dict[str, float]]] = {

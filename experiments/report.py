@@ -8,8 +8,9 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from experiments.claims import Claim, Registry
 from experiments.evidence import Row, Runs, group_runs
@@ -138,6 +139,7 @@ def _section(claim: Claim, verdict: Verdict, runs: Runs, drawn: bool) -> str:
         f"![{claim.id}](figures/{claim.id}.svg)" if drawn else "",
         f"Set-up: experiment {experiments}, metric `{claim.metric}`, "
         f"{_test(claim)}; {len(verdict.seeds)} seeds{_seed_range(verdict.seeds)}; learning rates {rates}.",
+        "\n".join(_runs(name, claim, runs) for name in _experiments(claim)),
         arm_table(claim, verdict, runs),
         f"- Expected: {claim.expected}\n- Deviations from the paper: {claim.deviations}{change}",
         "```sh\n" + "\n".join(commands) + "\n```",
@@ -147,6 +149,34 @@ def _section(claim: Claim, verdict: Verdict, runs: Runs, drawn: bool) -> str:
 
 def _experiments(claim: Claim) -> list[str]:
     return list(dict.fromkeys(experiment for experiment, _ in claim.arms()))
+
+
+def _runs(experiment: str, claim: Claim, runs: Runs) -> str:
+    """What the runs of an experiment were, from their own configurations; empty where rows carry none."""
+    arms = [arm for name, arm in claim.arms() if name == experiment]
+    configs = [row["config"] for arm in arms for row in runs.get((experiment, arm, "evaluate"), ()) if "config" in row]
+    if not configs:
+        return ""
+    first = configs[0]
+    sizes = (
+        f"{key.replace('_', ' ')} {_values(config[key] for config in configs)}" for key in ("batch_size", "updates")
+    )
+    optim = first["optim"]
+    how = f"{', '.join(sizes)}, {optim['name']}, {optim['schedule']} schedule"
+    how = how if first["method"] == "train" else f"no tuning, measured by `{first['method']}` of experiments/probes.py"
+    return f"Runs of `{experiment}`: {_options(first['model'])} on {_options(first['data'])}; {how}."
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    """A model or a data set with its options, those left empty omitted."""
+    told = ", ".join(
+        f"{key} {value}" for key, value in options.items() if key != "name" and value not in (None, "", [])
+    )
+    return f"`{options['name']}` ({told})"
+
+
+def _values(values: Iterable[Any]) -> str:
+    return " or ".join(map(str, sorted(set(values))))
 
 
 def _test(claim: Claim) -> str:

@@ -120,7 +120,7 @@ def to_row(record: dict[str, Any], experiment: str, arm: str, role: str, scale: 
     return {
         "experiment": experiment, "arm": arm, "role": role, "scale": scale, "tuned": tuned,
         "seed": config["seed"], "learning_rate": config["optim"]["learning_rate"],
-        **{key: record[key] for key in ("run", "status", "synthetic", "final", "history", "timing")},
+        **{key: record[key] for key in ("run", "config", "status", "synthetic", "final", "history", "timing")},
     }  # fmt: skip
 
 

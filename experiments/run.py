@@ -69,8 +69,8 @@ def run(config: Config, observe: Observer = lambda history: None) -> dict[str, A
         "environment": environment(config),
     }
     records.write_record(folder, record)
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
-    (folder / "error.txt").unlink(missing_ok=True)
+    for unneeded in ("checkpoint.pt", "checkpoint.partial", "error.txt"):
+        (folder / unneeded).unlink(missing_ok=True)
     finite: dict[str, Any] = records.finite(record)
     return finite
 
@@ -93,7 +93,7 @@ def train_model(config: Config, source: Any, folder: Path, observe: Observer) ->
     for split in () if config.seed in config.tuning.seeds else source.test_splits:
         final |= prefixed(split, evaluate(model, source, split))
     timing = {"seconds_per_update": progress.seconds / progress.update, "cpu_seconds": progress.cpu_seconds}
-    if status == "completed" and undefined(model):
+    if undefined(model):
         status = "undefined"
     return {"status": status, "history": progress.history, "final": final, "timing": timing}
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -55,7 +56,7 @@ def train(model: Any, data: Data, optim: Any, *, updates: int, evaluations: int,
           ) -> tuple[str, Progress]:  # fmt: skip
     """Train `model` for `updates` optimiser steps, or go on from `checkpoint` where there is one.
 
-    `observe` sees the history after each evaluation. Returns the status, `completed` or `diverged` (the loss became
+    `observe` sees the history after each evaluation. Returns the status, `completed` or `diverged` (a loss became
     infinite or not a number), and what was measured. Resumed on the same CPU, a run gives the bits of an
     uninterrupted one.
     """
@@ -82,11 +83,12 @@ def train(model: Any, data: Data, optim: Any, *, updates: int, evaluations: int,
             progress.seconds += time.perf_counter() - started
             train_loss = loss_sum.item() / progress.since
             row = {"update": update + 1, "seconds": progress.seconds, "train_loss": train_loss}
-            progress.history.append(row | prefixed("validation", evaluate(model, data, "validation")))
+            row |= prefixed("validation", evaluate(model, data, "validation"))
+            progress.history.append(row)
             progress.cpu_seconds, progress.since = time.process_time() - cpu, 0
             loss_sum.zero_()
             observe(progress.history)
-            if not math.isfinite(train_loss):
+            if not all(map(math.isfinite, row.values())):
                 return "diverged", progress
             started = time.perf_counter()
         if checkpoint and time.monotonic() - saved > checkpoint_seconds:
@@ -121,7 +123,7 @@ def save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progres
     """Write a checkpoint by rename: a kill leaves the last one or this one, never half of one."""
     content = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "progress": vars(progress),
                "rng": torch.get_rng_state(), "cuda_rng": cuda_rng()}  # fmt: skip
-    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial = path.with_suffix(".partial")
     torch.save(content, partial)
     os.replace(partial, path)
 
@@ -131,10 +133,12 @@ def restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> P
     try:
         content = torch.load(path, weights_only=True, map_location=next(model.parameters()).device)
         progress = Progress(**content["progress"])
+        if shapes(content["model"]) != shapes(model.state_dict()):
+            raise ValueError("made by other code")
     except FileNotFoundError:
         return None
     except Exception as error:  # torch.load raises whatever the damage makes it raise
-        print(f"{path}: damaged checkpoint ({type(error).__name__}), the run starts anew")
+        print(f"{path}: unusable checkpoint ({type(error).__name__}), the run starts anew", file=sys.stderr)
         path.unlink(missing_ok=True)
         return None
     model.load_state_dict(content["model"])
@@ -143,6 +147,10 @@ def restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> P
     if content["cuda_rng"]:
         torch.cuda.set_rng_state_all([state.cpu() for state in content["cuda_rng"]])
     return progress
+
+
+def shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state.items()}
 
 
 def cuda_rng() -> list[Tensor]:
