@@ -6,7 +6,7 @@ ARGS ?=
 RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data reproduce test lint format lock readme clean
+.PHONY: help setup data reproduce test lint format lock freeze clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
@@ -43,8 +43,8 @@ format: setup ## put the code into the house style
 	@$(RUN) -m ruff check --fix .
 	@$(RUN) -m ruff format .
 
-readme: setup ## write the verdict table of results/claims.json into README.md
-	@$(RUN) -m experiments.report results/claims.json README.md
+freeze: setup ## keep the report of a complete run in results/reference/ and its table in README.md
+	@$(RUN) scripts/freeze.py
 
 lock: ## resolve requirements.in to requirements.txt (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header requirements.in -o requirements.txt

@@ -79,6 +79,13 @@ def unwritable(folder: Path, error: OSError) -> str:
     return f"cannot write to {folder} ({error.strerror}); make room or choose another folder with results=<folder>"
 
 
+def make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecordError(unwritable(folder, error)) from error
+
+
 def check_writable(results: str | Path) -> None:
     """Find out before the first run, not after it."""
     probe = Path(results) / "runs" / ".writable"

@@ -139,7 +139,7 @@ def _section(claim: Claim, verdict: Verdict, runs: Runs, drawn: bool) -> str:
         f"![{claim.id}](figures/{claim.id}.svg)" if drawn else "",
         f"Set-up: experiment {experiments}, metric `{claim.metric}`, "
         f"{_test(claim)}; {len(verdict.seeds)} seeds{_seed_range(verdict.seeds)}; learning rates {rates}.",
-        "\n".join(_runs(name, claim, runs) for name in _experiments(claim)),
+        "\n".join(filter(None, (_runs(name, claim, runs) for name in _experiments(claim)))),
         arm_table(claim, verdict, runs),
         f"- Expected: {claim.expected}\n- Deviations from the paper: {claim.deviations}{change}",
         "```sh\n" + "\n".join(commands) + "\n```",

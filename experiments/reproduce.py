@@ -13,7 +13,7 @@ from rich.console import Console
 
 import data
 import models
-from experiments import probes, records, schema, sweep, tracking
+from experiments import probes, records, schema, sweep
 from experiments.claims import Registry, check_against
 from experiments.claims_file import load_claims
 from experiments.report import write_report
@@ -133,8 +133,6 @@ def reproduce(options: argparse.Namespace) -> None:
     arms = compose_arms(registry, overrides)
     config = next(iter(arms.values()))
     records.check_writable(config.results)
-    if config.tracking == "wandb" and not tracking.available():
-        print("wandb is not installed: runs are recorded, not mirrored (tracking=none says so)", file=sys.stderr)
     failure = None
     try:
         run_arms([c for arm in arms.values() for c in evaluation_configs(arm)], workers=config.workers)

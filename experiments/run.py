@@ -46,8 +46,7 @@ def run(config: Config, observe: Observer = lambda history: None) -> dict[str, A
     done = records.read_record(folder)
     if done is not None:
         return done
-    records.check_writable(config.results)
-    folder.mkdir(parents=True, exist_ok=True)
+    records.make_folder(folder)
     torch.set_num_threads(config.threads)
     started = time.perf_counter()
     source = data.load(config.data, batch_size=config.batch_size, seed=config.seed)
@@ -130,6 +129,8 @@ def pick_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device=cuda: torch sees no CUDA device here; use device=cpu or device=auto")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device=mps: torch sees no Apple GPU here; use device=cpu")
     return torch.device(name)
 
 
@@ -174,6 +175,7 @@ def rate_of(record: dict[str, Any]) -> float:
 
 def run_tuned(config: Config, observe: Observer = lambda history: None) -> dict[str, Any]:
     """`run`, after the tuning runs where the learning rate is left open."""
+    records.check_writable(config.results)
     rate = tuned_rate(config, [run(trial) for trial in tuning_runs(config)])
     return run(schema.at(config, config.seed, rate), observe)
 
@@ -198,6 +200,8 @@ def told_in_one_line(command: Callable[[], None]) -> None:
         command()
     except (HydraException, OmegaConfBaseException, *EXPECTED) as error:
         sys.exit(f"error: {one_line(error)}")
+    except OSError as error:  # a full disk, mostly
+        sys.exit(f"error: {error.filename or 'cannot write'}: {error.strerror or error}")
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on where this one stopped", file=sys.stderr)
         sys.exit(130)

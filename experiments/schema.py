@@ -67,11 +67,26 @@ class Config:
 
 def register() -> None:
     """Make the schema and every model and data set known to Hydra."""
+    OmegaConf.register_new_resolver("choices", choices, replace=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for group, options in (("model", models.available()), ("data", data.available())):
         for name, node in options.items():
             store.store(group=group, name=name, node=node)
+
+
+def choices() -> str:
+    """The values of every option that has a fixed set of them, for --help."""
+    nodes = {"": Config, "optim.": Optim}
+    for group, options in (("model", models.available()), ("data", data.available())):
+        nodes |= {f"{group}={name} {group}.": node for name, node in options.items()}
+    found = [
+        f"{prefix}{spec.name}={'|'.join(map(str, spec.metadata['choices']))}"
+        for prefix, node in nodes.items()
+        for spec in dataclasses.fields(node)
+        if "choices" in spec.metadata
+    ]
+    return "\n".join(found)
 
 
 def to_config(composed: DictConfig, experiment: str, scale: str) -> Config:

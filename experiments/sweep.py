@@ -11,7 +11,8 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -36,36 +37,39 @@ def run_all(configs: Iterable[Config], *, workers: int = 0, title: str = "runs",
     """
     queue, failed = deque(configs), list[str]()
     active: dict[Any, tuple[BaseProcess, Config]] = {}  # by the sentinel that tells its end
-    limit = workers or cores()
     context = server()
     with bar() as progress:
         task = progress.add_task(title, total=total or len(queue))
 
-        def finish(config: Config, record: dict[str, Any] | None) -> None:
+        def settle(config: Config, record: dict[str, Any] | None) -> None:
             progress.advance(task)
             if record is None:
                 failed.append(failure(config))
             else:
                 queue.extend(on_done(config, record))
 
-        try:
-            while queue or active:
-                while queue and len(active) < limit:
-                    config = queue.popleft()
-                    record = read(config)
-                    if record is not None:
-                        finish(config, record)
-                        continue
-                    process = context.Process(target=work, args=(config,), daemon=True)
+        def fill() -> None:
+            while queue and len(active) < (workers or cores()):
+                config = queue.popleft()
+                if (done := read(config)) is not None:
+                    settle(config, done)
+                    continue
+                process = context.Process(target=work, args=(config,), daemon=True)
+                with main_hidden():
                     process.start()
-                    active[process.sentinel] = process, config
-                for sentinel in wait(list(active)) if active else ():
+                active[process.sentinel] = process, config
+
+        try:
+            fill()
+            while active:
+                for sentinel in wait(list(active)):
                     process, config = active.pop(sentinel)
                     process.join()
                     record = read(config)
+                    settle(config, record)
+                    fill()  # before the mirror, so that no core waits for it
                     if record and config.tracking == "wandb":
                         tracking.mirror(record, config.results)
-                    finish(config, record)
         finally:
             for process, _ in active.values():
                 process.kill()
@@ -81,8 +85,22 @@ def cores() -> int:
 def server() -> Any:
     """A fork server with all that a run imports, so that a run starts in hundredths of a second."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["experiments.sweep", "experiments.run", "torch._dynamo"])
+    context.set_forkserver_preload(["experiments.reproduce", "torch._dynamo"])
     return context
+
+
+@contextmanager
+def main_hidden() -> Iterator[None]:
+    """Keep a starting worker from importing the command's own module once more: all it needs is in the server."""
+    main = sys.modules["__main__"]
+    spec, file = main.__spec__, main.__dict__.pop("__file__", None)
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        main.__spec__ = spec
+        if file is not None:
+            main.__file__ = file
 
 
 def read(config: Config) -> dict[str, Any] | None:
@@ -97,6 +115,7 @@ def work(config: Config) -> None:
     """What a worker does; its failure is a file in the run's folder."""
     from experiments.run import run
 
+    (folder(config) / "error.txt").unlink(missing_ok=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends its workers
     threading.Thread(target=end_with_parent, daemon=True).start()
     try:

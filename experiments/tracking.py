@@ -4,6 +4,9 @@ The only file that imports wandb. A run is mirrored from its finished record, so
 """
 
 import os
+import sys
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,26 @@ def mirror(record: dict[str, Any], results: str | Path) -> None:
     """Write one finished run to wandb: grouped by experiment and arm, one wandb run a seed.
 
     WANDB_MODE is the user's; unset, it is `offline`, and nothing leaves the machine. Files go to <results>/wandb.
+    Whatever goes wrong is told in one line: the record is whole without its mirror.
     """
+    if not installed():
+        return
+    try:
+        write(record, results)
+    except Exception as error:  # wandb's own, or a full disk's
+        reason = " ".join(str(error).split())
+        print(f"{record['run']} is recorded but not mirrored to wandb: {reason}", file=sys.stderr)
+
+
+@cache
+def installed() -> bool:
+    """Whether wandb can be imported; the first time it cannot, one line says so."""
+    if find_spec("wandb") is None:
+        print("wandb is not installed: runs are recorded but not mirrored (tracking=none)", file=sys.stderr)
+    return find_spec("wandb") is not None
+
+
+def write(record: dict[str, Any], results: str | Path) -> None:
     os.environ.setdefault("WANDB_MODE", "offline")
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     os.environ.setdefault("WANDB_SILENT", "true")
@@ -38,11 +60,3 @@ def mirror(record: dict[str, Any], results: str | Path) -> None:
         for row in record["history"]:
             run.log(row)
         run.summary.update({**record["final"], **record["timing"], "status": status})
-
-
-def available() -> bool:
-    try:
-        import wandb  # noqa: F401
-    except ImportError:
-        return False
-    return True

@@ -124,7 +124,10 @@ def save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progres
     content = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "progress": vars(progress),
                "rng": torch.get_rng_state(), "cuda_rng": cuda_rng()}  # fmt: skip
     partial = path.with_suffix(".partial")
-    torch.save(content, partial)
+    try:
+        torch.save(content, partial)
+    except RuntimeError as error:  # so torch tells a full disk
+        raise OSError(f"cannot write {path}: {error}") from error
     os.replace(partial, path)
 
 

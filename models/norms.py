@@ -17,7 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 EPS = 1e-5
-MOMENTUM = 0.01  # of running averages, after a warm-up in which they are plain means of what was seen
+# Weight of the newest mini-batch in the running averages, after a warm-up in which they are plain means. Of 0.01, 0.03
+# and 0.1 the one that gave batch norm the lowest validation losses on the tuning seeds: slower averages lag behind in
+# runs of some hundred updates, faster ones are noisy at small batches.
+MOMENTUM = 0.03
 
 # Which units of a convolutional layer share layer norm's statistics and which share a gain:
 # all of (C, H, W) with a gain per channel; all of (C, H, W) with a gain per unit; the C units of one pixel.

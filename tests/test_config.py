@@ -16,7 +16,8 @@ from hydra import initialize_config_dir
 import data
 from data import mnist, text
 from experiments import reproduce, schema
-from experiments.claims import ClaimError, load_claims
+from experiments.claims import ClaimError
+from experiments.claims_file import load_claims
 from experiments.schema import Config, ConfigError
 
 EXPERIMENTS = sorted(path.stem for path in (schema.CONFIGS / "experiment").glob("*.yaml"))

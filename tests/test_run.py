@@ -91,7 +91,7 @@ def test_batch_norm_at_batch_1_is_undefined_and_a_wild_rate_diverges(tmp_path: P
 
 
 def test_tuning_runs_never_see_the_test_set(tmp_path: Path) -> None:
-    config = tiny(tmp_path, optim=Optim(), tuning=Tuning(learning_rates=[1e-7, 1e-2, 1e4], seeds=[1000]))
+    config = tiny(tmp_path, optim=Optim(), tuning=Tuning(learning_rates=[1e-7, 1e-2, 1e4], seeds=[1000]), updates=60)
     trials = [run(trial) for trial in tuning_runs(config)]
     assert len(trials) == 3 and not [name for trial in trials for name in trial["final"] if name.startswith("test")]
     assert tuned_rate(config, trials) == 1e-2
@@ -154,3 +154,32 @@ def fail_on_some_seeds(config: Config) -> None:
 
     module.run = run_or_fail
     REAL_WORK(config)
+
+
+SWEEP = [sys.executable, "-m", "experiments.run", "-m", "model.hidden_sizes=[16]", "data.source=synthetic",
+         "tracking=none", "optim.learning_rate=0.01", "norm=none,layer"]  # fmt: skip
+
+
+def test_the_command_line_sweeps_lists_and_ranges(tmp_path: Path) -> None:
+    command = [*SWEEP, "seed=range(0,2)", "updates=4", f"results={tmp_path}"]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert sorted(line.split()[0].split("/")[1][:-11] for line in lines) == [
+        "layer-s0",
+        "layer-s1",
+        "none-s0",
+        "none-s1",
+    ]
+    assert all("completed" in line and "test_error=" in line for line in lines)
+
+
+def test_a_sweep_stopped_by_ctrl_c_says_so_at_once_and_goes_on_later(tmp_path: Path) -> None:
+    command = [*SWEEP, "seed=0,1", "updates=8000", "batch_size=1", f"results={tmp_path}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.rglob("metrics.jsonl")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=20)
+    assert process.returncode == 130 and "the same command goes on where this one stopped" in told
+    assert told.strip().count("\n") == 0
+    subprocess.run([*command, "updates=4"], check=True, stdout=subprocess.DEVNULL)

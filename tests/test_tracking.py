@@ -1,6 +1,5 @@
 """wandb is a view: offline by default, whole, and never needed."""
 
-import builtins
 import json
 import os
 import subprocess
@@ -37,19 +36,29 @@ def test_a_finished_run_is_mirrored_whole_and_offline(tmp_path: Path, offline: N
     )
     assert told.returncode == 0, told.stderr
     entries = [json.loads(line) for line in told.stdout.splitlines()]
-    logged = [entry["history"] for entry in entries if entry["type"] == "history"]
+    logged = [entry["history"]["item"] for entry in entries if entry["type"] == "history"]
     assert [row["validation_loss"] for row in logged] == [row["validation_loss"] for row in record["history"]]
     assert f"tiny/{record['group']}" in told.stdout and f'"status":"{record["status"]}"' in told.stdout.replace(" ", "")
 
 
-def test_without_wandb_there_is_one_line_and_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
+def test_without_wandb_there_is_one_line_and_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tracking, "find_spec", lambda name: None)
+    tracking.installed.cache_clear()
+    record = run(tiny(tmp_path))
+    for _ in range(2):
+        tracking.mirror(record, tmp_path)
+    tracking.installed.cache_clear()
+    assert capsys.readouterr().err.count("\n") == 1 and not (tmp_path / "wandb").exists()
 
-    def refuse(name: str, *arguments: Any, **keywords: Any) -> Any:
-        if name == "wandb":
-            raise ImportError(name)
-        return real(name, *arguments, **keywords)
 
-    monkeypatch.delitem(sys.modules, "wandb", raising=False)
-    monkeypatch.setattr(builtins, "__import__", refuse)
-    assert not tracking.available()
+def test_a_failing_mirror_is_told_and_harms_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(record: dict[str, Any], results: Path) -> None:
+        raise OSError("no space\nleft")
+
+    monkeypatch.setattr(tracking, "write", fail)
+    tracking.mirror(run(tiny(tmp_path)), tmp_path)
+    assert "not mirrored to wandb: no space left" in capsys.readouterr().err

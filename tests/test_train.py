@@ -164,7 +164,7 @@ def test_with_a_damaged_checkpoint_the_run_starts_anew(
     again, _ = start("noise")
     _, progress = go(again, source, path, seconds=1000)
     assert same(again, model) and untimed(progress) == untimed(expected)
-    assert "damaged checkpoint" in capsys.readouterr().out and not list(tmp_path.iterdir())
+    assert "unusable checkpoint" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_a_kill_while_saving_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
