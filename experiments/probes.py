@@ -17,8 +17,14 @@ from experiments.train import train
 from models.norms import BatchNorm, LayerNorm, Norm, Unnormalized, feedforward
 from models.rnn import CELLS
 
-TRANSFORMATIONS = ("matrix_rescaling", "matrix_recentring", "vector_rescaling",
-                   "data_rescaling", "data_recentring", "case_rescaling")  # fmt: skip
+TRANSFORMATIONS = (
+    "matrix_rescaling",
+    "matrix_recentring",
+    "vector_rescaling",
+    "data_rescaling",
+    "data_recentring",
+    "case_rescaling",
+)
 # The paper's Table 1: where the output is invariant, in the order of TRANSFORMATIONS; `none` is our control row.
 TABLE_1 = {"batch": (1, 0, 1, 1, 1, 0), "weight": (1, 0, 1, 0, 0, 0), "layer": (1, 1, 0, 1, 0, 1), "none": (0,) * 6}
 FACTOR = 3.7  # of every re-scaling; a negative one would flip signs, which the table does not mean
@@ -63,8 +69,14 @@ def table1_row(norm: str, seed: int) -> dict[str, float]:
         return out
 
     first, every = 0, slice(None)
-    moved = (layer(scaled(W, every), X), layer(W + row_direction, X), layer(scaled(W, first), X),
-             layer(W, scaled(X, every)), layer(W, X + column_direction), layer(W, scaled(X, first)))  # fmt: skip
+    moved = (
+        layer(scaled(W, every), X),
+        layer(W + row_direction, X),
+        layer(scaled(W, first), X),
+        layer(W, scaled(X, every)),
+        layer(W, X + column_direction),
+        layer(W, scaled(X, first)),
+    )
     still = layer(W, X)
     changes = [float((y - still).abs().max() / still.std()) for y in moved]
     kept = [change for change, invariant in zip(changes, TABLE_1[norm], strict=True) if invariant]
@@ -117,7 +129,7 @@ def properties(config: Any, data: Any) -> dict[str, float]:
         # next layer's input against f(gain * normalised + shift), and against f(normalised(gain * a + shift))
         "gain_after_difference": order_difference(model, x, after=True),
         "gain_before_difference": order_difference(model, x, after=False),
-    }  # fmt: skip
+    }
 
 
 def hidden_norms(model: Any) -> list[Norm]:
@@ -210,8 +222,10 @@ def time_steps(config: Any, data: Any) -> dict[str, float]:
         return sum(p.numel() for p in model.parameters()), stored
 
     (parameters, statistics), (more_parameters, more_statistics) = count(steps), count(2 * steps)
-    return {"parameters_added": float(more_parameters - parameters),
-            "statistics_added": float(more_statistics - statistics)}  # fmt: skip
+    return {
+        "parameters_added": float(more_parameters - parameters),
+        "statistics_added": float(more_statistics - statistics),
+    }
 
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the recurrent weights; they decide between vanishing and exploding
@@ -254,17 +268,33 @@ def total_norm(gradients: Sequence[Tensor | None]) -> float:
 
 
 PROBES: dict[str, Callable[[Any, Any], dict[str, float]]] = {
-    "table1": table1, "properties": properties, "one_case": one_case, "time_steps": time_steps, "dynamics": dynamics,
-}  # fmt: skip
+    "table1": table1,
+    "properties": properties,
+    "one_case": one_case,
+    "time_steps": time_steps,
+    "dynamics": dynamics,
+}
 
 TABLE_ROW = (*TRANSFORMATIONS, "largest_invariant_change", "smallest_other_change")
 METRICS: dict[str, tuple[str, ...]] = {
     "table1": (*TABLE_ROW, *(f"weight_norm_{name}" for name in TABLE_ROW)),
-    "properties": ("train_test_difference", "company_effect", "foreign_gradient", "layer_mean_deviation",
-                   "layer_variance_deviation", "common_terms_residual", "terms_between_cases",
-                   "gain_after_difference", "gain_before_difference"),
+    "properties": (
+        "train_test_difference",
+        "company_effect",
+        "foreign_gradient",
+        "layer_mean_deviation",
+        "layer_variance_deviation",
+        "common_terms_residual",
+        "terms_between_cases",
+        "gain_after_difference",
+        "gain_before_difference",
+    ),
     "one_case": ("largest_weight_gradient", "smallest_weight_gradient"),
     "time_steps": ("parameters_added", "statistics_added"),
-    "dynamics": ("gradient_ratio_spread", "state_norm_spread", *(f"log10_gradient_ratio_x{s:g}" for s in SCALES),
-                 *(f"state_norm_x{s:g}" for s in SCALES)),
-}  # fmt: skip
+    "dynamics": (
+        "gradient_ratio_spread",
+        "state_norm_spread",
+        *(f"log10_gradient_ratio_x{s:g}" for s in SCALES),
+        *(f"state_norm_x{s:g}" for s in SCALES),
+    ),
+}

@@ -49,8 +49,11 @@ def check_claims(registry: Registry, experiments: dict[str, Config]) -> None:
     """Refuse a claim about an arm or a metric that does not exist, or on a rate that is said to be tuned and is not."""
     arms = {name: set(config.arms) for name, config in experiments.items()}
     metrics = {name: metric_names(config) for name, config in experiments.items()}
-    grids = {(name, arm): 0 if "learning_rate=" in overrides else len(set(config.tuning.learning_rates))
-             for name, config in experiments.items() for arm, overrides in config.arms.items()}  # fmt: skip
+    grids = {
+        (name, arm): 0 if "learning_rate=" in overrides else len(set(config.tuning.learning_rates))
+        for name, config in experiments.items()
+        for arm, overrides in config.arms.items()
+    }
     check_against(registry, arms, metrics, grids)
 
 
@@ -118,10 +121,15 @@ def collect_rows(arms: dict[Arm, Config]) -> list[dict[str, Any]]:
 def to_row(record: dict[str, Any], experiment: str, arm: str, role: str, scale: str, tuned: bool) -> dict[str, Any]:
     config = record["config"]
     return {
-        "experiment": experiment, "arm": arm, "role": role, "scale": scale, "tuned": tuned,
-        "seed": config["seed"], "learning_rate": config["optim"]["learning_rate"],
+        "experiment": experiment,
+        "arm": arm,
+        "role": role,
+        "scale": scale,
+        "tuned": tuned,
+        "seed": config["seed"],
+        "learning_rate": config["optim"]["learning_rate"],
         **{key: record[key] for key in ("run", "config", "status", "synthetic", "final", "history", "timing")},
-    }  # fmt: skip
+    }
 
 
 def reproduce(options: argparse.Namespace) -> None:

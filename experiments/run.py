@@ -84,9 +84,15 @@ def train_model(config: Config, source: Any, folder: Path, observe: Observer) ->
         observe(history)
 
     status, progress = train(
-        model, source.to(device), config.optim, updates=config.updates, evaluations=config.evaluations,
-        checkpoint=folder / "checkpoint.pt", checkpoint_seconds=config.checkpoint_seconds, observe=observe_both,
-    )  # fmt: skip
+        model,
+        source.to(device),
+        config.optim,
+        updates=config.updates,
+        evaluations=config.evaluations,
+        checkpoint=folder / "checkpoint.pt",
+        checkpoint_seconds=config.checkpoint_seconds,
+        observe=observe_both,
+    )
     final = summary(progress.history)
     # Runs that choose a learning rate never see the test set.
     for split in () if config.seed in config.tuning.seeds else source.test_splits:
@@ -135,9 +141,16 @@ def pick_device(name: str) -> torch.device:
 
 
 def environment(config: Config) -> dict[str, Any]:
-    return {"python": platform.python_version(), "torch": torch.__version__, "numpy": version("numpy"),
-            "hydra": version("hydra-core"), "machine": platform.machine(), "commit": commit(),
-            "device": str(pick_device(config.device)), "threads": config.threads}  # fmt: skip
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": version("numpy"),
+        "hydra": version("hydra-core"),
+        "machine": platform.machine(),
+        "commit": commit(),
+        "device": str(pick_device(config.device)),
+        "threads": config.threads,
+    }
 
 
 @cache

@@ -28,8 +28,14 @@ class SweepError(records.SuiteError):
     """Runs that failed, each with its id and where to read why."""
 
 
-def run_all(configs: Iterable[Config], *, workers: int = 0, title: str = "runs", total: int | None = None,
-            on_done: Done = lambda config, record: ()) -> None:  # fmt: skip
+def run_all(
+    configs: Iterable[Config],
+    *,
+    workers: int = 0,
+    title: str = "runs",
+    total: int | None = None,
+    on_done: Done = lambda config, record: (),
+) -> None:
     """Run every configuration, `workers` at a time (0: one for each core).
 
     `on_done` gets each record, in the parent, and returns further configurations to run. Raises SweepError after the

@@ -41,8 +41,15 @@ def write(record: dict[str, Any], results: str | Path) -> None:
     import wandb
 
     config, status = record["config"], record["status"]
-    settings = wandb.Settings(console="off", x_disable_stats=True, x_disable_meta=True, x_disable_machine_info=True,
-                              disable_git=True, disable_code=True, save_code=False)  # fmt: skip
+    settings = wandb.Settings(
+        console="off",
+        x_disable_stats=True,
+        x_disable_meta=True,
+        x_disable_machine_info=True,
+        disable_git=True,
+        disable_code=True,
+        save_code=False,
+    )
     tags = [config["norm"], record["scale"], config["model"]["name"], config["data"]["name"], status]
     with wandb.init(
         project="layer-normalization-reproduced",

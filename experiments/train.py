@@ -51,9 +51,17 @@ def make_optimizer(model: nn.Module, optim: Any) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=optim.learning_rate, momentum=optim.momentum, fused=True)
 
 
-def train(model: Any, data: Data, optim: Any, *, updates: int, evaluations: int, checkpoint: Path | None = None,
-          checkpoint_seconds: float = 20.0, observe: Callable[[list[Row]], None] = lambda history: None
-          ) -> tuple[str, Progress]:  # fmt: skip
+def train(
+    model: Any,
+    data: Data,
+    optim: Any,
+    *,
+    updates: int,
+    evaluations: int,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = 20.0,
+    observe: Callable[[list[Row]], None] = lambda history: None,
+) -> tuple[str, Progress]:
     """Train `model` for `updates` optimiser steps, or go on from `checkpoint` where there is one.
 
     `observe` sees the history after each evaluation. Returns the status, `completed` or `diverged` (a loss became
@@ -121,8 +129,13 @@ def prefixed(split: str, row: Row) -> Row:
 
 def save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
     """Write a checkpoint by rename: a kill leaves the last one or this one, never half of one."""
-    content = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "progress": vars(progress),
-               "rng": torch.get_rng_state(), "cuda_rng": cuda_rng()}  # fmt: skip
+    content = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "progress": vars(progress),
+        "rng": torch.get_rng_state(),
+        "cuda_rng": cuda_rng(),
+    }
     partial = path.with_suffix(".partial")
     try:
         torch.save(content, partial)

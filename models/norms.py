@@ -55,8 +55,16 @@ class LayerNorm(Norm):
     a: (..., features), or (N, C, H, W) with features = C and `axes` one of LAYER_AXES ("unit" needs `map_size`).
     """
 
-    def __init__(self, features: int, *, gain: float = 1.0, shift: bool = True, eps: float = EPS,
-                 axes: str = "channel", map_size: tuple[int, int] | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        features: int,
+        *,
+        gain: float = 1.0,
+        shift: bool = True,
+        eps: float = EPS,
+        axes: str = "channel",
+        map_size: tuple[int, int] | None = None,
+    ) -> None:
         super().__init__(features, gain=gain, shift=shift, eps=eps)
         self.axes = axes
         if axes == "unit" and map_size is not None:
@@ -86,8 +94,9 @@ class BatchNorm(Norm):
     updates: Tensor
     undefined: Tensor
 
-    def __init__(self, features: int, *, gain: float = 1.0, shift: bool = True, eps: float = EPS,
-                 steps: int = 1) -> None:  # fmt: skip
+    def __init__(
+        self, features: int, *, gain: float = 1.0, shift: bool = True, eps: float = EPS, steps: int = 1
+    ) -> None:
         super().__init__(features, gain=gain, shift=shift, eps=eps)
         self.register_buffer("running_mean", torch.zeros(steps, features))
         self.register_buffer("running_variance", torch.ones(steps, features))

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from models.norms import StepwiseBatchNorm, recurrent
 
+States = tuple[Tensor, ...]  # (h,), in an LSTM (h, c), each (B, hidden_size)
+
 
 @dataclass
 class RecurrentConfig:
@@ -51,7 +53,7 @@ class RecurrentLayer(nn.Module):
     def make_norm(self, width: int, shift: bool) -> nn.Module:
         return recurrent(self.norm, width * self.hidden_size, steps=self.steps, gain=self.gain, shift=shift)
 
-    def initial_state(self, batch: int) -> tuple[Tensor, ...]:
+    def initial_state(self, batch: int) -> States:
         zeros = self.W_h.new_zeros(batch, self.hidden_size)
         h = torch.randn_like(zeros) * self.initial_state_std if self.training and self.initial_state_std else zeros
         return (h,) if self.carried == 1 else (h, zeros)
@@ -60,8 +62,7 @@ class RecurrentLayer(nn.Module):
         """W_x x for a sequence: x (T, B, input_size), or (T, B) integers that stand for one-hot vectors."""
         return x @ self.W_x if x.is_floating_point() else F.embedding(x, self.W_x)
 
-    def forward(self, x: Tensor, state: tuple[Tensor, ...] | None = None, mask: Tensor | None = None
-                ) -> tuple[Tensor, tuple[Tensor, ...]]:  # fmt: skip
+    def forward(self, x: Tensor, state: States | None = None, mask: Tensor | None = None) -> tuple[Tensor, States]:
         """Outputs h (T, B, hidden_size) and the state after the last step.
 
         mask (T, B) is true inside a sequence; on padding the state stands still.
@@ -72,8 +73,8 @@ class RecurrentLayer(nn.Module):
                 module.flush()
         return torch.stack(outputs), state
 
-    def loop(self, x: Tensor, state: tuple[Tensor, ...], mask: Tensor | None
-             ) -> tuple[list[Tensor], tuple[Tensor, ...]]:  # fmt: skip
+    def loop(self, x: Tensor, state: States, mask: Tensor | None) -> tuple[list[Tensor], States]:
+        """h for each step and the state after the last; x, state and mask as in `forward`."""
         raise TypeError("a recurrent layer needs a cell")
 
 
@@ -94,8 +95,7 @@ class TanhLayer(RecurrentLayer):
         super().__init__(input_size, norm, steps, config)
         self.norm_a = self.make_norm(1, shift=True)
 
-    def loop(self, x: Tensor, state: tuple[Tensor, ...], mask: Tensor | None
-             ) -> tuple[list[Tensor], tuple[Tensor, ...]]:  # fmt: skip
+    def loop(self, x: Tensor, state: States, mask: Tensor | None) -> tuple[list[Tensor], States]:
         (h,), outputs = state, []
         for t, x_t in enumerate(self.project(x).unbind(0)):
             inside = row(mask, t)
@@ -120,8 +120,7 @@ class LSTMLayer(RecurrentLayer):
         # Without a norm c has neither gain nor shift: that is the ordinary LSTM.
         self.norm_c = nn.Identity() if norm == "none" else self.make_norm(1, shift=True)
 
-    def loop(self, x: Tensor, state: tuple[Tensor, ...], mask: Tensor | None
-             ) -> tuple[list[Tensor], tuple[Tensor, ...]]:  # fmt: skip
+    def loop(self, x: Tensor, state: States, mask: Tensor | None) -> tuple[list[Tensor], States]:
         (h, c), outputs, size = state, [], self.hidden_size
         plain = self.norm == "none"
         for t, x_t in enumerate(self.norm_x(self.project(x), None, mask).unbind(0)):
@@ -149,8 +148,7 @@ class GRULayer(RecurrentLayer):
         self.norm_x, self.norm_h = self.make_norm(2, shift=True), self.make_norm(2, shift=False)
         self.norm_candidate, self.norm_u = self.make_norm(1, shift=True), self.make_norm(1, shift=True)
 
-    def loop(self, x: Tensor, state: tuple[Tensor, ...], mask: Tensor | None
-             ) -> tuple[list[Tensor], tuple[Tensor, ...]]:  # fmt: skip
+    def loop(self, x: Tensor, state: States, mask: Tensor | None) -> tuple[list[Tensor], States]:
         (h,), outputs, two = state, [], 2 * self.hidden_size
         projected = self.project(x)
         gates = self.norm_x(projected[..., :two], None, mask).unbind(0)

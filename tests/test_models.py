@@ -156,8 +156,14 @@ def test_a_language_model_reads_on_where_the_last_batch_ended(norm: str) -> None
     assert torch.allclose(continued, whole[STEPS:], atol=1e-5)
 
 
-@pytest.mark.parametrize("name, kind", [(n, k) for n, k in product(MODELS, DATA) if n in ("mlp", "cnn", "rows-gru",
-                         "text-gru") and k != MODELS[n][0] and (n, k) != ("mlp", "sequence")])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, kind",
+    [
+        (n, k)
+        for n, k in product(MODELS, DATA)
+        if n in ("mlp", "cnn", "rows-gru", "text-gru") and k != MODELS[n][0] and (n, k) != ("mlp", "sequence")
+    ],
+)
 def test_data_of_another_kind_is_refused_in_one_line(name: str, kind: str) -> None:
     config = MODELS[name][1]
     with pytest.raises(ModelError, match=f"model={config.name} reads data of kind .*; this data is {kind}") as error:

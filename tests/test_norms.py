@@ -149,8 +149,12 @@ def test_gradients_obey_the_laws_of_section_5(norm: str, factor: float) -> None:
 
 # Table 1 of the paper, each row in the order of TRANSFORMATIONS, and a control
 
-ROWS = {"batch": "yes no yes yes yes no", "weight": "yes no yes no no no", "layer": "yes yes no yes no yes",
-        "none": "no no no no no no"}  # fmt: skip
+ROWS = {
+    "batch": "yes no yes yes yes no",
+    "weight": "yes no yes no no no",
+    "layer": "yes yes no yes no yes",
+    "none": "no no no no no no",
+}
 CELLS = [(row, *cell) for row, cells in ROWS.items() for cell in zip(TRANSFORMATIONS, cells.split(), strict=True)]
 
 

@@ -23,10 +23,18 @@ VOLATILE = ("timing", "environment")  # all of a record that a second run of the
 
 def tiny(results: Path, **changes: Any) -> Config:
     base = Config(
-        model=mlp.Config(hidden_sizes=[8]), data=mnist.Config(source="synthetic", validation_size=50, test_size=50),
-        optim=Optim(learning_rate=0.01), experiment="tiny", scale="smoke", updates=6, evaluations=2, batch_size=8,
-        results=str(results), tracking="none", workers=2,
-    )  # fmt: skip
+        model=mlp.Config(hidden_sizes=[8]),
+        data=mnist.Config(source="synthetic", validation_size=50, test_size=50),
+        optim=Optim(learning_rate=0.01),
+        experiment="tiny",
+        scale="smoke",
+        updates=6,
+        evaluations=2,
+        batch_size=8,
+        results=str(results),
+        tracking="none",
+        workers=2,
+    )
     return dataclasses.replace(base, **changes)
 
 
@@ -107,8 +115,17 @@ def test_metrics_are_flushed_as_the_run_goes_and_null_where_not_finite(tmp_path:
 
 def test_killed_and_started_again_a_run_ends_with_the_same_bits(tmp_path: Path) -> None:
     config = {"updates": "4000", "evaluations": "40", "batch_size": "8", "checkpoint_seconds": "0.05"}
-    command = [sys.executable, "-m", "experiments.run", "model=mlp", "model.hidden_sizes=[32]", "data.source=synthetic",
-               "tracking=none", "optim.learning_rate=0.01", *(f"{k}={v}" for k, v in config.items())]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.run",
+        "model=mlp",
+        "model.hidden_sizes=[32]",
+        "data.source=synthetic",
+        "tracking=none",
+        "optim.learning_rate=0.01",
+        *(f"{k}={v}" for k, v in config.items()),
+    ]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     process = subprocess.Popen([*command, f"results={killed}"], stdout=subprocess.DEVNULL)
     while not list(killed.rglob("checkpoint.pt")) or len(next(killed.rglob("metrics.jsonl")).read_text()) < 300:
@@ -156,8 +173,17 @@ def fail_on_some_seeds(config: Config) -> None:
     REAL_WORK(config)
 
 
-SWEEP = [sys.executable, "-m", "experiments.run", "-m", "model.hidden_sizes=[16]", "data.source=synthetic",
-         "tracking=none", "optim.learning_rate=0.01", "norm=none,layer"]  # fmt: skip
+SWEEP = [
+    sys.executable,
+    "-m",
+    "experiments.run",
+    "-m",
+    "model.hidden_sizes=[16]",
+    "data.source=synthetic",
+    "tracking=none",
+    "optim.learning_rate=0.01",
+    "norm=none,layer",
+]
 
 
 def test_the_command_line_sweeps_lists_and_ranges(tmp_path: Path) -> None:

@@ -45,8 +45,15 @@ def start(name: str) -> tuple[Any, Any]:
 
 
 def go(model: Any, source: Any, checkpoint: Path | None = None, seconds: float = 0) -> tuple[str, Progress]:
-    return train(model, source, optim(), updates=UPDATES, evaluations=EVALUATIONS, checkpoint=checkpoint,
-                 checkpoint_seconds=seconds)  # fmt: skip
+    return train(
+        model,
+        source,
+        optim(),
+        updates=UPDATES,
+        evaluations=EVALUATIONS,
+        checkpoint=checkpoint,
+        checkpoint_seconds=seconds,
+    )
 
 
 def untimed(progress: Progress) -> list[dict[str, float]]:
@@ -103,8 +110,13 @@ def test_an_observer_that_stops_the_run_does_not_change_it(tmp_path: Path) -> No
         if seen.count(2) == 1 and seen[-1] == 2:
             raise KeyboardInterrupt
 
-    options: Any = {"updates": UPDATES, "evaluations": EVALUATIONS, "checkpoint": tmp_path / "checkpoint.pt",
-                    "checkpoint_seconds": 0, "observe": stop_once}  # fmt: skip
+    options: Any = {
+        "updates": UPDATES,
+        "evaluations": EVALUATIONS,
+        "checkpoint": tmp_path / "checkpoint.pt",
+        "checkpoint_seconds": 0,
+        "observe": stop_once,
+    }
     with pytest.raises(KeyboardInterrupt):
         train(start("carried state")[0], source, optim(), **options)
     model, _ = start("carried state")
