@@ -15,7 +15,7 @@ from typing import Any
 from experiments.claims import Claim, Registry
 from experiments.evidence import Row, Runs, group_runs
 from experiments.figures import draw
-from experiments.tables import SYMBOLS, arm_table, markdown_table
+from experiments.tables import SYMBOLS, arm_table, experiment_table, markdown_table
 from experiments.verdicts import VERDICTS, Verdict
 from experiments.wording import tidy
 
@@ -86,7 +86,8 @@ def report_text(
     sections = [_section(claims[verdict.id], verdict, runs, f"{verdict.id}.svg" in drawn) for verdict in verdicts]
     head = ["# Layer Normalization: what the evidence says", _introduction(registry, runs, verdicts, command)]
     table = markdown_table(verdicts)
-    return "\n\n".join([*head, "## Verdicts", table, _how_to_read(registry), *sections]) + "\n"
+    body = [*head, "## Verdicts", table, _how_to_read(registry), *sections, *_all_arms(runs)]
+    return "\n\n".join(body) + "\n"
 
 
 def _introduction(registry: Registry, runs: Runs, verdicts: Sequence[Verdict], command: str) -> str:
@@ -103,9 +104,26 @@ def _introduction(registry: Registry, runs: Runs, verdicts: Sequence[Verdict], c
         f"Scale **{scales}** · {registry.seeds} seeds per arm · {evaluated} evaluation and "
         f"{len(every) - evaluated} tuning runs · {counts or 'no claims'} · made by `{command}`",
     ]
+    made = sorted({_made_by(row["environment"]) for row in every if "environment" in row})
+    lines += [f"Runs made with {'; '.join(made)}."] if made else []
     if any(row["synthetic"] for row in every):
         lines.append("**Synthetic data**: some runs used generated data; they say nothing about real data.")
     return "\n\n".join(lines)
+
+
+def _made_by(environment: Mapping[str, Any]) -> str:
+    return f"torch {environment['torch']} on {environment['device']}, commit {environment['commit']}"
+
+
+def _all_arms(runs: Runs) -> list[str]:
+    """Every arm of every training experiment, also those that no claim is about."""
+    tables = []
+    evaluated = {key[:2]: rows for key, rows in sorted(runs.items()) if key[2] == "evaluate"}
+    for experiment in dict.fromkeys(name for name, _ in evaluated):
+        arms = {arm: rows for (name, arm), rows in evaluated.items() if name == experiment}
+        if any(row["history"] for rows in arms.values() for row in rows):
+            tables.append(f"### {experiment}\n\n{experiment_table(arms)}")
+    return ["## All arms", "Mean ± sd over the evaluation seeds.", *tables] if tables else []
 
 
 def _how_to_read(registry: Registry) -> str:
@@ -127,9 +145,11 @@ is its shift, and its weights get no gradient."""
 
 
 def _section(claim: Claim, verdict: Verdict, runs: Runs, drawn: bool) -> str:
-    rates = "tuned per arm by validation loss" if claim.tuned else "as configured, not tuned"
-    commands = [f"make reproduce CLAIM={claim.id}"]
-    commands += [f"python -m experiments.run -m experiment={name}" for name in _experiments(claim)]
+    tuned = [
+        label for label, (name, arm) in zip(claim.labels, claim.arms(), strict=True) if (name, arm, "tune") in runs
+    ]
+    some = "" if len(tuned) == len(claim.labels) else f" ({', '.join(tuned)})"
+    rates = f"tuned per arm by validation loss{some}" if tuned else "as configured, not tuned"
     experiments = ", ".join(f"`{name}`" for name in _experiments(claim))
     change = f"\n- What would change the verdict: {claim.would_change}" if claim.would_change else ""
     parts = [
@@ -142,7 +162,7 @@ def _section(claim: Claim, verdict: Verdict, runs: Runs, drawn: bool) -> str:
         "\n".join(filter(None, (_runs(name, claim, runs) for name in _experiments(claim)))),
         arm_table(claim, verdict, runs),
         f"- Expected: {claim.expected}\n- Deviations from the paper: {claim.deviations}{change}",
-        "```sh\n" + "\n".join(commands) + "\n```",
+        f"```sh\nmake reproduce CLAIM={claim.id}\n```",
     ]
     return "\n\n".join(part for part in parts if part)
 

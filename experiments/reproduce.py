@@ -3,8 +3,7 @@
 import argparse
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from experiments import probes, records, schema, sweep
 from experiments.claims import Registry, check_against
 from experiments.claims_file import load_claims
 from experiments.report import write_report
-from experiments.run import told_in_one_line, tuned_rate, tuning_runs
+from experiments.run import check_runnable, folder_of, read, told_in_one_line, tuned_rate, tuning_runs
 from experiments.schema import Config, ConfigError
 from experiments.tables import verdict_table
 from experiments.verdicts import judge
@@ -25,133 +24,141 @@ from experiments.verdicts import judge
 Arm = tuple[str, str]  # experiment and arm, as a claim names them
 
 
+def known_experiments() -> list[str]:
+    return sorted(path.stem for path in (schema.CONFIGS / "experiment").glob("*.yaml"))
+
+
 def compose_config(experiment: str, overrides: Sequence[str] = ()) -> Config:
     """The configuration `python -m experiments.run experiment=<experiment> <overrides>` would run."""
-    known = [path.stem for path in (schema.CONFIGS / "experiment").glob("*.yaml")]
-    if experiment not in known:
-        near = get_close_matches(experiment, known, 1)
-        raise ConfigError(f"experiment={experiment}: unknown{f', did you mean {near[0]}?' if near else ''}")
     composed = compose("run", [f"experiment={experiment}", *overrides], return_hydra_config=True)
     return schema.to_config(composed, experiment, composed.hydra.runtime.choices["scale"])
 
 
-def compose_arms(registry: Registry, overrides: Sequence[str]) -> dict[Arm, Config]:
-    """The configuration of each arm that a claim of `registry` names, seed and learning rate still open."""
+def compose_arms(overrides: Sequence[str]) -> dict[Arm, Config]:
+    """Every arm of every experiment, as a claim names it; seed and, where it is tuned, learning rate still open."""
     schema.register()
+    changed = {override.split("=")[0] for override in overrides}
     with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
-        wanted = sorted({arm for claim in registry.claims for arm in claim.arms()})
-        plain = {experiment: compose_config(experiment, overrides) for experiment in {e for e, _ in wanted}}
-        check_claims(registry, plain)
-        return {(e, arm): compose_config(e, [*plain[e].arms[arm].split(), *overrides]) for e, arm in wanted}
+        arms = {}
+        for experiment in known_experiments():
+            for arm, own in compose_config(experiment, overrides).arms.items():
+                clash = changed & {override.split("=")[0] for override in own.split()}
+                if clash:
+                    raise ConfigError(
+                        f"{min(clash)}=...: the arms of {experiment} differ in it, so no override may set it"
+                    )
+                arms[experiment, arm] = compose_config(experiment, [*own.split(), *overrides])
+    return arms
 
 
-def check_claims(registry: Registry, experiments: dict[str, Config]) -> None:
+def check_claims(registry: Registry, arms: dict[Arm, Config]) -> None:
     """Refuse a claim about an arm or a metric that does not exist, or on a rate that is said to be tuned and is not."""
-    arms = {name: set(config.arms) for name, config in experiments.items()}
-    metrics = {name: metric_names(config) for name, config in experiments.items()}
-    grids = {
-        (name, arm): 0 if "learning_rate=" in overrides else len(set(config.tuning.learning_rates))
-        for name, config in experiments.items()
-        for arm, overrides in config.arms.items()
-    }
-    check_against(registry, arms, metrics, grids)
+    names: dict[str, set[str]] = defaultdict(set)
+    for experiment, arm in arms:
+        names[experiment].add(arm)
+    metrics = {experiment: metric_names(config) for (experiment, _), config in arms.items()}
+    grids = {arm: len(tuning_runs(config)) // len(config.tuning.seeds) for arm, config in arms.items()}
+    check_against(registry, names, metrics, grids)
 
 
 def metric_names(config: Config) -> set[str]:
     if config.method != "train":
         return set(probes.METRICS[config.method])
-    splits = ["validation", "mean_validation", *data.test_splits(config.data)]
-    measured = models.metrics(config.model.name)
-    return {"train_loss", "mean_train_loss"} | {f"{split}_{name}" for split in splits for name in measured}
+    measured, longer = (models.metrics(config.model.name, longer=longer) for longer in (False, True))
+    names = {f"{split}_{name}" for split in ("validation", "mean_validation", "test") for name in measured}
+    for variant in data.test_splits(config.data)[1:]:
+        names |= {f"{variant}_{name}" for name in longer} | {f"{variant}_{name}_increase" for name in measured}
+    return {"train_loss", "mean_train_loss", "seconds_per_update"} | names
 
 
-def run_arms(configs: Iterable[Config], *, workers: int = 0) -> list[dict[str, Any]]:
-    """Run configurations and give their records; an open learning rate is tuned first, once for all seeds of an arm.
+def run_arms(configs: Sequence[Config], *, workers: int = 0) -> None:
+    """Run configurations; an open learning rate is tuned first, once for all seeds of an arm.
 
     An arm's evaluation starts when its own tuning is done, so that no core waits for another arm.
     """
+    check_runnable(configs)
     arms: dict[str, list[Config]] = defaultdict(list)
     for config in configs:
         arms[arm_key(config)].append(config)
     trials = {key: tuning_runs(group[0]) for key, group in arms.items()}
+    waiting = {folder_of(trial): key for key, group in trials.items() for trial in group}
     tuned: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    ready = [config for key, group in arms.items() if not trials[key] for config in group]
-    trial_folders = {sweep.folder(trial) for group in trials.values() for trial in group}
-    evaluated = []
 
     def after(config: Config, record: dict[str, Any]) -> list[Config]:
-        key = arm_key(config)
-        if sweep.folder(config) not in trial_folders:
-            evaluated.append(record)
+        key = waiting.pop(folder_of(config), None)
+        if key is None:
             return []
         tuned[key].append(record)
         if len(tuned[key]) < len(trials[key]):
             return []
         rate = tuned_rate(config, tuned[key])
-        return [schema.at(waiting, waiting.seed, rate) for waiting in arms[key]]
+        return [schema.at(evaluation, evaluation.seed, rate) for evaluation in arms[key]]
 
     first = [trial for group in trials.values() for trial in group]
-    total = len(first) + sum(len(group) for group in arms.values())
+    ready = [config for key, group in arms.items() if not trials[key] for config in group]
+    total = len(first) + len({folder_of(config) for config in configs})
     sweep.run_all(first + ready, workers=workers, total=total, on_done=after)
-    return evaluated
 
 
 def arm_key(config: Config) -> str:
-    return config.experiment + records.identity(schema.scientific(schema.at(config, 0, None)))
+    """The same for all seeds of an arm, and another where the learning rate is given than where it is open."""
+    return config.experiment + records.identity(schema.scientific(schema.at(config, 0, config.optim.learning_rate)))
 
 
 def evaluation_configs(config: Config) -> list[Config]:
     return [schema.at(config, seed, config.optim.learning_rate) for seed in range(config.seeds)]
 
 
+def evaluated(config: Config) -> dict[str, Any] | None:
+    """The record of a run at the learning rate its arm was tuned to; None while any of that is missing."""
+    trials = [read(trial) for trial in tuning_runs(config)]
+    if not all(trials):
+        return None
+    return read(schema.at(config, config.seed, tuned_rate(config, [trial for trial in trials if trial])))
+
+
 def collect_rows(arms: dict[Arm, Config]) -> list[dict[str, Any]]:
     """The table the claims are judged on: a row for each tuning and evaluation run, read from its record."""
     rows = []
     for (experiment, arm), config in arms.items():
-        trials = [sweep.read(trial) for trial in tuning_runs(config)]
-        if any(trial is None for trial in trials):
-            continue
-        rate = tuned_rate(config, [t for t in trials if t])
-        evaluated = [sweep.read(schema.at(c, c.seed, rate)) for c in evaluation_configs(config)]
-        found = [("tune", t) for t in trials if t] + [("evaluate", e) for e in evaluated if e]
-        rows += [to_row(record, experiment, arm, role, config.scale, bool(trials)) for role, record in found]
+        found = [("tune", read(trial)) for trial in tuning_runs(config)]
+        found += [("evaluate", evaluated(evaluation)) for evaluation in evaluation_configs(config)]
+        rows += [to_row(record, experiment, arm, role, config.scale) for role, record in found if record]
     return rows
 
 
-def to_row(record: dict[str, Any], experiment: str, arm: str, role: str, scale: str, tuned: bool) -> dict[str, Any]:
-    config = record["config"]
+def to_row(record: dict[str, Any], experiment: str, arm: str, role: str, scale: str) -> dict[str, Any]:
     return {
         "experiment": experiment,
         "arm": arm,
         "role": role,
         "scale": scale,
-        "tuned": tuned,
-        "seed": config["seed"],
-        "learning_rate": config["optim"]["learning_rate"],
+        "seed": record["config"]["seed"],
+        "learning_rate": record["config"]["optim"]["learning_rate"],
         **{key: record[key] for key in ("run", "config", "status", "synthetic", "final", "history", "timing")},
+        "environment": record["environment"],
     }
 
 
 def reproduce(options: argparse.Namespace) -> None:
-    claims = schema.CONFIGS / "claims.yaml"
-    registry = load_claims(claims)
-    if options.claim:
-        registry = registry.select(options.claim)
-    overrides = [f"scale={options.scale}", *options.overrides]
-    arms = compose_arms(registry, overrides)
+    registry = load_claims(schema.CONFIGS / "claims.yaml")
+    chosen = registry.select(options.claim) if options.claim else registry
+    arms = compose_arms([f"scale={options.scale}", *options.overrides])
+    check_claims(registry, arms)
+    wanted = {arm for claim in chosen.claims for arm in claim.arms()} if options.claim else set(arms)
     config = next(iter(arms.values()))
-    records.check_writable(config.results)
     failure = None
     try:
-        run_arms([c for arm in arms.values() for c in evaluation_configs(arm)], workers=config.workers)
+        runs = [run for arm in arms if arm in wanted for run in evaluation_configs(arms[arm])]
+        run_arms(runs, workers=config.workers)
     except sweep.SweepError as error:  # the other runs are there: judge what can be judged, then tell
         failure = error
     rows = collect_rows(arms)
-    verdicts = judge(registry, rows)
-    command = f"make reproduce SCALE={options.scale}"
-    write_report(registry, rows, verdicts, Path(config.results), command)
+    verdicts = judge(registry, rows)  # all claims, also those whose runs are of another day
+    write_report(registry, rows, verdicts, Path(config.results), f"make reproduce SCALE={options.scale}")
     console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(verdict_table(verdicts))
+    ids = {claim.id for claim in chosen.claims}
+    console.print(verdict_table(verdict for verdict in verdicts if verdict.id in ids))
     console.print(f"{len(rows)} runs; report: {config.results}/report.md, verdicts: {config.results}/claims.json")
     if failure:
         raise failure

@@ -1,4 +1,4 @@
-"""One run: from a configuration to its record. `python -m experiments.run experiment=online_lstm norm=layer seed=3`."""
+"""One run: from a configuration to its record. `python -m experiments.run experiment=online_rnn norm=layer seed=3`."""
 
 import dataclasses
 import json
@@ -8,8 +8,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, reduce
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -41,15 +41,13 @@ EXPECTED = (records.SuiteError, ClaimError, data.DataError, models.ModelError)
 
 def run(config: Config, observe: Observer = lambda history: None) -> dict[str, Any]:
     """The record of a run: read where it is done, else trained, going on from its checkpoint if it has one."""
-    plain = schema.scientific(config)
-    folder = records.run_folder(config.results, plain)
-    done = records.read_record(folder)
-    if done is not None:
+    if (done := read(config)) is not None:
         return done
-    records.make_folder(folder)
+    plain, folder = schema.scientific(config), folder_of(config)
     torch.set_num_threads(config.threads)
     started = time.perf_counter()
     source = data.load(config.data, batch_size=config.batch_size, seed=config.seed)
+    records.make_folder(folder)
     if config.method == "train":
         outcome = train_model(config, source, folder, observe)
     else:
@@ -60,7 +58,7 @@ def run(config: Config, observe: Observer = lambda history: None) -> dict[str, A
         "run": records.run_id(plain),
         "experiment": config.experiment,
         "scale": config.scale,
-        "role": "tune" if config.seed in config.tuning.seeds else "evaluate",
+        "role": role_of(config),
         "group": arm_of(config),
         "synthetic": source.synthetic,
         "config": {key: plain[key] for key in records.SCIENTIFIC},
@@ -72,6 +70,20 @@ def run(config: Config, observe: Observer = lambda history: None) -> dict[str, A
         (folder / unneeded).unlink(missing_ok=True)
     finite: dict[str, Any] = records.finite(record)
     return finite
+
+
+def folder_of(config: Config) -> Path:
+    return records.run_folder(config.results, schema.scientific(config))
+
+
+def role_of(config: Config) -> str:
+    return "tune" if config.seed in config.tuning.seeds else "evaluate"
+
+
+def read(config: Config) -> dict[str, Any] | None:
+    """The record of a finished run; None also where it served to tune and is now to be evaluated, with test metrics."""
+    record = records.read_record(folder_of(config))
+    return record if record and (record["role"] == "evaluate" or role_of(config) == "tune") else None
 
 
 def train_model(config: Config, source: Any, folder: Path, observe: Observer) -> dict[str, Any]:
@@ -95,12 +107,23 @@ def train_model(config: Config, source: Any, folder: Path, observe: Observer) ->
     )
     final = summary(progress.history)
     # Runs that choose a learning rate never see the test set.
-    for split in () if config.seed in config.tuning.seeds else source.test_splits:
-        final |= prefixed(split, evaluate(model, source, split))
+    if role_of(config) == "evaluate":
+        final |= test_metrics(model, source)
     timing = {"seconds_per_update": progress.seconds / progress.update, "cpu_seconds": progress.cpu_seconds}
-    if undefined(model):
+    if status == "completed" and undefined(model):
         status = "undefined"
     return {"status": status, "history": progress.history, "final": final, "timing": timing}
+
+
+def test_metrics(model: Any, source: Any) -> Row:
+    """The metrics of each test split and, as `<split>_<metric>_increase`, by how much a variant exceeds `test`."""
+    plain = evaluate(model, source, "test")
+    final = prefixed("test", plain)
+    for split in source.test_splits[1:]:
+        variant = evaluate(model, source, split)
+        final |= prefixed(split, variant)
+        final |= {f"{split}_{name}_increase": variant[name] - value for name, value in plain.items()}
+    return final
 
 
 def summary(history: list[Row]) -> Row:
@@ -125,9 +148,17 @@ class MetricsFile:
 
 
 def arm_of(config: Config) -> str:
-    """A readable name for what is compared: norm, batch size and whatever else an arm may set in the model."""
-    normalize = getattr(config.model, "normalize", "hidden")
-    return f"{config.norm}{'' if normalize == 'hidden' else '-' + normalize}-b{config.batch_size}"
+    """The name of the experiment's arm with these settings, of several the most particular; else the norm and batch."""
+    fitting = [name for name, overrides in config.arms.items() if all(holds(config, o) for o in overrides.split())]
+    default = f"{config.norm}_b{config.batch_size}"
+    return max(fitting, key=lambda name: len(config.arms[name].split()), default=default)
+
+
+def holds(config: Config, override: str) -> bool:
+    """Whether a configuration has what `key=value` asks for; a rate may have been tuned since."""
+    key, value = override.split("=")
+    found = reduce(getattr, key.split("."), config)
+    return str(found) == value or (isinstance(found, float) and found == float(value))
 
 
 def pick_device(name: str) -> torch.device:
@@ -148,14 +179,14 @@ def environment(config: Config) -> dict[str, Any]:
         "hydra": version("hydra-core"),
         "machine": platform.machine(),
         "commit": commit(),
-        "device": str(pick_device(config.device)),
+        "device": str(pick_device(config.device)) if config.method == "train" else "cpu",
         "threads": config.threads,
     }
 
 
 @cache
 def commit() -> str:
-    """The code's version; `-dirty` where files differ from it. LAYERNORM_COMMIT spares the workers of a sweep git."""
+    """The code's version; `-dirty` where files differ from it. A sweep asks once and tells its workers."""
     if "LAYERNORM_COMMIT" not in os.environ:
         command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
         try:
@@ -186,11 +217,28 @@ def rate_of(record: dict[str, Any]) -> float:
     return float(record["config"]["optim"]["learning_rate"])
 
 
-def run_tuned(config: Config, observe: Observer = lambda history: None) -> dict[str, Any]:
-    """`run`, after the tuning runs where the learning rate is left open."""
-    records.check_writable(config.results)
-    rate = tuned_rate(config, [run(trial) for trial in tuning_runs(config)])
-    return run(schema.at(config, config.seed, rate), observe)
+def run_tuned(config: Config, observe: Observer = lambda history: None) -> list[dict[str, Any]]:
+    """`run`, after the tuning runs where the learning rate is left open: their records, the run's own last."""
+    check_runnable([config])
+    trials = [run(trial) for trial in tuning_runs(config)]
+    return [*trials, run(schema.at(config, config.seed, tuned_rate(config, trials)), observe)]
+
+
+def check_runnable(configs: Sequence[Config]) -> None:
+    """Find what would fail in every run before the first: the folder, the device, the data, a model that reads it."""
+    for results in {config.results for config in configs}:
+        records.check_writable(results)
+    checked = set()
+    for config in configs:
+        if tuning_runs(config) and config.seed in config.tuning.seeds:
+            raise ConfigError(f"seed={config.seed} is one of tuning.seeds, which only choose learning rates")
+        key = repr((config.device, config.data, config.model, config.norm, config.batch_size))
+        if key not in checked:
+            pick_device(config.device)
+            source = data.load(config.data, batch_size=config.batch_size, seed=config.seed)
+            if config.method != "table1":
+                models.build(config.model, config.norm, source.spec, config.seed)
+            checked.add(key)
 
 
 def one_line(error: BaseException) -> str:
@@ -231,10 +279,11 @@ def run_and_print(composed: DictConfig) -> None:
     choices = HydraConfig.get().runtime.choices
     config = schema.to_config(composed, choices["experiment"], choices["scale"])
     with training_bar(config) as observe:
-        record = run_tuned(config, observe)
+        found = run_tuned(config, observe)
     if config.tracking == "wandb":
-        tracking.mirror(record, config.results)
-    print(outcome_line(record))
+        for record in found:
+            tracking.mirror(record, config.results)
+    print(outcome_line(found[-1]))
 
 
 def outcome_line(record: dict[str, Any]) -> str:

@@ -34,7 +34,7 @@ class Tuning:
     """How each arm gets its learning rate: the same grid and the same seeds, none of which is ever reported."""
 
     learning_rates: list[float] = field(default_factory=list)  # spaced by 3; the best must not be the first or last
-    seeds: list[int] = field(default_factory=lambda: [1000, 1001])
+    seeds: list[int] = field(default_factory=lambda: [1000, 1001], metadata={"minimum": 0})
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Config:
 
 def register() -> None:
     """Make the schema and every model and data set known to Hydra."""
-    OmegaConf.register_new_resolver("choices", choices, replace=True)
+    OmegaConf.register_new_resolver("options", options_text, replace=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for group, options in (("model", models.available()), ("data", data.available())):
@@ -75,18 +75,22 @@ def register() -> None:
             store.store(group=group, name=name, node=node)
 
 
-def choices() -> str:
-    """The values of every option that has a fixed set of them, for --help."""
-    nodes = {"": Config, "optim.": Optim}
-    for group, options in (("model", models.available()), ("data", data.available())):
-        nodes |= {f"{group}={name} {group}.": node for name, node in options.items()}
-    found = [
-        f"{prefix}{spec.name}={'|'.join(map(str, spec.metadata['choices']))}"
-        for prefix, node in nodes.items()
-        for spec in dataclasses.fields(node)
-        if "choices" in spec.metadata
-    ]
-    return "\n".join(found)
+def options_text() -> str:
+    """Every option with its default and, where there is a fixed set, its choices; for --help."""
+    nodes: dict[str, Any] = {"run": Config(), "optim": Optim()}
+    for group, found in (("model", models.available()), ("data", data.available())):
+        nodes |= {f"{group}={name}": node() for name, node in found.items()}
+    return "\n".join(f"{title}: {', '.join(told(node))}" for title, node in nodes.items())
+
+
+def told(node: Any) -> list[str]:
+    """`name=default`, or `name=default (choice|choice)`, of each option of a configuration."""
+    lines = []
+    for spec in dataclasses.fields(node):
+        value, valid = getattr(node, spec.name), spec.metadata.get("choices")
+        if spec.name != "name" and isinstance(value, str | int | float | list | None):
+            lines.append(f"{spec.name}={value}" + (f" ({'|'.join(map(str, valid))})" if valid else ""))
+    return lines
 
 
 def to_config(composed: DictConfig, experiment: str, scale: str) -> Config:
@@ -113,11 +117,11 @@ def check(node: Any, prefix: str = "") -> None:
             check(value, key + ".")
         choices = spec.metadata.get("choices")
         if choices and value not in choices:
-            raise ConfigError(f"{key}={value}: choose one of {', '.join(choices)}")
+            raise ConfigError(f"{key}={value}: choose one of {', '.join(map(str, choices))}")
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, bool) or not isinstance(number, int | float):
                 continue
-            minimum = spec.metadata.get("minimum", 1 if isinstance(number, int) and spec.name != "seeds" else 0)
+            minimum = spec.metadata.get("minimum", 1 if isinstance(number, int) else 0)
             if not isfinite(number) or number < minimum:
                 raise ConfigError(f"{key}={number}: must be at least {minimum} and finite")
 

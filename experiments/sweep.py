@@ -17,11 +17,13 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from experiments import records, schema, tracking
+from experiments import records, tracking
 from experiments.progress import bar
+from experiments.run import commit, folder_of, pick_device, read, run
 from experiments.schema import Config
 
 Done = Callable[[Config, dict[str, Any]], Iterable[Config]]  # what a finished run makes possible
+TOLD = 10  # failures named in an error
 
 
 class SweepError(records.SuiteError):
@@ -41,8 +43,9 @@ def run_all(
     `on_done` gets each record, in the parent, and returns further configurations to run. Raises SweepError after the
     last run if any failed.
     """
-    queue, failed = deque(configs), list[str]()
+    queue, failed = deque({folder_of(config): config for config in configs}.values()), list[str]()
     active: dict[Any, tuple[BaseProcess, Config]] = {}  # by the sentinel that tells its end
+    commit()  # git is asked here, once: the workers inherit the answer
     context = server()
     with bar() as progress:
         task = progress.add_task(title, total=total or len(queue))
@@ -55,7 +58,7 @@ def run_all(
                 queue.extend(on_done(config, record))
 
         def fill() -> None:
-            while queue and len(active) < (workers or cores()):
+            while queue and len(active) < (workers or cores(queue[0])):
                 config = queue.popleft()
                 if (done := read(config)) is not None:
                     settle(config, done)
@@ -80,11 +83,14 @@ def run_all(
             for process, _ in active.values():
                 process.kill()
     if failed:
-        raise SweepError(f"{len(failed)} of {total or 'the'} runs failed: " + "; ".join(failed))
+        more = f"; and {len(failed) - TOLD} more" if len(failed) > TOLD else ""
+        raise SweepError(f"{len(failed)} of {total or 'the'} runs failed: " + "; ".join(failed[:TOLD]) + more)
 
 
-def cores() -> int:
-    """The processors this process may use."""
+def cores(config: Config) -> int:
+    """How many runs at a time: one for each processor this process may use, or one on a GPU."""
+    if config.device != "cpu" and str(pick_device(config.device)) != "cpu":
+        return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -109,25 +115,15 @@ def main_hidden() -> Iterator[None]:
             main.__file__ = file
 
 
-def read(config: Config) -> dict[str, Any] | None:
-    return records.read_record(folder(config))
-
-
-def folder(config: Config) -> Any:
-    return records.run_folder(config.results, schema.scientific(config))
-
-
 def work(config: Config) -> None:
     """What a worker does; its failure is a file in the run's folder."""
-    from experiments.run import run
-
-    (folder(config) / "error.txt").unlink(missing_ok=True)
+    (folder_of(config) / "error.txt").unlink(missing_ok=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends its workers
     threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         run(config)
     except Exception:
-        records.write(folder(config) / "error.txt", traceback.format_exc())
+        records.write(folder_of(config) / "error.txt", traceback.format_exc())
         sys.exit(1)
 
 
@@ -140,6 +136,6 @@ def end_with_parent() -> None:
 
 
 def failure(config: Config) -> str:
-    path = folder(config) / "error.txt"
+    path = folder_of(config) / "error.txt"
     reason = path.read_text().strip().splitlines()[-1] if path.exists() else "its process died"
     return f"{config.experiment}/{path.parent.name} ({reason}; see {path})"

@@ -73,6 +73,27 @@ def arm_table(claim: Claim, verdict: Verdict, runs: Runs) -> str:
     return "\n".join(lines)
 
 
+_SHOWN = ("mean_train_loss", "mean_validation_loss", "test_loss", "test_error", "test_bits_per_character")
+
+
+def experiment_table(arms: Mapping[str, Sequence[Row]]) -> str:
+    """The final metrics of all arms of an experiment, one row per arm, for report.md."""
+    shown = [name for name in _SHOWN if any(name in row["final"] for rows in arms.values() for row in rows)]
+    lines = [_row(["arm", "learning rate", "runs", "status", *shown]), "|---" * (len(shown) + 4) + "|"]
+    for arm, rows in arms.items():
+        statuses = sorted({str(row["status"]) for row in rows})
+        cells = [f"`{arm}`", tidy(rows[0]["learning_rate"]), str(len(rows)), ", ".join(statuses)]
+        lines.append(_row([*cells, *(_spread([row["final"].get(name) for row in rows]) for name in shown)]))
+    return "\n".join(lines)
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    finite = np.array([value for value in values if value is not None])
+    if len(finite) < len(values):
+        return f"{len(values) - len(finite)} not finite"
+    return f"{number(float(finite.mean()), 4)} ± {number(float(finite.std(ddof=1)) if len(finite) > 1 else None, 2)}"
+
+
 def _updates_to_control(claim: Claim, runs: Runs) -> dict[str, list[str]]:
     """When each arm's validation loss is down to the control's final one: the median update, paired by seed.
 

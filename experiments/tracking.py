@@ -10,20 +10,25 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+given_up: list[str] = []  # why mirroring stopped in this process
+
 
 def mirror(record: dict[str, Any], results: str | Path) -> None:
     """Write one finished run to wandb: grouped by experiment and arm, one wandb run a seed.
 
     WANDB_MODE is the user's; unset, it is `offline`, and nothing leaves the machine. Files go to <results>/wandb.
-    Whatever goes wrong is told in one line: the record is whole without its mirror.
+    A run is mirrored once. Whatever goes wrong is told in one line: the record is whole without its mirror.
     """
-    if not installed():
+    mark = Path(results) / "runs" / record["experiment"] / record["run"] / "mirrored"
+    if not installed() or mark.exists() or given_up:
         return
     try:
         write(record, results)
+        mark.touch()
     except Exception as error:  # wandb's own, or a full disk's
         reason = " ".join(str(error).split())
-        print(f"{record['run']} is recorded but not mirrored to wandb: {reason}", file=sys.stderr)
+        print(f"{record['run']} is recorded but not mirrored to wandb, nor are later runs: {reason}", file=sys.stderr)
+        given_up.append(reason)  # each further try might wait for a network that is not there
 
 
 @cache

@@ -88,8 +88,10 @@ def train(
         loss_sum += loss.detach()
         progress.update, progress.since = update + 1, progress.since + 1
         if update + 1 in due:
+            train_loss = (
+                loss_sum.item() / progress.since
+            )  # on a GPU this waits for all updates: only then read the time
             progress.seconds += time.perf_counter() - started
-            train_loss = loss_sum.item() / progress.since
             row = {"update": update + 1, "seconds": progress.seconds, "train_loss": train_loss}
             row |= prefixed("validation", evaluate(model, data, "validation"))
             progress.history.append(row)
@@ -100,8 +102,9 @@ def train(
                 return "diverged", progress
             started = time.perf_counter()
         if checkpoint and time.monotonic() - saved > checkpoint_seconds:
+            progress.loss_sum = loss_sum.item()
             progress.seconds += time.perf_counter() - started
-            progress.cpu_seconds, progress.loss_sum = time.process_time() - cpu, loss_sum.item()
+            progress.cpu_seconds = time.process_time() - cpu
             save(checkpoint, model, optimizer, progress)
             saved, started = time.monotonic(), time.perf_counter()
     return "completed", progress

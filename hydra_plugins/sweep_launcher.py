@@ -31,6 +31,9 @@ class SweepLauncher(Launcher):
             composed = self.context.config_loader.load_sweep_config(self.config, list(overrides))
             choices = composed.hydra.runtime.choices
             configs.append(schema.to_config(composed, choices["experiment"], choices["scale"]))
-        for record in reproduce.run_arms(configs, workers=configs[0].workers):
-            print(outcome_line(record))
+        try:
+            reproduce.run_arms(configs, workers=configs[0].workers)
+        finally:  # also where some failed
+            for record in filter(None, map(reproduce.evaluated, configs)):
+                print(outcome_line(record))
         return [JobReturn(overrides=list(o), status=JobStatus.COMPLETED) for o in job_overrides]

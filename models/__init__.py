@@ -37,9 +37,10 @@ def build(config: Any, norm: str, spec: Any, seed: int) -> nn.Module:
     return model
 
 
-def metrics(name: str) -> tuple[str, ...]:
-    """What the model `name` measures on each split."""
-    measured: tuple[str, ...] = importlib.import_module(f"{__name__}.{name}").METRICS
+def metrics(name: str, *, longer: bool = False) -> tuple[str, ...]:
+    """What the model `name` measures on each split; `longer`: on one of sequences longer than those trained on."""
+    module = importlib.import_module(f"{__name__}.{name}")
+    measured: tuple[str, ...] = module.METRICS + (getattr(module, "METRICS_BEYOND", ()) if longer else ())
     return measured
 
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from models import Batch, State, require
 from models.rnn import RNN, RecurrentConfig
 
-METRICS = ("loss", "bits_per_character", "bits_per_character_beyond", "length_penalty")
+METRICS = ("loss", "bits_per_character")
+METRICS_BEYOND = ("bits_per_character_beyond", "length_penalty")  # on sequences longer than those trained on
 
 
 @dataclass

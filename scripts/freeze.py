@@ -2,7 +2,7 @@
 
     python scripts/freeze.py [results]
 
-Only a report in which no claim is incomplete and nothing is synthetic is kept.
+Only a report of scale laptop is kept in which every declared claim is complete and nothing is synthetic.
 """
 
 import shutil
@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from experiments.claims_file import load_claims  # noqa: E402
 from experiments.report import read_verdicts, update_readme  # noqa: E402
 
 KEPT = ("claims.json", "report.md", "figures")
@@ -19,15 +20,19 @@ KEPT = ("claims.json", "report.md", "figures")
 
 def main(results: Path) -> None:
     verdicts = read_verdicts(results / "claims.json")
-    unfit = [v.id for v in verdicts if v.verdict == "incomplete" or v.synthetic]
-    if unfit:
-        sys.exit(f"error: {results}: incomplete or synthetic: {', '.join(unfit)}; run make reproduce first")
+    missing = {claim.id for claim in load_claims(ROOT / "configs" / "claims.yaml").claims} - {v.id for v in verdicts}
+    unfit = [v.id for v in verdicts if v.verdict == "incomplete" or v.synthetic or v.scale != "laptop"]
+    if unfit or missing:
+        sys.exit(f"error: {results}: incomplete: {', '.join([*unfit, *sorted(missing)])}; run make reproduce first")
     reference = ROOT / "results" / "reference"
-    shutil.rmtree(reference, ignore_errors=True)
-    reference.mkdir(parents=True)
+    draft = reference.with_name(".reference")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
     for name in KEPT:
         source = results / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, reference / name)
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, draft / name)
+    shutil.rmtree(reference, ignore_errors=True)
+    draft.rename(reference)
     update_readme(ROOT / "README.md", verdicts)
     print(f"{len(verdicts)} verdicts kept in {reference}, README.md updated")
 

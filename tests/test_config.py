@@ -6,12 +6,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 
 import data
 from data import mnist, text
@@ -31,6 +33,7 @@ def hydra() -> Iterator[None]:
         yield
 
 
+@cache
 def compose(experiment: str, *overrides: str) -> Config:
     return reproduce.compose_config(experiment, overrides)
 
@@ -43,6 +46,23 @@ def test_every_experiment_composes_at_every_scale(experiment: str, scale: str) -
     for overrides in config.arms.values():
         arm = compose(experiment, *overrides.split(), f"scale={scale}")
         assert arm.updates == config.updates or config.training_cases
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_what_a_claim_compares_differs_only_in_what_its_arms_say(scale: str) -> None:
+    for claim in load_claims(schema.CONFIGS / "claims.yaml").claims:
+        if claim.id in (
+            "A1-mlp-small-batch",
+        ):  # a difference of differences: updates go with the batch, for both norms
+            continue
+        arms = [(name, compose(name).arms[arm]) for name, arm in claim.arms()]
+        configs = [compose(name, f"scale={scale}", *overrides.split()) for name, overrides in arms]
+        own = {override.split("=")[0] for _, overrides in arms for override in overrides.split()}
+        for config in configs[1:]:
+            assert (config.data.name, config.optim) == (configs[0].data.name, configs[0].optim), claim.id
+            if "model.statistics" not in own and "model.normalize" not in own:
+                assert config.model == configs[0].model, claim.id
+            assert config.updates == configs[0].updates or config.training_cases, claim.id
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -73,9 +93,15 @@ def test_every_seed_statement_has_a_claim() -> None:
 
 
 def test_the_declared_claims_find_their_arms_and_metrics() -> None:
-    registry = load_claims(schema.CONFIGS / "claims.yaml")
-    names = {name for claim in registry.claims for name, _ in claim.arms()}
-    reproduce.check_claims(registry, {name: compose(name) for name in names})
+    reproduce.check_claims(load_claims(schema.CONFIGS / "claims.yaml"), arms_of(*EXPERIMENTS))
+
+
+def arms_of(*experiments: str, **changes: Any) -> dict[reproduce.Arm, Config]:
+    return {
+        (name, arm): replace(compose(name, *overrides.split()), **changes)
+        for name in experiments
+        for arm, overrides in compose(name).arms.items()
+    }
 
 
 @pytest.mark.parametrize("options", [mnist.Config(layout="rows", test_lengths=[14, 30]), text.Config(test_length=80)])
@@ -90,7 +116,10 @@ def test_the_names_of_test_splits_are_known_before_the_data(options: Any) -> Non
     [
         (("arms: [layer]", "arms: [layr]"), "arm of exact_mlp 'layr' is unknown; did you mean 'layer'"),
         (("metric: company_effect", "metric: compny_effect"), "metric of exact_mlp 'compny_effect' is unknown"),
-        (("experiment: exact_mlp", "experiment: exact_mpl"), "experiment=exact_mpl: unknown, did you mean exact_mlp?"),
+        (
+            ("experiment: exact_mlp", "experiment: exact_mpl"),
+            "experiment 'exact_mpl' is unknown; did you mean 'exact_mlp'",
+        ),
         (("kind: bound", "kind: bounded"), "'bounded' is not one of difference, equivalence, bound"),
     ],
 )
@@ -98,15 +127,20 @@ def test_a_mistaken_claim_is_refused_before_any_run(change: tuple[str, str], mes
     path = tmp_path / "claims.yaml"
     path.write_text((schema.CONFIGS / "claims.yaml").read_text().replace(*change))
     with pytest.raises((ClaimError, ConfigError), match=re.escape(message)):
-        registry = load_claims(path).select(["A1-company-layer"])
-        reproduce.check_claims(registry, {e: compose(e) for claim in registry.claims for e, _ in claim.arms()})
+        reproduce.check_claims(load_claims(path).select(["A1-company-layer"]), arms_of("exact_mlp"))
 
 
 def test_a_tuned_claim_on_a_grid_of_one_rate_is_refused() -> None:
     registry = load_claims(schema.CONFIGS / "claims.yaml").select(["B5-gap-worse"])
-    plain = {"cnn_gap": compose("cnn_gap", "tuning.learning_rates=[0.1]", "data.source=synthetic")}
+    arms = arms_of("cnn_gap", tuning=schema.Tuning(learning_rates=[0.1]))
     with pytest.raises(ClaimError, match="tries 1 learning rates; a tuned claim needs at least 3"):
-        reproduce.check_claims(registry, plain)
+        reproduce.check_claims(registry, arms)
+
+
+def test_an_override_of_what_the_arms_differ_in_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"norm=\.\.\.: the arms of .* differ in it"):
+        GlobalHydra.instance().clear()  # compose_arms brings its own
+        reproduce.compose_arms(["norm=layer"])
 
 
 @pytest.mark.parametrize(

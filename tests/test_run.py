@@ -16,7 +16,7 @@ from data import mnist, text
 from experiments import records, reproduce, schema, sweep
 from experiments.run import run, tuned_rate, tuning_runs
 from experiments.schema import Config, Optim, Tuning
-from models import language_model, mlp
+from models import language_model, mlp, sequence_classifier
 
 VOLATILE = ("timing", "environment")  # all of a record that a second run of the same bits may change
 
@@ -105,6 +105,21 @@ def test_tuning_runs_never_see_the_test_set(tmp_path: Path) -> None:
     assert tuned_rate(config, trials) == 1e-2
 
 
+def test_a_tuning_seed_is_never_evaluated_and_a_tuning_record_never_taken_for_an_evaluation(tmp_path: Path) -> None:
+    tuning = Tuning(learning_rates=[1e-3, 1e-2, 1e-1], seeds=[1000])
+    with pytest.raises(schema.ConfigError, match="seed=1000 is one of"):
+        reproduce.run_arms([tiny(tmp_path, seed=1000, optim=Optim(), tuning=tuning)])
+    trial = tiny(tmp_path, seed=1000, tuning=tuning)
+    assert "test_loss" not in run(trial)["final"]
+    assert "test_loss" in run(dataclasses.replace(trial, tuning=Tuning(seeds=[7])))["final"]
+
+
+def test_variants_of_the_test_split_tell_what_they_cost(tmp_path: Path) -> None:
+    rows = mnist.Config(source="synthetic", layout="rows", test_lengths=[35], validation_size=50, test_size=50)
+    final = run(tiny(tmp_path, model=sequence_classifier.Config(hidden_size=4), data=rows))["final"]
+    assert final["test_rows_35_error_increase"] == pytest.approx(final["test_rows_35_error"] - final["test_error"])
+
+
 def test_metrics_are_flushed_as_the_run_goes_and_null_where_not_finite(tmp_path: Path) -> None:
     config, seen = tiny(tmp_path), []
     path = records.run_folder(tmp_path, schema.scientific(config)) / "metrics.jsonl"
@@ -160,7 +175,6 @@ REAL_WORK = sweep.work
 
 def fail_on_some_seeds(config: Config) -> None:
     """In the worker's own process: seed 2 kills it, seed 3 raises."""
-    from experiments import run as module
 
     def run_or_fail(config: Config) -> dict[str, Any]:
         if config.seed == 2:
@@ -169,7 +183,7 @@ def fail_on_some_seeds(config: Config) -> None:
             raise ValueError("seed 3")
         return run(config)
 
-    module.run = run_or_fail
+    sweep.run = run_or_fail  # type: ignore[assignment]
     REAL_WORK(config)
 
 

@@ -29,7 +29,8 @@ def test_a_finished_run_is_mirrored_whole_and_offline(tmp_path: Path, offline: N
     record = run(tiny(tmp_path))
     tracking.mirror(record, tmp_path)
     assert os.environ["WANDB_MODE"] == "offline" and os.environ["WANDB_ERROR_REPORTING"] == "false"
-    folder = next((tmp_path / "wandb").glob("offline-run-*"))
+    tracking.mirror(record, tmp_path)  # asked twice, mirrored once
+    (folder,) = (tmp_path / "wandb").glob("offline-run-*")
     assert record["run"] in folder.name
     told = subprocess.run(
         [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)], capture_output=True, text=True
@@ -60,5 +61,8 @@ def test_a_failing_mirror_is_told_and_harms_nothing(
         raise OSError("no space\nleft")
 
     monkeypatch.setattr(tracking, "write", fail)
-    tracking.mirror(run(tiny(tmp_path)), tmp_path)
-    assert "not mirrored to wandb: no space left" in capsys.readouterr().err
+    monkeypatch.setattr(tracking, "given_up", [])
+    for seed in (0, 1):
+        tracking.mirror(run(tiny(tmp_path, seed=seed)), tmp_path)
+    told = capsys.readouterr().err
+    assert "not mirrored to wandb, nor are later runs: no space left" in told and told.count("\n") == 1
