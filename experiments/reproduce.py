@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 import data
@@ -30,8 +31,19 @@ def known_experiments() -> list[str]:
 
 def compose_config(experiment: str, overrides: Sequence[str] = ()) -> Config:
     """The configuration `python -m experiments.run experiment=<experiment> <overrides>` would run."""
-    composed = compose("run", [f"experiment={experiment}", *overrides], return_hydra_config=True)
-    return schema.to_config(composed, experiment, composed.hydra.runtime.choices["scale"])
+    return with_values(compose_experiment(experiment, overrides), experiment)
+
+
+def compose_experiment(experiment: str, overrides: Sequence[str]) -> DictConfig:
+    return compose("run", [f"experiment={experiment}", *overrides], return_hydra_config=True)
+
+
+def with_values(composed: DictConfig, experiment: str, values: Sequence[str] = ()) -> Config:
+    """A composed configuration with some values (not groups) set; much cheaper than to compose it anew."""
+    scale = composed.hydra.runtime.choices["scale"]
+    changed = OmegaConf.merge(composed, OmegaConf.from_dotlist(list(values)))
+    assert isinstance(changed, DictConfig)
+    return schema.to_config(changed, experiment, scale)
 
 
 def compose_arms(overrides: Sequence[str]) -> dict[Arm, Config]:
@@ -41,13 +53,14 @@ def compose_arms(overrides: Sequence[str]) -> dict[Arm, Config]:
     with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         arms = {}
         for experiment in known_experiments():
-            for arm, own in compose_config(experiment, overrides).arms.items():
+            composed = compose_experiment(experiment, overrides)
+            for arm, own in with_values(composed, experiment).arms.items():
                 clash = changed & {override.split("=")[0] for override in own.split()}
                 if clash:
                     raise ConfigError(
                         f"{min(clash)}=...: the arms of {experiment} differ in it, so no override may set it"
                     )
-                arms[experiment, arm] = compose_config(experiment, [*own.split(), *overrides])
+                arms[experiment, arm] = with_values(composed, experiment, own.split())
     return arms
 
 

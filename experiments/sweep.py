@@ -97,7 +97,7 @@ def cores(config: Config) -> int:
 def server() -> Any:
     """A fork server with all that a run imports, so that a run starts in hundredths of a second."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["experiments.reproduce", "torch._dynamo"])
+    context.set_forkserver_preload(["experiments.sweep", "torch._dynamo"])
     return context
 
 

@@ -48,6 +48,14 @@ def test_every_experiment_composes_at_every_scale(experiment: str, scale: str) -
         assert arm.updates == config.updates or config.training_cases
 
 
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_arms_are_what_the_command_line_would_make_of_their_overrides(experiment: str) -> None:
+    composed = reproduce.compose_experiment(experiment, ["scale=laptop"])
+    for overrides in compose(experiment).arms.values():
+        by_hydra = compose(experiment, *overrides.split(), "scale=laptop")
+        assert reproduce.with_values(composed, experiment, overrides.split()) == by_hydra
+
+
 @pytest.mark.parametrize("scale", SCALES)
 def test_what_a_claim_compares_differs_only_in_what_its_arms_say(scale: str) -> None:
     for claim in load_claims(schema.CONFIGS / "claims.yaml").claims:
