@@ -122,8 +122,12 @@ def work(config: Config) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         run(config)
-    except Exception:
-        records.write(folder_of(config) / "error.txt", traceback.format_exc())
+    except Exception as error:
+        expected = isinstance(error, OSError | records.SuiteError)
+        try:
+            records.write(folder_of(config) / "error.txt", str(error) if expected else traceback.format_exc())
+        except records.RecordError:  # a full disk has no room for the reason either
+            print(f"{folder_of(config).name}: {error}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -137,5 +141,6 @@ def end_with_parent() -> None:
 
 def failure(config: Config) -> str:
     path = folder_of(config) / "error.txt"
-    reason = path.read_text().strip().splitlines()[-1] if path.exists() else "its process died"
-    return f"{config.experiment}/{path.parent.name} ({reason}; see {path})"
+    lines = path.read_text().strip().splitlines() if path.exists() else []
+    reason = f"{lines[-1]}; see {path}" if lines else "its process died"
+    return f"{config.experiment}/{path.parent.name} ({reason})"

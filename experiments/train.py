@@ -1,5 +1,6 @@
 """The one training loop of the suite: plain PyTorch, ignorant of tasks, trackers and configuration."""
 
+import errno
 import math
 import os
 import sys
@@ -143,7 +144,8 @@ def save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progres
     try:
         torch.save(content, partial)
     except RuntimeError as error:  # so torch tells a full disk
-        raise OSError(f"cannot write {path}: {error}") from error
+        partial.unlink(missing_ok=True)
+        raise OSError(errno.ENOSPC, "no checkpoint could be written, is the disk full?", str(path)) from error
     os.replace(partial, path)
 
 
