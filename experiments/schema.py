@@ -59,7 +59,7 @@ class Config:
     seeds: int = 10  # evaluation seeds 0, 1, ... of `python -m experiments.reproduce`
     results: str = "results"  # folder of the records
     tracking: str = field(default="wandb", metadata={"choices": ("wandb", "none")})
-    device: str = field(default="cpu", metadata={"choices": ("cpu", "cuda", "mps", "auto")})
+    device: str = field(default="cpu", metadata={"choices": ("cpu", "cuda", "auto")})
     threads: int = 1  # of each process; several processes of one thread beat one of several on small nets
     workers: int = field(default=0, metadata={"minimum": 0})  # processes of a sweep; 0: one for each core
     checkpoint_seconds: float = 20.0

@@ -89,9 +89,7 @@ def train(
         loss_sum += loss.detach()
         progress.update, progress.since = update + 1, progress.since + 1
         if update + 1 in due:
-            train_loss = (
-                loss_sum.item() / progress.since
-            )  # on a GPU this waits for all updates: only then read the time
+            train_loss = loss_sum.item() / progress.since  # waits for a GPU: the time is read after it
             progress.seconds += time.perf_counter() - started
             row = {"update": update + 1, "seconds": progress.seconds, "train_loss": train_loss}
             row |= prefixed("validation", evaluate(model, data, "validation"))
