@@ -214,7 +214,14 @@ def test_the_command_line_sweeps_lists_and_ranges(tmp_path: Path) -> None:
 
 def test_a_sweep_stopped_by_ctrl_c_says_so_at_once_and_goes_on_later(tmp_path: Path) -> None:
     command = [*SWEEP, "seed=0,1", "updates=8000", "batch_size=1", f"results={tmp_path}"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell starts its background jobs with SIGINT ignored, and so may be whoever runs these tests.
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while not list(tmp_path.rglob("metrics.jsonl")):
         assert process.poll() is None
         time.sleep(0.01)
