@@ -184,19 +184,18 @@ def _runs(experiment: str, claim: Claim, runs: Runs) -> str:
     optim = first["optim"]
     how = f"{', '.join(sizes)}, {optim['name']}, {optim['schedule']} schedule"
     how = how if first["method"] == "train" else f"no tuning, measured by `{first['method']}` of experiments/probes.py"
-    return f"Runs of `{experiment}`: {_options(first['model'])} on {_options(first['data'])}; {how}."
+    return f"Runs of `{experiment}`: {_options([c['model'] for c in configs])} on {_options([c['data'] for c in configs])}; {how}."
 
 
-def _options(options: Mapping[str, Any]) -> str:
-    """A model or a data set with its options, those left empty omitted."""
-    told = ", ".join(
-        f"{key} {value}" for key, value in options.items() if key != "name" and value not in (None, "", [])
-    )
-    return f"`{options['name']}` ({told})"
+def _options(configs: Sequence[Mapping[str, Any]]) -> str:
+    """A model or a data set with its options, those left empty omitted, those that differ with all their values."""
+    told = {key: _values(c[key] for c in configs if c[key] not in (None, "", [])) for key in configs[0]}
+    name = told.pop("name")
+    return f"`{name}` ({', '.join(f'{key} {value}' for key, value in told.items() if value)})"
 
 
 def _values(values: Iterable[Any]) -> str:
-    return " or ".join(map(str, sorted(set(values))))
+    return " or ".join(dict.fromkeys(map(str, values)))
 
 
 def _test(claim: Claim) -> str:
