@@ -184,7 +184,8 @@ def _runs(experiment: str, claim: Claim, runs: Runs) -> str:
     optim = first["optim"]
     how = f"{', '.join(sizes)}, {optim['name']}, {optim['schedule']} schedule"
     how = how if first["method"] == "train" else f"no tuning, measured by `{first['method']}` of experiments/probes.py"
-    return f"Runs of `{experiment}`: {_options([c['model'] for c in configs])} on {_options([c['data'] for c in configs])}; {how}."
+    model, source = (_options([config[part] for config in configs]) for part in ("model", "data"))
+    return f"Runs of `{experiment}`: {model} on {source}; {how}."
 
 
 def _options(configs: Sequence[Mapping[str, Any]]) -> str:
