@@ -23,6 +23,7 @@ from experiments.tables import verdict_table
 from experiments.verdicts import judge
 
 Arm = tuple[str, str]  # experiment and arm, as a claim names them
+KEPT = ("run", "config", "status", "synthetic", "final", "history", "timing", "environment")  # of a record, in a row
 
 
 def known_experiments() -> list[str]:
@@ -122,21 +123,22 @@ def evaluation_configs(config: Config) -> list[Config]:
     return [schema.at(config, seed, config.optim.learning_rate) for seed in range(config.seeds)]
 
 
-def evaluated(config: Config) -> dict[str, Any] | None:
-    """The record of a run at the learning rate its arm was tuned to; None while any of that is missing."""
-    trials = [read(trial) for trial in tuning_runs(config)]
-    if not all(trials):
-        return None
-    return read(schema.at(config, config.seed, tuned_rate(config, [trial for trial in trials if trial])))
+def read_arm(config: Config, seeds: Sequence[int]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The finished runs of an arm: those that tune its rate and, once these are all there, those of `seeds`."""
+    planned = tuning_runs(config)
+    trials = [record for record in map(read, planned) if record]
+    if len(trials) < len(planned):
+        return trials, []
+    rate = tuned_rate(config, trials)
+    return trials, [record for seed in seeds if (record := read(schema.at(config, seed, rate)))]
 
 
 def collect_rows(arms: dict[Arm, Config]) -> list[dict[str, Any]]:
     """The table the claims are judged on: a row for each tuning and evaluation run, read from its record."""
     rows = []
     for (experiment, arm), config in arms.items():
-        found = [("tune", read(trial)) for trial in tuning_runs(config)]
-        found += [("evaluate", evaluated(evaluation)) for evaluation in evaluation_configs(config)]
-        rows += [to_row(record, experiment, arm, role, config.scale) for role, record in found if record]
+        for role, found in zip(("tune", "evaluate"), read_arm(config, range(config.seeds)), strict=True):
+            rows += [to_row(record, experiment, arm, role, config.scale) for record in found]
     return rows
 
 
@@ -148,8 +150,7 @@ def to_row(record: dict[str, Any], experiment: str, arm: str, role: str, scale: 
         "scale": scale,
         "seed": record["config"]["seed"],
         "learning_rate": record["config"]["optim"]["learning_rate"],
-        **{key: record[key] for key in ("run", "config", "status", "synthetic", "final", "history", "timing")},
-        "environment": record["environment"],
+        **{key: record[key] for key in KEPT},
     }
 
 

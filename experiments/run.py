@@ -208,11 +208,8 @@ def tuned_rate(config: Config, tuned: list[dict[str, Any]]) -> float | None:
     """The learning rate to evaluate with, from the records of `tuning_runs(config)`."""
     if not tuned:
         return config.optim.learning_rate
-    return best_learning_rate([{**trial, "learning_rate": rate_of(trial), "role": "tune"} for trial in tuned])[0]
-
-
-def rate_of(record: dict[str, Any]) -> float:
-    return float(record["config"]["optim"]["learning_rate"])
+    rows = [{**trial, "learning_rate": trial["config"]["optim"]["learning_rate"], "role": "tune"} for trial in tuned]
+    return best_learning_rate(rows)[0]
 
 
 def run_tuned(config: Config, observe: Observer = lambda history: None) -> list[dict[str, Any]]:

@@ -34,7 +34,6 @@ def run_all(
     configs: Iterable[Config],
     *,
     workers: int = 0,
-    title: str = "runs",
     total: int | None = None,
     on_done: Done = lambda config, record: (),
 ) -> None:
@@ -48,7 +47,7 @@ def run_all(
     commit()  # git is asked here, once: the workers inherit the answer
     context = server()
     with bar() as progress:
-        task = progress.add_task(title, total=total or len(queue))
+        task = progress.add_task("runs", total=total or len(queue))
 
         def settle(config: Config, record: dict[str, Any] | None) -> None:
             progress.advance(task)

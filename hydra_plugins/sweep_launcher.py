@@ -34,6 +34,7 @@ class SweepLauncher(Launcher):
         try:
             reproduce.run_arms(configs, workers=configs[0].workers)
         finally:  # also where some failed
-            for record in filter(None, map(reproduce.evaluated, configs)):
-                print(outcome_line(record))
+            for config in configs:
+                for record in reproduce.read_arm(config, [config.seed])[1]:
+                    print(outcome_line(record))
         return [JobReturn(overrides=list(o), status=JobStatus.COMPLETED) for o in job_overrides]
