@@ -204,9 +204,13 @@ class StepwiseBatchNorm(BatchNorm):
             out, mean, inverse = torch.native_batch_norm(channels, gain, shift, None, None, True, 0.0, self.eps)
             self.update(mean.view(length, features), inverse.view(length, features), batch)
             return out.view(batch, length, features).transpose(0, 1)
-        at = torch.arange(length, device=a.device).clamp_(max=len(self.running_mean) - 1)
-        normalized = (a - self.running_mean[at][:, None]) * (self.running_variance[at][:, None] + self.eps).rsqrt()
-        return self.scale(normalized)
+        mean, inverse = self.statistics_at(length)
+        return self.scale((a - mean[:, None]) * inverse[:, None])
+
+    def statistics_at(self, length: int) -> Tensor:
+        """Mean and 1 / sqrt(variance + eps) that serve at test time, (2, length, F)."""
+        at = torch.arange(length, device=self.running_mean.device).clamp_(max=len(self.running_mean) - 1)
+        return torch.stack([self.running_mean[at], (self.running_variance[at] + self.eps).rsqrt()])
 
     def flush(self) -> None:
         """Store the statistics of the single steps since the last call (one sequence)."""

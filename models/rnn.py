@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.norms import StepwiseBatchNorm, recurrent
+from models import kernels
+from models.norms import Norm, StepwiseBatchNorm, recurrent
 
 States = tuple[Tensor, ...]  # (h,), in an LSTM (h, c), each (B, hidden_size)
 
@@ -50,7 +51,7 @@ class RecurrentLayer(nn.Module):
         self.norm, self.gain = norm, config.gain
         self.steps = steps if config.statistics == "per_step" else 1
 
-    def make_norm(self, width: int, shift: bool) -> nn.Module:
+    def make_norm(self, width: int, shift: bool) -> Norm:
         return recurrent(self.norm, width * self.hidden_size, steps=self.steps, gain=self.gain, shift=shift)
 
     def initial_state(self, batch: int) -> States:
@@ -67,11 +68,18 @@ class RecurrentLayer(nn.Module):
 
         mask (T, B) is true inside a sequence; on padding the state stands still.
         """
-        outputs, state = self.loop(x, state or self.initial_state(x.shape[1]), mask)
+        state = state or self.initial_state(x.shape[1])
+        if kernels.applies(self, x):
+            return kernels.run(self, x, state, mask)
+        outputs, state = self.loop(x, state, mask)
         for module in self.children():
             if isinstance(module, StepwiseBatchNorm):
                 module.flush()
         return torch.stack(outputs), state
+
+    def terms(self) -> list[list[Norm]]:
+        """The norms along the columns of W_x x, those along W_h h (none where it is one sum with W_x x), that of c."""
+        raise TypeError("a recurrent layer needs a cell")
 
     def loop(self, x: Tensor, state: States, mask: Tensor | None) -> tuple[list[Tensor], States]:
         """h for each step and the state after the last; x, state and mask as in `forward`."""
@@ -94,6 +102,9 @@ class TanhLayer(RecurrentLayer):
     def __init__(self, input_size: int, norm: str, steps: int, config: RecurrentConfig) -> None:
         super().__init__(input_size, norm, steps, config)
         self.norm_a = self.make_norm(1, shift=True)
+
+    def terms(self) -> list[list[Norm]]:
+        return [[self.norm_a], [], []]
 
     def loop(self, x: Tensor, state: States, mask: Tensor | None) -> tuple[list[Tensor], States]:
         (h,), outputs = state, []
@@ -119,6 +130,9 @@ class LSTMLayer(RecurrentLayer):
         self.norm_h = self.make_norm(4, shift=False)
         # Without a norm c has neither gain nor shift: that is the ordinary LSTM.
         self.norm_c = nn.Identity() if norm == "none" else self.make_norm(1, shift=True)
+
+    def terms(self) -> list[list[Norm]]:
+        return [[self.norm_x], [self.norm_h], [self.norm_c] if isinstance(self.norm_c, Norm) else []]
 
     def loop(self, x: Tensor, state: States, mask: Tensor | None) -> tuple[list[Tensor], States]:
         (h, c), outputs, size = state, [], self.hidden_size
@@ -147,6 +161,9 @@ class GRULayer(RecurrentLayer):
         super().__init__(input_size, norm, steps, config)
         self.norm_x, self.norm_h = self.make_norm(2, shift=True), self.make_norm(2, shift=False)
         self.norm_candidate, self.norm_u = self.make_norm(1, shift=True), self.make_norm(1, shift=True)
+
+    def terms(self) -> list[list[Norm]]:
+        return [[self.norm_x, self.norm_candidate], [self.norm_h, self.norm_u], []]
 
     def loop(self, x: Tensor, state: States, mask: Tensor | None) -> tuple[list[Tensor], States]:
         (h,), outputs, two = state, [], 2 * self.hidden_size

@@ -1,0 +1,60 @@
+// sigmoid and tanh without branches, tables or libraries, so that the loops around them vectorise on any compiler.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace layernorm {
+
+template <typename T>
+struct Exponential;
+
+template <>
+struct Exponential<float> {
+  using Integer = int32_t;
+  static constexpr int terms = 7, mantissa = 23;
+  static constexpr float limit = 87;  // e^x and 1 / e^x stay finite
+  static constexpr float high = 0.693359375f, low = -2.12194440e-4f;  // ln 2 = high + low, n * high exact
+};
+
+template <>
+struct Exponential<double> {
+  using Integer = int64_t;
+  static constexpr int terms = 13, mantissa = 52;
+  static constexpr double limit = 708;
+  static constexpr double high = 6.93145751953125e-1, low = 1.42860682030941723212e-6;
+};
+
+// e^x - 1, without loss of digits near 0: x = n ln 2 + r gives 2^n (e^r - 1) + (2^n - 1), and e^r - 1 is its Taylor
+// series, |r| < 0.35. Beyond the limits the value at the limit; NaN stays NaN.
+template <typename T>
+inline T exp_minus_1(T x) {
+  using E = Exponential<T>;
+  using Integer = typename E::Integer;
+  x = x > E::limit ? E::limit : x;
+  x = x < -E::limit ? -E::limit : x;
+  const T n = std::rint(x * T(1.4426950408889634));
+  const T r = (x - n * E::high) - n * E::low;
+  T series = 1;
+#pragma GCC unroll 16
+  for (int k = E::terms; k > 1; --k) series = 1 + series * r * (1 / T(k));
+  const Integer bits = (static_cast<Integer>(n == n ? n : T(0)) + ((Integer(1) << (sizeof(T) * 8 - E::mantissa - 2)) - 1))
+                       << E::mantissa;
+  T power;  // 2^n
+  std::memcpy(&power, &bits, sizeof(T));
+  return power * (series * r) + (power - 1);
+}
+
+template <typename T>
+inline T sigmoid(T x) {
+  return 1 / (2 + exp_minus_1(-x));
+}
+
+template <typename T>
+inline T hyperbolic_tangent(T x) {
+  x = x > 20 ? T(20) : x < -20 ? T(-20) : x;  // there it is 1 to the last digit
+  const T e = exp_minus_1(2 * x);
+  return e / (e + 2);
+}
+
+}  // namespace layernorm
