@@ -6,7 +6,7 @@ ARGS ?=
 RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data reproduce test lint format lock freeze clean
+.PHONY: help setup data reproduce bench sanitize test lint format lock freeze clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
@@ -16,7 +16,11 @@ help: ## this list
 	@echo "  ARGS='key=value ...'       for every run, e.g. ARGS='workers=8 tracking=none results=elsewhere'"
 	@echo "  PYTHON=python3.12          the interpreter .venv is made with (3.11 or newer)"
 
-setup: .venv/installed ## make .venv with the pinned versions
+setup: .venv/kernels ## make .venv with the pinned versions; compile the recurrent kernels
+
+.venv/kernels: .venv/installed $(wildcard models/kernels/*.h models/kernels/*.cpp models/kernels/library.py)
+	@$(RUN) -m models.kernels
+	@touch $@
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "error: Python " + sys.version.split()[0] + " is too old; use make PYTHON=<3.11 or newer>")'
@@ -30,6 +34,15 @@ data: setup ## fetch and verify the data sets
 
 reproduce: data ## tune, run, judge and report: results/report.md, results/claims.json
 	@$(RUN) -m experiments.reproduce --scale $(SCALE) $(foreach id,$(CLAIM),--claim $(id)) $(ARGS)
+
+bench: setup ## time this suite beside plain PyTorch: results/reference/bench.csv
+	@$(RUN) scripts/bench.py $(ARGS)
+
+sanitize: setup ## the recurrent kernels under sanitizers, and as compiled for AVX2 and SSE
+	@$(RUN) scripts/sanitize.py
+	@$(RUN) scripts/sanitize.py --march haswell --optimized
+	@$(RUN) scripts/sanitize.py --march x86-64-v2
+	@$(RUN) scripts/sanitize.py --march x86-64-v2 --optimized
 
 test: setup lint ## all checks: style, types, tests
 	@$(RUN) -m pytest -q

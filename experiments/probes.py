@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import models
+from experiments import step_time
 from experiments.train import train
 from models.norms import BatchNorm, LayerNorm, Norm, Unnormalized, feedforward
 from models.rnn import CELLS
@@ -273,6 +274,7 @@ PROBES: dict[str, Callable[[Any, Any], dict[str, float]]] = {
     "one_case": one_case,
     "time_steps": time_steps,
     "dynamics": dynamics,
+    "step_time": step_time.step_time,
 }
 
 TABLE_ROW = (*TRANSFORMATIONS, "largest_invariant_change", "smallest_other_change")
@@ -297,4 +299,5 @@ METRICS: dict[str, tuple[str, ...]] = {
         *(f"log10_gradient_ratio_x{s:g}" for s in SCALES),
         *(f"state_norm_x{s:g}" for s in SCALES),
     ),
+    "step_time": step_time.METRICS,
 }

@@ -15,7 +15,7 @@ from typing import Any
 from experiments.claims import Claim, Registry
 from experiments.evidence import Row, Runs, group_runs
 from experiments.figures import draw
-from experiments.tables import SYMBOLS, arm_table, experiment_table, markdown_table
+from experiments.tables import SYMBOLS, arm_table, experiment_table, markdown_table, step_time_table
 from experiments.verdicts import VERDICTS, Verdict
 from experiments.wording import tidy
 
@@ -86,7 +86,7 @@ def report_text(
     sections = [_section(claims[verdict.id], verdict, runs, f"{verdict.id}.svg" in drawn) for verdict in verdicts]
     head = ["# Layer Normalization: what the evidence says", _introduction(registry, runs, verdicts, command)]
     table = markdown_table(verdicts)
-    body = [*head, "## Verdicts", table, _how_to_read(registry), *sections, *_all_arms(runs)]
+    body = [*head, "## Verdicts", table, _how_to_read(registry), *sections, *_step_times(runs), *_all_arms(runs)]
     return "\n\n".join(body) + "\n"
 
 
@@ -124,6 +124,24 @@ def _all_arms(runs: Runs) -> list[str]:
         if any(row["history"] for rows in arms.values() for row in rows):
             tables.append(f"### {experiment}\n\n{experiment_table(arms)}")
     return ["## All arms", "Mean ± sd over the evaluation seeds.", *tables] if tables else []
+
+
+def _step_times(runs: Runs) -> list[str]:
+    """What an update takes with each norm, where it was measured side by side."""
+    arms = {arm: rows for (_, arm, role), rows in sorted(runs.items()) if role == "evaluate" and _timed(rows)}
+    if not arms:
+        return []
+    first = next(iter(arms.values()))[0]
+    name = first["experiment"]
+    of = f"Runs of `{name}`: `{first['config']['model']['name']}` of {first['config']['model']['hidden_size']} units"
+    text = f"""{of}, batch {first["config"]["batch_size"]}. Each run trains the model with every norm in turns, in one
+process; a cell is the median over the runs of the milliseconds of wall time an update takes and, in brackets, of
+their ratio to those without a norm. "Faster (per update)" in a claim becomes faster in time only beyond that ratio."""
+    return ["## Time per update", text, step_time_table(arms)]
+
+
+def _timed(rows: Sequence[Row]) -> bool:
+    return all("milliseconds_none" in row["timing"] for row in rows)
 
 
 def _how_to_read(registry: Registry) -> str:

@@ -23,20 +23,22 @@ from omegaconf.errors import OmegaConfBaseException
 
 import data
 import models
-from experiments import records, schema, tracking
+from experiments import machine, records, schema, tracking
 from experiments.claims import ClaimError
 from experiments.evidence import best_learning_rate
 from experiments.probes import PROBES
 from experiments.schema import Config, ConfigError
 from experiments.train import Row, evaluate, prefixed, train
+from models import kernels
 from models.norms import undefined
+from models.rnn import RecurrentConfig
 
 Observer = Callable[[list[Row]], None]
 
 # Lines of Hydra's and OmegaConf's messages that tell a user nothing.
 HYDRA_CONTEXT = ("full_key:", "object_type=", "reference_type=")
 # What a user can mend, told in one line; anything else is a fault of ours and keeps its traceback.
-EXPECTED = (records.SuiteError, ClaimError, data.DataError, models.ModelError)
+EXPECTED = (records.SuiteError, ClaimError, data.DataError, models.ModelError, kernels.KernelError)
 
 
 def run(config: Config, observe: Observer = lambda history: None) -> dict[str, Any]:
@@ -44,14 +46,16 @@ def run(config: Config, observe: Observer = lambda history: None) -> dict[str, A
     if (done := read(config)) is not None:
         return done
     plain, folder = schema.scientific(config), folder_of(config)
-    torch.set_num_threads(config.threads)
+    prepared = machine.prepare(config.threads, config.batch_size, config.kernel)
     started = time.perf_counter()
     source = data.load(config.data, batch_size=config.batch_size, seed=config.seed)
     records.make_folder(folder)
     if config.method == "train":
         outcome = train_model(config, source, folder, observe)
     else:
-        outcome = {"status": "completed", "history": [], "timing": {}, "final": PROBES[config.method](config, source)}
+        found = PROBES[config.method](config, source)
+        final, timing = ({}, found) if config.method == "step_time" else (found, {})  # times are no results
+        outcome = {"status": "completed", "history": [], "timing": timing, "final": final}
     outcome["timing"]["wall_seconds"] = time.perf_counter() - started
     record = {
         "record_version": records.VERSION,
@@ -63,7 +67,7 @@ def run(config: Config, observe: Observer = lambda history: None) -> dict[str, A
         "synthetic": source.synthetic,
         "config": {key: plain[key] for key in records.SCIENTIFIC},
         **outcome,
-        "environment": environment(config),
+        "environment": {**environment(config), **prepared, "kernel": " and ".join(sorted(kernels.used)) or None},
     }
     records.write_record(folder, record)
     for unneeded in ("checkpoint.pt", "checkpoint.partial", "error.txt"):
@@ -178,7 +182,6 @@ def environment(config: Config) -> dict[str, Any]:
         "machine": platform.machine(),
         "commit": commit(),
         "device": str(pick_device(config.device)) if config.method == "train" else "cpu",
-        "threads": config.threads,
     }
 
 
@@ -229,11 +232,25 @@ def check_runnable(configs: Sequence[Config]) -> None:
             raise ConfigError(f"seed={config.seed} is one of tuning.seeds, which only choose learning rates")
         key = repr((config.device, config.data, config.model, config.norm, config.batch_size))
         if key not in checked:
+            check_kernel(config)
             pick_device(config.device)
             source = data.load(config.data, batch_size=config.batch_size, seed=config.seed)
             if config.method != "table1":
                 models.build(config.model, config.norm, source.spec, config.seed)
             checked.add(key)
+
+
+def check_kernel(config: Config) -> None:
+    """Refuse a run that demands kernels this machine has not; say so where it only has to do without."""
+    if isinstance(config.model, RecurrentConfig):
+        kernels.use(config.kernel)
+        if config.kernel == "auto" and (reason := kernels.unavailable()):
+            warn_once(f"recurrent layers run on the slow reference implementation: {reason}")
+
+
+@cache
+def warn_once(message: str) -> None:
+    print(message, file=sys.stderr)
 
 
 def one_line(error: BaseException) -> str:
@@ -284,7 +301,7 @@ def run_and_print(composed: DictConfig) -> None:
 def outcome_line(record: dict[str, Any]) -> str:
     """What a run came to: its id, status and test metrics (a probe's: all)."""
     training = record["config"]["method"] == "train"
-    final = record["final"].items()
+    final = (record["final"] or record["timing"]).items()
     shown = [(name, value) for name, value in final if name.startswith("test") or not training]
     numbers = "  ".join(f"{name}={'-' if value is None else format(value, '.4g')}" for name, value in shown)
     return f"{record['experiment']}/{record['run']}  {record['status']}  {numbers}"

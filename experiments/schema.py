@@ -13,6 +13,7 @@ import data
 import models
 from experiments.probes import PROBES
 from experiments.records import SCIENTIFIC, SuiteError
+from models import kernels
 from models.norms import NORMS
 
 
@@ -62,6 +63,8 @@ class Config:
     device: str = field(default="cpu", metadata={"choices": ("cpu", "cuda", "auto")})
     threads: int = 1  # of each process; several processes of one thread beat one of several on small nets
     workers: int = field(default=0, metadata={"minimum": 0})  # processes of a sweep; 0: one for each core
+    # Recurrent layers: compiled kernels where they apply, only those, or the reference implementation.
+    kernel: str = field(default="auto", metadata={"choices": kernels.MODES})
     checkpoint_seconds: float = 20.0
 
 

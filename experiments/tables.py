@@ -73,6 +73,24 @@ def arm_table(claim: Claim, verdict: Verdict, runs: Runs) -> str:
     return "\n".join(lines)
 
 
+def step_time_table(arms: Mapping[str, Sequence[Row]]) -> str:
+    """Milliseconds of an update and their ratio to `none`, a row for each arm and a column for each norm."""
+    first = next(iter(arms.values()))[0]["timing"]
+    norms = [name.removeprefix("milliseconds_") for name in sorted(first) if name.startswith("milliseconds_")]
+    norms.sort(key=lambda norm: norm != "none")
+    lines = [_row(["layer", "runs", *norms]), "|---" * (len(norms) + 2) + "|"]
+    for arm, rows in arms.items():
+
+        def middle(name: str, rows: Sequence[Row] = rows) -> str:
+            return number(float(np.median([row["timing"][name] for row in rows])), 3)
+
+        cells = [
+            middle(f"milliseconds_{n}") + ("" if n == "none" else f" (× {middle(f'{n}_over_none')})") for n in norms
+        ]
+        lines.append(_row([f"`{arm}`", str(len(rows)), *cells]))
+    return "\n".join(lines)
+
+
 _SHOWN = ("mean_train_loss", "mean_validation_loss", "test_loss", "test_error", "test_bits_per_character")
 
 

@@ -16,6 +16,7 @@ from experiments.claims_file import load_claims  # noqa: E402
 from experiments.report import read_verdicts, update_readme  # noqa: E402
 
 KEPT = ("claims.json", "report.md", "figures")
+BENCHMARK = "bench.csv"  # there already: no run makes it
 
 
 def main(results: Path) -> None:
@@ -31,6 +32,8 @@ def main(results: Path) -> None:
     for name in KEPT:
         source = results / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, draft / name)
+    if (reference / BENCHMARK).exists():
+        shutil.copy(reference / BENCHMARK, draft / BENCHMARK)
     shutil.rmtree(reference, ignore_errors=True)
     draft.rename(reference)
     update_readme(ROOT / "README.md", verdicts)

@@ -49,7 +49,7 @@ def test_analysis_runs_anywhere(module: str) -> None:
     assert not tops & {"torch", "torchvision", "hydra", "omegaconf", "wandb", "datasets", "models", "data"}
 
 
-@pytest.mark.parametrize("module", ["train", "probes", "schema", "tracking"])
+@pytest.mark.parametrize("module", ["train", "machine", "probes", "schema", "tracking"])
 def test_training_never_imports_analysis(module: str) -> None:
     ours = {name.removeprefix("experiments.") for name in reachable(f"experiments.{module}", set())}
     assert not ours & (set(ANALYSIS) - {"records"})

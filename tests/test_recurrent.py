@@ -1,13 +1,16 @@
 """Recurrent layers against PyTorch's, against the paper's equations written out, and what masks and steps promise."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from models import kernels
 from models.norms import BatchNorm, Norm, StepwiseBatchNorm, undefined
 from models.rnn import CELLS, RNN, RecurrentConfig
+from tests.implementation import on
 
 torch.set_num_threads(1)
 T, B, INPUTS, UNITS = 4, 5, 3, 6
@@ -19,9 +22,12 @@ every_cell = pytest.mark.parametrize("cell", CELLS)
 every_norm = pytest.mark.parametrize("norm", NORMS)
 
 
-@pytest.fixture(autouse=True)
-def seeded() -> None:
+@pytest.fixture(autouse=True, params=["native", "reference"])
+def implementation(request: pytest.FixtureRequest) -> Iterator[None]:
     torch.manual_seed(0)
+    on(request.param)
+    yield
+    kernels.use("auto")
 
 
 def rnn(cell: str, norm: str, steps: int = T, inputs: int = INPUTS, **options: Any) -> RNN:

@@ -27,6 +27,7 @@ ROWS = mnist.Config(source="synthetic", crop=20, layout="rows", validation_size=
 TEXT = text.Config(corpus="synthetic", sequence_length=8, validation_size=1000)
 RUNS: dict[str, tuple[Any, Any, str]] = {
     "mlp": (mlp.Config(hidden_sizes=[12]), IMAGES, "layer"),
+    "cnn": (cnn.Config(depth=2, width=4), IMAGES, "layer"),
     "carried state": (language_model.Config(hidden_size=8), TEXT, "batch"),
     "noise": (sequence_classifier.Config(hidden_size=8, cell="gru", initial_state_std=0.1), ROWS, "layer"),
 }

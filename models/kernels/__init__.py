@@ -10,15 +10,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from models.kernels.library import unavailable
+from models.kernels.library import unavailable as unavailable
 from models.norms import LayerNorm, Norm, StepwiseBatchNorm, Unnormalized
 
 MODES = ("auto", "native", "reference")
 NORMS: tuple[type[Norm], ...] = (Unnormalized, LayerNorm, StepwiseBatchNorm)  # in the order of the C++ enumeration
 CELLS = ("TanhLayer", "LSTMLayer", "GRULayer")
+HOOKS = ("forward", "forward_pre", "backward", "backward_pre")
 mode = "auto"
+used: set[str] = set()  # the implementations that recurrent layers ran on since `use` was called
 
 
 class KernelError(RuntimeError):
@@ -30,37 +31,47 @@ def use(chosen: str) -> None:
     global mode
     if chosen not in MODES:
         raise ValueError(f"kernel={chosen}: choose one of {', '.join(MODES)}")
-    mode = chosen
-    if mode == "native" and unavailable():
+    if chosen == "native" and unavailable():
         raise KernelError(f"kernel=native: {unavailable()}")
+    mode = chosen
+    used.clear()
 
 
-def refusal(layer: nn.Module, x: Tensor) -> str:
+def refusal(layer: Any, x: Tensor) -> str:
     """Why this layer cannot run natively on x, in one line; empty if it can."""
     if mode == "reference":
         return "kernel=reference"
-    norms = [child for child in layer.children() if isinstance(child, Norm)]
     if type(layer).__name__ not in CELLS:
         return f"no kernel for {type(layer).__name__}"
-    if any(type(norm) is not type(norms[0]) or type(norm) not in NORMS for norm in norms):
-        return f"no kernel for the norms {', '.join(type(norm).__name__ for norm in norms)}"
+    norms = [norm for term in layer.terms() for norm in term]
+    if type(norms[0]) not in NORMS or any(type(norm) is not type(norms[0]) for norm in layer.children()):
+        kinds = sorted({type(child).__name__ for child in layer.children()})
+        if kinds != ["Identity", "Unnormalized"]:  # an LSTM's c without a norm
+            return f"no kernel for the norms {', '.join(kinds)}"
     if len({(norm.eps, norm.training) for norm in norms}) > 1:
         return "its norms differ in eps or in being trained"
-    if any(norm._forward_hooks or norm._forward_pre_hooks for norm in norms):
+    if any((norm.gain is None) != isinstance(norm, Unnormalized) for norm in norms):
+        return "no kernel for a norm without a gain"
+    if any(getattr(norm, f"_{kind}_hooks") for norm in norms for kind in HOOKS):
         return "hooks on its norms see no native computation"
     weight = layer.W_h
     if x.device.type != "cpu" or weight.device.type != "cpu":
         return f"no kernel for device {x.device}"
-    if weight.dtype not in (torch.float32, torch.float64) or (x.is_floating_point() and x.dtype != weight.dtype):
+    if weight.dtype not in (torch.float32, torch.float64) or x.dtype not in (weight.dtype, torch.int64):
         return f"no kernel for {x.dtype} inputs and {weight.dtype} weights"
+    if torch.is_autocast_enabled("cpu"):
+        return "no kernel for autocast"
+    if x.numel() == 0:
+        return "no kernel for empty sequences"
     return unavailable()
 
 
-def applies(layer: nn.Module, x: Tensor) -> bool:
+def applies(layer: Any, x: Tensor) -> bool:
     """Whether this layer runs natively on x. Raises KernelError where `native` was demanded in vain."""
     reason = refusal(layer, x)
     if reason and mode == "native":
         raise KernelError(f"kernel=native: {reason}")
+    used.add("reference" if reason else "native")
     return not reason
 
 
@@ -82,35 +93,22 @@ class Recurrence(torch.autograd.Function):
         x, weights = x.contiguous(), (W_x.contiguous(), W_h.contiguous())
         parameters = tuple(parameter.contiguous() for parameter in parameters)
         h, c, workspace = torch.ops.layernorm.recurrence(
-            cell, norm, x, *weights, parameters, statistics, mask, h_0.contiguous(), c_0.contiguous(), given, eps
+            cell, norm, x, *weights, parameters, statistics, mask, given, eps, h_0.contiguous(), c_0.contiguous()
         )
         ctx.call = cell, norm, given, eps
         ctx.save_for_backward(x, *weights, *parameters, *statistics, mask, h, c, workspace)
         return h[1:], c[-1] if len(c) else c
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, d_outputs: Tensor, d_c: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise KernelError("a native kernel has no second derivative; kernel=reference has")
         cell, norm, given, eps = ctx.call
         x, W_x, W_h, *rest = ctx.saved_tensors
         parameters, statistics, (mask, h, c, workspace) = rest[:6], rest[6:9], rest[9:]
+        sequence = cell, norm, x, W_x, W_h, parameters, statistics, mask, given, eps, h, c, workspace
         d_x, d_W_x, d_W_h, *d_parameters, d_h_0, d_c_0 = torch.ops.layernorm.recurrence_backward(
-            cell,
-            norm,
-            x,
-            W_x,
-            W_h,
-            parameters,
-            statistics,
-            mask,
-            h,
-            c,
-            workspace,
-            given,
-            eps,
-            d_outputs.contiguous(),
-            d_c.contiguous(),
-            ctx.needs_input_grad[1],
+            *sequence, d_outputs.contiguous(), d_c.contiguous(), ctx.needs_input_grad[1]
         )
         found = (d_x if ctx.needs_input_grad[1] else None, d_W_x, d_W_h, d_h_0, d_c_0, *d_parameters)
         needed = zip(found, ctx.needs_input_grad[1:], strict=True)
@@ -133,7 +131,7 @@ def run(layer: Any, x: Tensor, state: tuple[Tensor, ...], mask: Tensor | None) -
     inside = torch.empty(0, dtype=torch.bool) if mask is None else mask.contiguous()
     call = CELLS.index(type(layer).__name__), NORMS.index(type(norms[0])), statistics, inside, given, norms[0].eps
     h_0, c_0 = state if len(state) == 2 else (*state, nothing)
-    h, c = Recurrence.apply(call, x, layer.W_x, layer.W_h, h_0, c_0, *parameters)  # type: ignore[no-untyped-call]
+    h, c = Recurrence.apply(call, x, layer.W_x, layer.W_h, h_0, c_0, *parameters)
     if isinstance(norms[0], StepwiseBatchNorm) and norms[0].training:
         update_averages(terms, statistics, mask, x.shape[1])
     return h, (h[-1], c) if len(state) == 2 else (h[-1],)

@@ -12,7 +12,7 @@ struct Exponential;
 template <>
 struct Exponential<float> {
   using Integer = int32_t;
-  static constexpr int terms = 7, mantissa = 23;
+  static constexpr int terms = 7, mantissa = 23, bias = 127;
   static constexpr float limit = 87;  // e^x and 1 / e^x stay finite
   static constexpr float high = 0.693359375f, low = -2.12194440e-4f;  // ln 2 = high + low, n * high exact
 };
@@ -20,10 +20,14 @@ struct Exponential<float> {
 template <>
 struct Exponential<double> {
   using Integer = int64_t;
-  static constexpr int terms = 13, mantissa = 52;
+  static constexpr int terms = 13, mantissa = 52, bias = 1023;
   static constexpr double limit = 708;
   static constexpr double high = 6.93145751953125e-1, low = 1.42860682030941723212e-6;
 };
+
+// 1 / k! for k = 1, 2, ...
+constexpr double TAYLOR[] = {1,           1. / 2,      1. / 6,       1. / 24,       1. / 120,       1. / 720,      1. / 5040,
+                             1. / 40320, 1. / 362880, 1. / 3628800, 1. / 39916800, 1. / 479001600, 1. / 6227020800};
 
 // e^x - 1, without loss of digits near 0: x = n ln 2 + r gives 2^n (e^r - 1) + (2^n - 1), and e^r - 1 is its Taylor
 // series, |r| < 0.35. Beyond the limits the value at the limit; NaN stays NaN.
@@ -35,11 +39,10 @@ inline T exp_minus_1(T x) {
   x = x < -E::limit ? -E::limit : x;
   const T n = std::rint(x * T(1.4426950408889634));
   const T r = (x - n * E::high) - n * E::low;
-  T series = 1;
+  T series = 0;  // (e^r - 1) / r = 1 + r / 2! + r^2 / 3! + ...
 #pragma GCC unroll 16
-  for (int k = E::terms; k > 1; --k) series = 1 + series * r * (1 / T(k));
-  const Integer bits = (static_cast<Integer>(n == n ? n : T(0)) + ((Integer(1) << (sizeof(T) * 8 - E::mantissa - 2)) - 1))
-                       << E::mantissa;
+  for (int k = E::terms; k > 0; --k) series = series * r + T(TAYLOR[k - 1]);
+  const Integer bits = (static_cast<Integer>(n == n ? n : T(0)) + E::bias) << E::mantissa;
   T power;  // 2^n
   std::memcpy(&power, &bits, sizeof(T));
   return power * (series * r) + (power - 1);

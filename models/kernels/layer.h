@@ -7,33 +7,38 @@ namespace layernorm {
 enum class CellName { tanh, lstm, gru };
 enum class Norm { none, layer, batch };
 
+// Of what is normalised: gain, shift and, for each step, mean and 1 / sqrt(variance + eps) of each case (layer norm)
+// or of each unit (batch norm).
+template <typename T>
+struct NormOf {
+  const T *gain, *shift;
+  T *mean, *inverse;
+};
+
 // All matrices are row-major and packed; G is the number of gates, H the hidden_size.
 template <typename T>
 struct Sequence {
   int64_t steps, batch, inputs, size;
   int threads;
   T eps;
-  bool given;                                         // batch norm's statistics are given, not taken from the batch
-  const T* x;                                         // (steps, batch, inputs), or
-  const int64_t* symbols;                             // (steps, batch): one-hot inputs
-  const bool* mask;                                   // (steps, batch), or null
-  const T *W_x, *W_h;                                 // (inputs, G H), (H, G H)
-  const T *gain_x, *shift_x, *gain_h, *shift_h;       // (G H)
-  const T *gain_c, *shift_c;                          // (H)
-  T *mean_x, *inverse_x, *mean_h, *inverse_h;         // of each step: (segments, batch), batch norm: (G H)
-  T *mean_c, *inverse_c;                              // of each step: (batch), batch norm: (H)
-  T *h, *c;                                           // (steps + 1, batch, H), the initial state first
-  T *from_x, *from_h;                                 // raw terms (steps, batch, G H); the same where they are one sum
-  T *gates, *squashed;                                // see Step
+  bool given;              // batch norm's statistics are given, not taken from the batch
+  const T* x;              // (steps, batch, inputs), or
+  const int64_t* symbols;  // (steps, batch): one-hot inputs
+  const bool* mask;        // (steps, batch), or null
+  const T *W_x, *W_h;      // (inputs, G H), (H, G H)
+  NormOf<T> norms[3];      // of W_x x and W_h h, G H wide, and of c, H wide
+  T *h, *c;                // (steps + 1, batch, H), the initial state first
+  T *from_x, *from_h;      // W_x x and W_h h (steps, batch, G H); the same where they are one sum
+  T *gates, *squashed;     // see Step
 };
 
 template <typename T>
 struct Gradients {
-  const T* outputs;               // (steps, batch, H)
-  T *h, *c;                       // (batch, H), of the state after the last step; then of that before the first
-  T* x;                           // null where nobody asks
-  T *W_x, *W_h;                   // zeros at first, as are
-  T *gain_x, *shift_x, *gain_h, *shift_h, *gain_c, *shift_c;
+  const T* outputs;  // (steps, batch, H)
+  T *h, *c;          // (batch, H), of the state after the last step; then of that before the first
+  T* x;              // null where nobody asks
+  T *W_x, *W_h;      // zeros at first, as are
+  T* norms[6];       // gain and shift of each norm
 };
 
 template <typename T>

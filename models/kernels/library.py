@@ -1,6 +1,7 @@
 """The compiled kernels: where they are, how they are made. `python -m models.kernels.library` makes them."""
 
 import hashlib
+import logging
 import os
 import platform
 import shutil
@@ -16,12 +17,19 @@ import torch
 SOURCES = Path(__file__).resolve().parent
 # No -ffast-math: it gives non-finite outputs for saturated gates. Loops are marked for vectorisation instead. gcc would
 # use half of each register of a processor with AVX-512.
-FLAGS = ("-O3", "-std=c++20", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-mprefer-vector-width=512")
+FLAGS = ["-O3", "-std=c++20", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"]
+if platform.machine() in ("x86_64", "AMD64"):
+    FLAGS += ["-mprefer-vector-width=512"]
 
 
-def library(flags: tuple[str, ...] = ("-march=native",)) -> Path:
+def flags() -> list[str]:
+    """FLAGS and those for this processor; KERNEL_FLAGS has others in their place (scripts/sanitize.py)."""
+    return [*FLAGS, *os.environ.get("KERNEL_FLAGS", "-march=native").split()]
+
+
+def library() -> Path:
     """Where the compiled library of these sources, this torch and this processor is, or will be."""
-    digest = hashlib.sha256(repr((torch.__version__, processor(), FLAGS, flags)).encode())
+    digest = hashlib.sha256(repr((torch.__version__, processor(), flags())).encode())
     for source in sorted(SOURCES.glob("*.[ch]*")):
         digest.update(source.read_bytes())
     root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "layernorm-reproduced"
@@ -37,17 +45,19 @@ def processor() -> str:
     return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
 
 
-def build(flags: tuple[str, ...] = ("-march=native",)) -> Path:
+def build() -> Path:
     """Compile and load the library; the file appears in the cache whole or not at all."""
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # no word about CUDA, which takes no part
     from torch.utils.cpp_extension import load  # slow to import
 
-    path = library(flags)
+    path = library()
     os.environ["PATH"] += os.pathsep + sysconfig.get_path("scripts")  # where pip puts ninja
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent.parent, prefix="build") as folder:
         sources = [str(source) for source in sorted(SOURCES.glob("*.cpp"))]
-        options = [*FLAGS, *flags]
-        load(path.stem, sources, options, extra_ldflags=["-fopenmp"], build_directory=folder, is_python_module=False)
+        load(path.stem, sources, flags(), extra_ldflags=flags(), build_directory=folder, is_python_module=False)
+        if library() != path:
+            raise RuntimeError("the sources changed while they were compiled")
         os.replace(Path(folder) / path.name, path)
     return path
 
@@ -59,26 +69,23 @@ def unavailable() -> str:
     if not path.exists():
         return "the kernels are not compiled; `make setup` does it where there is a C++ compiler"
     try:
-        torch.ops.load_library(path)
+        torch.ops.load_library(path)  # type: ignore[no-untyped-call]
     except OSError as error:
         return f"{path}: {error}; remove it and call `make setup`"
     return ""
 
 
 def main() -> None:
-    """Compile, unless done, and say in one line what recurrent layers will run on."""
+    """Compile, unless done, and say in one line what recurrent layers will run on; without kernels all else works."""
     if not library().exists():
-        if shutil.which(os.environ.get("CXX", "c++")) is None:
-            print("no C++ compiler: recurrent layers use the reference implementation, several times slower")
-            return
-        print("compiling the recurrent kernels for this processor (about a minute)", flush=True)
+        print("compiling the recurrent kernels for this processor (half a minute)", flush=True)
         try:
+            if shutil.which(os.environ.get("CXX", "c++")) is None:
+                raise RuntimeError("no C++ compiler")
             build()
         except (RuntimeError, OSError, subprocess.SubprocessError) as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            sys.exit(f"error: the recurrent kernels do not compile ({lines[0]})")
+            reason = next((line for line in lines if "error:" in line), lines[0])
+            print(f"recurrent layers run on the slow reference implementation: {reason}", file=sys.stderr)
+            return
     print("recurrent kernels: " + (unavailable() or str(library())))
-
-
-if __name__ == "__main__":
-    main()

@@ -65,122 +65,122 @@ struct Cases {
   bool inside(int64_t b) const { return !mask || mask[b]; }
 };
 
+template <typename F>
+inline void vectorised(int64_t from, int64_t to, F f) {
+#pragma omp simd
+  for (int64_t j = from; j < to; ++j) f(j);
+}
+
+// f(b) for the cases of a block that are not padding.
+template <typename F>
+inline void for_cases(const Block& block, const Cases& cases, F f) {
+  for (int64_t b = block.first; b < block.last; ++b)
+    if (cases.inside(b)) f(b);
+}
+
+// f(j) for the columns of a block, of every gate of a term.
+template <typename T, typename F>
+inline void for_columns(const Term<T>& term, const Block& block, F f) {
+  for (int64_t start = 0; start < term.width(); start += term.size)
+    vectorised(start + block.left, start + block.right, f);
+}
+
+// f(0) + ... + f(n - 1) in two chains of additions: in one, each would wait for the one before.
+template <typename T, typename F>
+inline T sum(int64_t n, F f) {
+  const int64_t half = n / 2;
+  T first = n % 2 ? f(n - 1) : T(0), second = 0;
+#pragma omp simd reduction(+ : first, second)
+  for (int64_t j = 0; j < half; ++j) {
+    first += f(j);
+    second += f(j + half);
+  }
+  return first + second;
+}
+
 template <typename T, Norm norm>
 void statistics(const Term<T>& term, const Block& block, const Cases& cases, T eps) {
   if constexpr (norm == Norm::layer) {
     const int64_t n = term.width();
-    for (int64_t b = block.first; b < block.last; ++b) {
-      if (!cases.inside(b)) continue;
+    for_cases(block, cases, [&](int64_t b) {
       const T* a = term.row(b);
-      T sum = 0, squares = 0;
-#pragma omp simd reduction(+ : sum)
-      for (int64_t j = 0; j < n; ++j) sum += a[j];
-      const T mean = sum / n;
-#pragma omp simd reduction(+ : squares)
-      for (int64_t j = 0; j < n; ++j) squares += (a[j] - mean) * (a[j] - mean);
+      const T mean = sum<T>(n, [a](int64_t j) { return a[j]; }) / n;
+      const T variance = sum<T>(n, [a, mean](int64_t j) { return (a[j] - mean) * (a[j] - mean); }) / n;
       term.mean[b] = mean;
-      term.inverse[b] = 1 / std::sqrt(squares / n + eps);
-    }
+      term.inverse[b] = 1 / std::sqrt(variance + eps);
+    });
   }
   if constexpr (norm == Norm::batch) {
     if (cases.given) return;
     const T share = 1 / T(cases.count > 0 ? cases.count : 1);
     T *mean = term.mean, *inverse = term.inverse;
-    for (int64_t gate = 0; gate < term.gates; ++gate) {
-      const int64_t from = gate * term.size + block.left, to = gate * term.size + block.right;
-      for (int64_t j = from; j < to; ++j) mean[j] = inverse[j] = 0;
-      for (int64_t b = block.first; b < block.last; ++b) {
-        if (!cases.inside(b)) continue;
-        const T* a = term.row(b);
-#pragma omp simd
-        for (int64_t j = from; j < to; ++j) mean[j] += a[j];
-      }
-#pragma omp simd
-      for (int64_t j = from; j < to; ++j) mean[j] *= share;
-      for (int64_t b = block.first; b < block.last; ++b) {
-        if (!cases.inside(b)) continue;
-        const T* a = term.row(b);
-#pragma omp simd
-        for (int64_t j = from; j < to; ++j) inverse[j] += (a[j] - mean[j]) * (a[j] - mean[j]);
-      }
-#pragma omp simd
-      for (int64_t j = from; j < to; ++j) inverse[j] = 1 / std::sqrt(inverse[j] * share + eps);
-    }
+    for_columns(term, block, [=](int64_t j) { mean[j] = inverse[j] = 0; });
+    for_cases(block, cases, [&](int64_t b) {
+      for_columns(term, block, [mean, a = term.row(b)](int64_t j) { mean[j] += a[j]; });
+    });
+    for_columns(term, block, [=](int64_t j) { mean[j] *= share; });
+    for_cases(block, cases, [&](int64_t b) {
+      for_columns(term, block, [=, a = term.row(b)](int64_t j) { inverse[j] += (a[j] - mean[j]) * (a[j] - mean[j]); });
+    });
+    for_columns(term, block, [=](int64_t j) { inverse[j] = 1 / std::sqrt(inverse[j] * share + eps); });
   }
 }
 
-// From d, the gradient of the normalised rows, that of the raw ones; `raw` may be `d`. `sums`: two rows of scratch.
+// From d, the gradient of the normalised rows, that of the raw ones, 0 on padding; `raw` may be `d`. `sums`: scratch,
+// two rows.
 template <typename T, Norm norm>
-void backward(const Term<T>& term, const T* d, T* raw, int64_t stride, const Block& block, const Cases& cases, T* sums) {
+void backward(const Term<T>& term, const T* d, T* raw, int64_t stride, const Block& block, const Cases& cases,
+              T* sums) {
   const int64_t n = term.width();
-  T *dgain = term.dgain, *dshift = term.dshift;
-  const T* gain = term.gain;
+  T *dgain = term.dgain, *dshift = term.dshift, *sum = sums, *sum_hat = sums + n;
+  const T *gain = term.gain, *inverse = term.inverse;
+  for (int64_t b = block.first; b < block.last; ++b)
+    if (!cases.inside(b)) for_columns(term, block, [to = raw + b * stride](int64_t j) { to[j] = 0; });
+  if constexpr (norm == Norm::none)
+    for_cases(block, cases, [&](int64_t b) {
+      for_columns(term, block, [dshift, from = d + b * stride, to = raw + b * stride](int64_t j) {
+        dshift[j] += from[j];
+        to[j] = from[j];
+      });
+    });
+  if constexpr (norm == Norm::layer)
+    for_cases(block, cases, [&](int64_t b) {
+      const Row<T, norm> row(term, b);
+      const T *from = d + b * stride, scale = inverse[b];
+      T *to = raw + b * stride, mean = 0, mean_hat = 0;
+#pragma omp simd reduction(+ : mean, mean_hat)
+      for (int64_t j = 0; j < n; ++j) {
+        const T d_gain = from[j] * row.hat(j);
+        mean += from[j] * gain[j];
+        mean_hat += d_gain * gain[j];
+        dgain[j] += d_gain;
+        dshift[j] += from[j];
+      }
+      mean /= n;
+      mean_hat /= n;
+      vectorised(0, n, [=](int64_t j) { to[j] = scale * (from[j] * gain[j] - mean - row.hat(j) * mean_hat); });
+    });
   if constexpr (norm == Norm::batch) {
     const T share = cases.given || cases.count == 0 ? T(0) : 1 / T(cases.count);
-    T *sum = sums, *sum_hat = sums + n;
-    const T* inverse = term.inverse;
-    for (int64_t gate = 0; gate < term.gates; ++gate) {
-      const int64_t from = gate * term.size + block.left, to = gate * term.size + block.right;
-      for (int64_t j = from; j < to; ++j) sum[j] = sum_hat[j] = 0;
-      for (int64_t b = block.first; b < block.last; ++b) {
-        if (!cases.inside(b)) continue;
-        const Row<T, norm> row(term, b);
-        const T* d_row = d + b * stride;
-#pragma omp simd
-        for (int64_t j = from; j < to; ++j) {
-          sum[j] += d_row[j];
-          sum_hat[j] += d_row[j] * row.hat(j);
-        }
-      }
-#pragma omp simd
-      for (int64_t j = from; j < to; ++j) {
-        dgain[j] += sum_hat[j];
-        dshift[j] += sum[j];
-        sum[j] *= share;
-        sum_hat[j] *= share;
-      }
-      for (int64_t b = block.first; b < block.last; ++b) {
-        const Row<T, norm> row(term, b);
-        const T* d_row = d + b * stride;
-        T* to_row = raw + b * stride;
-        if (!cases.inside(b))
-          for (int64_t j = from; j < to; ++j) to_row[j] = 0;
-        else
-#pragma omp simd
-          for (int64_t j = from; j < to; ++j)
-            to_row[j] = gain[j] * inverse[j] * (d_row[j] - sum[j] - row.hat(j) * sum_hat[j]);
-      }
-    }
-    return;
-  }
-  for (int64_t b = block.first; b < block.last; ++b) {
-    const T* d_row = d + b * stride;
-    T* to_row = raw + b * stride;
-    if (!cases.inside(b)) {
-      for (int64_t j = 0; j < n; ++j) to_row[j] = 0;
-      continue;
-    }
-    if constexpr (norm == Norm::none) {
-#pragma omp simd
-      for (int64_t j = 0; j < n; ++j) {
-        dshift[j] += d_row[j];
-        to_row[j] = d_row[j];
-      }
-    } else {
-      const Row<T, norm> row(term, b);
-      T sum = 0, sum_hat = 0;
-#pragma omp simd reduction(+ : sum, sum_hat)
-      for (int64_t j = 0; j < n; ++j) {
-        const T hat = row.hat(j), d_hat = d_row[j] * gain[j];
-        sum += d_hat;
-        sum_hat += d_hat * hat;
-        dgain[j] += d_row[j] * hat;
-        dshift[j] += d_row[j];
-      }
-      const T mean = sum / n, mean_hat = sum_hat / n, inverse = term.inverse[b];
-#pragma omp simd
-      for (int64_t j = 0; j < n; ++j) to_row[j] = inverse * (d_row[j] * gain[j] - mean - row.hat(j) * mean_hat);
-    }
+    for_columns(term, block, [=](int64_t j) { sum[j] = sum_hat[j] = 0; });
+    for_cases(block, cases, [&](int64_t b) {
+      for_columns(term, block, [=, row = Row<T, norm>(term, b), from = d + b * stride](int64_t j) {
+        sum[j] += from[j];
+        sum_hat[j] += from[j] * row.hat(j);
+      });
+    });
+    for_columns(term, block, [=](int64_t j) {
+      dgain[j] += sum_hat[j];
+      dshift[j] += sum[j];
+      sum[j] *= share;
+      sum_hat[j] *= share;
+    });
+    for_cases(block, cases, [&](int64_t b) {
+      T* to = raw + b * stride;
+      for_columns(term, block, [=, row = Row<T, norm>(term, b), from = d + b * stride](int64_t j) {
+        to[j] = gain[j] * inverse[j] * (from[j] - sum[j] - row.hat(j) * sum_hat[j]);
+      });
+    });
   }
 }
 

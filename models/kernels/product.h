@@ -41,7 +41,6 @@ struct Packed {
   int64_t depth, gates, size;
 
   int64_t panels() const { return panels_of(size); }  // of each gate
-  int64_t elements() const { return gates * panels() * depth * PANEL<T>; }
   T* panel(int64_t gate, int64_t p) const { return data + (gate * panels() + p) * depth * PANEL<T>; }
   int64_t width(int64_t p) const { return std::min<int64_t>(PANEL<T>, size - p * PANEL<T>); }
   static int64_t panels_of(int64_t size) { return (size + PANEL<T> - 1) / PANEL<T>; }
@@ -53,9 +52,9 @@ struct Packed {
         const T* from = B.data + (gate * size + p * PANEL<T>) * B.column;
         T* to = panel(gate, p);
         const int64_t columns = width(p);
-        if (columns < PANEL<T>) std::fill(to, to + depth * PANEL<T>, T(0));
+        if (columns < PANEL<T>) std::fill_n(to, depth * PANEL<T>, T(0));
         if (B.column == 1)
-          for (int64_t k = 0; k < depth; ++k) std::copy(from + k * B.row, from + k * B.row + columns, to + k * PANEL<T>);
+          for (int64_t k = 0; k < depth; ++k) std::copy_n(from + k * B.row, columns, to + k * PANEL<T>);
         else  // transposed: along the rows of the original
           for (int64_t j = 0; j < columns; ++j)
             for (int64_t k = 0; k < depth; ++k) to[k * PANEL<T> + j] = from[k * B.row + j * B.column];
@@ -69,6 +68,9 @@ inline void tile(const Matrix<T>& A, const T* B, int64_t depth, T* C, int64_t st
   using Value = typename Register<T>::Value;
   constexpr int lanes = Register<T>::lanes;
   Value sum[ROWS][VECTORS] = {};
+#pragma GCC unroll 1
+  for (int r = 0; r < ROWS; ++r)  // C is needed at the end, the cache may bring it meanwhile
+    for (int v = 0; v < VECTORS; ++v) __builtin_prefetch(C + r * stride + v * lanes, 1);
   for (int64_t k = 0; k < depth; ++k) {
     Value b[VECTORS];
 #pragma GCC unroll 8
@@ -117,10 +119,11 @@ inline int64_t tiles(int64_t rows, const Matrix<T>& A, const Packed<T>& B, int64
   return 1;
 }
 
-// The panels [first, last) of every gate of C (rows, gates * size) = A B, or C += A B.
+// The panels [first, last) of every gate of A B, to or added to C, whose rows are `stride` apart.
 template <typename T>
-void multiply(const Matrix<T>& A, int64_t rows, const Packed<T>& B, int64_t first, int64_t last, T* C, bool add) {
-  const int64_t stride = B.gates * B.size, heights = (rows + TILE_ROWS - 1) / TILE_ROWS;
+void multiply(const Matrix<T>& A, int64_t rows, const Packed<T>& B, int64_t first, int64_t last, T* C, int64_t stride,
+              bool add) {
+  const int64_t heights = (rows + TILE_ROWS - 1) / TILE_ROWS;
   for (int64_t gate = 0; gate < B.gates; ++gate)
     for (int64_t p = first, done; p < last; p += done) {
       done = 1;
@@ -129,6 +132,31 @@ void multiply(const Matrix<T>& A, int64_t rows, const Packed<T>& B, int64_t firs
         T* corner = C + top * stride + gate * B.size + p * PANEL<T>;
         done = tiles(bottom - top, A.from(top), B, gate, p, last, corner, stride, add);
       }
+    }
+}
+
+// Elements of scratch that `add_transposed` needs: A with its rows skewed by a cache line, and a panel of D.
+template <typename T>
+int64_t transposed_scratch(int64_t m, int64_t depth) {
+  return (m + 64 / sizeof(T) + PANEL<T>) * depth;
+}
+
+// C (m, gates * size) += A^T D for A (depth, m): the panels [first, last) of every gate of D, packed one by one.
+template <typename T>
+void add_transposed(const T* A, int64_t m, const T* D, int64_t depth, int64_t gates, int64_t size, int64_t first,
+                    int64_t last, T* C, T* scratch) {
+  const int64_t skewed = m + 64 / sizeof(T), stride = gates * size;
+  Matrix<T> left{A, 1, m};
+  if (m * sizeof(T) % 2048 == 0) {  // a column of A would lie in two sets of the cache
+    for (int64_t k = 0; k < depth; ++k) std::copy_n(A + k * m, m, scratch + k * skewed);
+    left = {scratch, 1, skewed};
+  }
+  for (int64_t gate = 0; gate < gates; ++gate)
+    for (int64_t p = first; p < last; ++p) {
+      const int64_t column = gate * size + p * PANEL<T>;
+      const Packed<T> panel{scratch + depth * skewed, depth, 1, std::min<int64_t>(PANEL<T>, size - p * PANEL<T>)};
+      panel.pack({D + column, stride, 1}, 0, 1);
+      multiply(left, m, panel, 0, 1, C + column, stride, true);
     }
 }
 

@@ -2,9 +2,8 @@
 #pragma once
 #include <omp.h>
 
+#include <cstdlib>
 #include <memory>
-#include <string>
-#include <vector>
 
 #include "cells.h"
 #include "product.h"
@@ -14,21 +13,15 @@ namespace layernorm {
 // Of about so many rows a chunk's gradients stay in the cache, and its products are large enough to be efficient.
 constexpr int64_t CHUNK_ROWS = 384;
 
-// Memory on cache lines; consecutive blocks start at different offsets within a page, so that the streams through
-// them do not evict each other.
+// Memory on cache lines, not initialised.
 template <typename T>
 class Scratch {
  public:
-  explicit Scratch(int64_t elements) : memory(new T[elements + 1024 / sizeof(T)]) {
-    static thread_local int64_t skew = 0;
-    skew = (skew + 5 * 64) % 1024;
-    start = memory.get() + (64 - reinterpret_cast<uintptr_t>(memory.get()) % 64 + skew % 960) / sizeof(T);
-  }
-  T* get() const { return start; }
+  explicit Scratch(int64_t n) : memory(static_cast<T*>(std::aligned_alloc(64, (n * sizeof(T) / 64 + 1) * 64)), std::free) {}
+  T* get() const { return memory.get(); }
 
  private:
-  std::unique_ptr<T[]> memory;
-  T* start;
+  std::unique_ptr<T, decltype(&std::free)> memory;
 };
 
 // Where the thread's share of n things begins; it ends where that of the next begins.
@@ -47,16 +40,18 @@ class Layer {
   const int64_t chunk = std::max<int64_t>(1, CHUNK_ROWS / B);
   const int64_t threads = std::max<int64_t>(1, std::min<int64_t>(s.threads, BY_UNITS ? panels : B));
 
-  // One norm's statistics and parameters: `offset` columns into the gates.
-  Term<T> term(int64_t t, const T* a, const int64_t* symbols, int segment, const T* gain, const T* shift, T* mean,
-               T* inverse) const {
-    const int64_t gates = C::SEGMENTS == 1 ? G : segment == 0 ? G - 1 : 1, offset = segment == 0 ? 0 : (G - 1) * H;
-    const int64_t row = BY_UNITS ? t * width + offset : (t * C::SEGMENTS + segment) * B;
-    return {a + offset,       width,         symbols,         gates,   H,      at(gain, offset),
-            at(shift, offset), at(mean, row), at(inverse, row), nullptr, nullptr};
+  // Norm k (0: W_x x, 1: W_h h, 2: c) at step t. A second segment is the last gate. `sums`: the gradients of gains
+  // and shifts, two rows of `width` for each k.
+  Term<T> term(int k, int64_t t, int segment, const T* a, const int64_t* symbols, T* sums) const {
+    const int64_t columns = k == 2 ? H : width, segments = k == 2 ? 1 : C::SEGMENTS, offset = segment * (G - 1) * H;
+    const int64_t gates = k == 2 || segment == 1 ? 1 : G + 1 - C::SEGMENTS;
+    const int64_t row = BY_UNITS ? t * columns + offset : (t * segments + segment) * B;
+    const NormOf<T>& n = s.norms[k];
+    return {a + offset, columns, symbols, gates, H, at(n.gain, offset), at(n.shift, offset), at(n.mean, row),
+            at(n.inverse, row), at(sums, 2 * k * width + offset), at(sums, (2 * k + 1) * width + offset)};
   }
 
-  Step<T> step(int64_t t) const {
+  Step<T> step(int64_t t, T* sums = nullptr) const {
     Step<T> step{};
     step.size = H;
     step.eps = s.eps;
@@ -65,18 +60,16 @@ class Layer {
     const bool gather = s.symbols && !C::ONE_SUM;
     const T* x = gather ? s.W_x : s.from_x + t * B * width;
     for (int segment = 0; segment < C::SEGMENTS; ++segment) {
-      step.x[segment] = term(t, x, gather ? s.symbols + t * B : nullptr, segment, s.gain_x, s.shift_x, s.mean_x, s.inverse_x);
-      step.h[segment] =
-          term(t, s.from_h + t * B * width, nullptr, segment, s.gain_h, s.shift_h, s.mean_h, s.inverse_h);
+      step.x[segment] = term(0, t, segment, x, gather ? s.symbols + t * B : nullptr, sums);
+      step.h[segment] = term(1, t, segment, s.from_h + t * B * width, nullptr, sums);
     }
-    if (s.c) {
-      const int64_t row = t * (BY_UNITS ? H : B);
+    if constexpr (C::CARRIES_C) {
       step.c_before = s.c + t * B * H;
       step.c_after = s.c + (t + 1) * B * H;
-      step.of_c = {step.c_after, H, nullptr, 1, H, s.gain_c, s.shift_c, at(s.mean_c, row), at(s.inverse_c, row), nullptr, nullptr};
+      step.of_c = term(2, t, 0, step.c_after, nullptr, sums);
+      step.squashed = s.squashed + t * B * H;
     }
-    step.gates = at(s.gates, t * B * width);
-    step.squashed = at(s.squashed, t * B * H);
+    step.gates = s.gates + t * B * width;
     step.h_before = s.h + t * B * H;
     step.h_after = s.h + (t + 1) * B * H;
     return step;
@@ -87,39 +80,28 @@ class Layer {
     return {0, B, std::min(H, thread.first(panels) * PANEL<T>), std::min(H, thread.last(panels) * PANEL<T>)};
   }
 
-  // The panels of the columns of `block`.
-  static int64_t first_panel(const Block& block) { return block.left / PANEL<T>; }
-  static int64_t last_panel(const Block& block) { return (block.right + PANEL<T> - 1) / PANEL<T>; }
+  // The panels of this block's units of B: C = A B for its cases.
+  void multiply_block(const Block& block, const T* A, int64_t depth, const Packed<T>& B, T* C, bool add) const {
+    const int64_t first = block.left / PANEL<T>, last = Packed<T>::panels_of(block.right), stride = B.gates * B.size;
+    multiply({A + block.first * depth, depth, 1}, block.last - block.first, B, first, last, C + block.first * stride,
+             stride, add);
+  }
 
   // W_x x for the rows [first, last) of the sequence: a product, or rows of W_x.
   void project(const Packed<T>& W_x, int64_t first, int64_t last) const {
     if (!s.symbols)
-      multiply({s.x + first * s.inputs, s.inputs, 1}, last - first, W_x, 0, panels, s.from_x + first * width, false);
+      multiply({s.x + first * s.inputs, s.inputs, 1}, last - first, W_x, 0, panels, s.from_x + first * width, width,
+               false);
     else if (C::ONE_SUM)
       for (int64_t row = first; row < last; ++row)
         std::copy_n(s.W_x + s.symbols[row] * width, width, s.from_x + row * width);
-  }
-
-  // dW += A^T D for this thread's panels of columns.
-  void add_to_weights(const T* A, int64_t depth, const T* D, int64_t rows, T* dW, T* panels_memory,
-                      const Thread& thread) const {
-    const Packed<T> D_rows{panels_memory, rows, G, H};
-    const int64_t first = thread.first(panels), last = thread.last(panels);
-    D_rows.pack({D, width, 1}, first, last);
-    multiply<T>({A, 1, depth}, depth, D_rows, first, last, dW, true);
-  }
-
-  // The same for one-hot rows of A.
-  void add_to_rows(const int64_t* symbols, const T* D, int64_t rows, T* dW, const Thread& thread) const {
-    const int64_t first = thread.first(width), last = thread.last(width);
-    for (int64_t row = 0; row < rows; ++row) add_row(dW + symbols[row] * width, D + row * width, first, last);
   }
 
  public:
   explicit Layer(const Sequence<T>& sequence) : s(sequence) {}
 
   void forward() const {
-    Scratch<T> memory_x(s.symbols ? 0 : G * panels * s.inputs * PANEL<T>), memory_h(G * panels * H * PANEL<T>);
+    Scratch<T> memory_x(s.symbols ? 0 : G * panels_in(H) * s.inputs), memory_h(G * panels_in(H) * H);
     const Packed<T> W_x{memory_x.get(), s.inputs, G, H}, W_h{memory_h.get(), H, G, H};
 #pragma omp parallel num_threads(threads)
     {
@@ -135,9 +117,8 @@ class Layer {
 #pragma omp barrier
         for (int64_t t = start; t < end; ++t) {
           const Step<T> step = this->step(t);
-          multiply({step.h_before + block.first * H, H, 1}, block.last - block.first, W_h, first_panel(block),
-                   last_panel(block), s.from_h + (t * B + block.first) * width, C::ONE_SUM);
-          C::forward(step, block);
+          multiply_block(block, step.h_before, H, W_h, s.from_h + t * B * width, C::ONE_SUM);
+          layernorm::forward<T, Cell, norm>(step, block);
           if (BY_UNITS) {  // the next product reads all units
 #pragma omp barrier
           }
@@ -147,75 +128,58 @@ class Layer {
   }
 
   void backward(const Gradients<T>& d) const {
-    const bool two_terms = !C::ONE_SUM;
-    const int64_t rows = std::min(chunk, s.steps) * B;
-    Scratch<T> memory_h(panels * width * PANEL<T>);
-    Scratch<T> memory_x(d.x ? Packed<T>::panels_of(s.inputs) * width * PANEL<T> : 0);
-    Scratch<T> memory_dh(rows * width), memory_dx(two_terms ? rows * width : 0), dn(B * H);
-    Scratch<T> memory_panels(G * panels * rows * PANEL<T>);
-    // Sums over cases and time of each thread; added up in the order of the threads.
-    const int64_t per_thread = 6 * width;  // scratch, gains and shifts of x, h and c: six of at most `width`
-    std::vector<T> sums(threads * per_thread, T(0));
+    const int64_t rows = std::min(chunk, s.steps) * B, per_thread = (6 * width + 63) / 64 * 64;
+    Scratch<T> memory_h(panels_in(H) * width), memory_x(d.x ? panels_in(s.inputs) * width : 0), dn(B * H);
+    Scratch<T> memory_dh(rows * width), memory_dx(C::ONE_SUM ? 0 : rows * width), memory_sums(threads * per_thread);
+    std::fill_n(memory_sums.get(), threads * per_thread, T(0));
     const Packed<T> W_h{memory_h.get(), width, 1, H}, W_x{memory_x.get(), width, 1, s.inputs};
+    T *const D_h = memory_dh.get(), *const D_x = C::ONE_SUM ? D_h : memory_dx.get();  // of a chunk
 #pragma omp parallel num_threads(threads)
     {
       const Thread thread;
       const Block block = block_of(thread);
-      Scratch<T> sums_of_step(2 * width);
-      T* own = sums.data() + thread.number * per_thread;
+      T* const sums = memory_sums.get() + thread.number * per_thread;
+      Scratch<T> scratch(std::max<int64_t>(2 * width, transposed_scratch<T>(std::max(s.inputs, H), rows)));
       W_h.pack({s.W_h, 1, width}, thread.first(W_h.panels()), thread.last(W_h.panels()));
-      if (d.x)
-        W_x.pack({s.W_x, 1, width}, thread.first(W_x.panels()), thread.last(W_x.panels()));
+      if (d.x) W_x.pack({s.W_x, 1, width}, thread.first(W_x.panels()), thread.last(W_x.panels()));
 #pragma omp barrier
-      for (int64_t end = s.steps; end > 0;) {
-        const int64_t start = std::max<int64_t>(0, (end - 1) / chunk * chunk);
+      for (int64_t end = s.steps, start; end > 0; end = start) {
+        start = (end - 1) / chunk * chunk;
         for (int64_t t = end - 1; t >= start; --t) {
-          Step<T> step = this->step(t);
-          for (int segment = 0; segment < C::SEGMENTS; ++segment) {
-            const int64_t offset = segment == 0 ? 0 : (G - 1) * H;
-            step.x[segment].dgain = own + offset;
-            step.x[segment].dshift = own + width + offset;
-            step.h[segment].dgain = own + 2 * width + offset;
-            step.h[segment].dshift = own + 3 * width + offset;
-          }
-          step.of_c.dgain = own + 4 * width;
-          step.of_c.dshift = own + 5 * width;
+          Step<T> step = this->step(t, sums);
           step.d_outputs = d.outputs + t * B * H;
           step.dh = d.h;
           step.dc = d.c;
           step.dn = dn.get();
-          step.dh_raw = memory_dh.get() + (t - start) * B * width;
-          step.dx_raw = two_terms ? memory_dx.get() + (t - start) * B * width : step.dh_raw;
-          step.sums = sums_of_step.get();
-          C::backward(step, block);
+          step.dh_raw = D_h + (t - start) * B * width;
+          step.dx_raw = D_x + (t - start) * B * width;
+          step.sums = scratch.get();
+          layernorm::backward<T, Cell, norm>(step, block);
           if (BY_UNITS) {  // the product reads the gradients of all units
 #pragma omp barrier
           }
-          multiply({step.dh_raw + block.first * width, width, 1}, block.last - block.first, W_h, first_panel(block),
-                   last_panel(block), d.h + block.first * H, true);
+          multiply_block(block, step.dh_raw, width, W_h, d.h, true);
         }
 #pragma omp barrier
-        const int64_t done = (end - start) * B;
-        const T *D_h = memory_dh.get(), *D_x = two_terms ? memory_dx.get() : D_h;
-        add_to_weights(s.h + start * B * H, H, D_h, done, d.W_h, memory_panels.get(), thread);
-        if (s.symbols)
-          add_to_rows(s.symbols + start * B, D_x, done, d.W_x, thread);
-        else
-          add_to_weights(s.x + start * B * s.inputs, s.inputs, D_x, done, d.W_x, memory_panels.get(), thread);
-        if (d.x) {
-          const int64_t first = thread.first(done), last = thread.last(done);
-          multiply({D_x + first * width, width, 1}, last - first, W_x, 0, W_x.panels(),
-                   d.x + (start * B + first) * s.inputs, false);
-        }
+        const int64_t row = start * B, done = (end - start) * B, top = thread.first(done), inputs = s.inputs;
+        const int64_t first = thread.first(panels), last = thread.last(panels);
+        add_transposed(s.h + row * H, H, D_h, done, G, H, first, last, d.W_h, scratch.get());
+        if (!s.symbols) add_transposed(s.x + row * inputs, inputs, D_x, done, G, H, first, last, d.W_x, scratch.get());
+        for (int64_t i = 0; s.symbols && i < done; ++i)  // of one-hot rows: this thread's columns
+          add_row(d.W_x + s.symbols[row + i] * width, D_x + i * width, thread.first(width), thread.last(width));
+        if (d.x)
+          multiply({D_x + top * width, width, 1}, thread.last(done) - top, W_x, 0, W_x.panels(),
+                   d.x + (row + top) * inputs, inputs, false);
 #pragma omp barrier
-        end = start;
       }
     }
-    T* const totals[6] = {d.gain_x, d.shift_x, d.gain_h, d.shift_h, d.gain_c, d.shift_c};
-    for (int64_t number = 0; number < threads; ++number)
-      for (int64_t k = 0; k < 6; ++k)
-        add_row(totals[k], sums.data() + number * per_thread + k * width, 0, k < 4 ? width : H);
+    for (int64_t thread = 0; thread < threads; ++thread)  // in this order, whichever ended first
+      for (int k = 0; k < 6; ++k)
+        add_row(d.norms[k], memory_sums.get() + thread * per_thread + k * width, 0, k < 4 ? width : H);
   }
+
+ private:
+  static int64_t panels_in(int64_t size) { return Packed<T>::panels_of(size) * PANEL<T>; }
 };
 
 template <typename T, template <typename, Norm> class Cell, typename Call>

@@ -1,0 +1,87 @@
+"""What a run sets on its machine before it starts. None of it changes a number beyond the rounding of float32."""
+
+import ctypes
+import re
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models import kernels
+
+BACKENDS: Any = torch.backends  # whose modules have few types
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+SMALLEST_BATCH = 32  # below it oneDNN's product was the slower one on every CPU tried
+LARGEST_ERROR = 1e-6  # of a float32 product; true ones come to 3e-7 or 4e-7, those of bfloat16 to 3e-3
+SHAPES = ((32, 256, 64), (128, 500, 100), (33, 65, 17))  # (m, k, n) of the products tried
+
+
+def prepare(threads: int, batch_size: int, kernel: str = "auto") -> dict[str, Any]:
+    """Set threads, memory, matrix products and recurrent kernels for a run; says what was done, for its record."""
+    torch.set_num_threads(threads)
+    kernels.use(kernel)
+    return {
+        "threads": threads,
+        "allocation": "kept" if keep_memory() else "default",
+        "product": choose_product(batch_size),
+    }
+
+
+def keep_memory() -> bool:
+    """Let freed blocks stay with the process: every step takes the same ones again.
+
+    glibc gives large blocks back to the kernel, which then maps and clears thousands of pages anew at each step.
+    False where the C library has no such switch (macOS, musl, Windows).
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def choose_product(batch_size: int) -> str:
+    """Use oneDNN's matrix product, "onednn", where MKL is slow and the result is true float32; else "default".
+
+    torch has no switch but to allow bfloat16 inside float32 products: these then go to oneDNN, which uses bfloat16
+    only on CPUs with matrix units for it. So the result is tested. Which one is faster is not timed but known from
+    the CPU: a choice by timing would let the last bits of a run depend on what else the machine was doing.
+    """
+    matmul = BACKENDS.mkldnn.matmul
+    matmul.fp32_precision = "none"
+    if batch_size < SMALLEST_BATCH or not mkl_is_slow():
+        return "default"
+    matmul.fp32_precision = "bf16"
+    if largest_error() <= LARGEST_ERROR:
+        return "onednn"
+    matmul.fp32_precision = "none"
+    return "default"
+
+
+def mkl_is_slow() -> bool:
+    """Whether torch multiplies with MKL on a CPU of another maker than MKL's, where it uses less than the CPU has."""
+    both = BACKENDS.mkl.is_available() and BACKENDS.mkldnn.is_available()
+    return both and cpu_maker() not in ("", "GenuineIntel")
+
+
+def cpu_maker() -> str:
+    """The CPU's maker as the CPU names it, such as AuthenticAMD; empty where only other systems than Linux know."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            found = re.search(r"vendor_id\s*:\s*(\w+)", file.read(1000))
+    except OSError:
+        return ""
+    return found[1] if found else ""
+
+
+def largest_error(product: Callable[[Tensor, Tensor], Tensor] = torch.matmul) -> float:
+    """Of float32 products, plain and transposed, against float64: the norm of the difference, relative."""
+    draw = torch.Generator().manual_seed(0)
+    errors = []
+    for m, k, n in SHAPES:
+        a, b = torch.rand(m, k, generator=draw) - 0.5, torch.rand(k, n, generator=draw) - 0.5
+        exact = a.double() @ b.double()
+        for right in (b, b.t().contiguous().t()):
+            errors.append(float((product(a, right) - exact).norm() / exact.norm()))
+    return max(errors)
