@@ -16,7 +16,7 @@ from experiments.claims_file import load_claims  # noqa: E402
 from experiments.report import read_verdicts, update_readme  # noqa: E402
 
 KEPT = ("claims.json", "report.md", "figures")
-BENCHMARK = "bench.csv"  # there already: no run makes it
+BENCHMARK = ("bench.csv", "bench.svg")  # there already: no run makes them
 
 
 def main(results: Path) -> None:
@@ -32,8 +32,9 @@ def main(results: Path) -> None:
     for name in KEPT:
         source = results / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, draft / name)
-    if (reference / BENCHMARK).exists():
-        shutil.copy(reference / BENCHMARK, draft / BENCHMARK)
+    for name in BENCHMARK:
+        if (reference / name).exists():
+            shutil.copy(reference / name, draft / name)
     shutil.rmtree(reference, ignore_errors=True)
     draft.rename(reference)
     update_readme(ROOT / "README.md", verdicts)

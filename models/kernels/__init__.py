@@ -9,7 +9,7 @@ library.py compiles it, for this machine's processor, into a cache that all late
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.kernels.library import unavailable as unavailable
 from models.norms import LayerNorm, Norm, StepwiseBatchNorm, Unnormalized

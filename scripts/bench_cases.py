@@ -1,0 +1,201 @@
+"""What is timed: whole training steps, and recurrent layers forward and backward. PyTorch's own comes first."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import cycle
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch._dynamo  # which optimisers import, each in its process, if it is not there
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import models
+from data import Spec
+from experiments import machine
+from experiments.train import make_optimizer
+from models import cnn, kernels, mlp
+from models.rnn import CELLS, RecurrentConfig
+from scripts.paired_timing import Alternative, Call, Start
+
+
+@dataclass
+class Case:
+    """Alternatives that do the same; the first is PyTorch's own."""
+
+    section: str
+    net: str
+    steps: int | None  # of a sequence
+    batch: int
+    hidden: int
+    alternatives: list[Alternative]
+    rounds: int = 41
+
+
+# Whole training steps: loss, gradients and Adam's update
+
+ADAM = SimpleNamespace(name="adam", learning_rate=1e-3)
+MNIST = Spec("image", (1, 28, 28), 10)
+STEPS = ("plain PyTorch", "+ fused Adam", "+ product", "+ kept memory", "+ channels last")  # each with those before it
+NETS: dict[str, Any] = {
+    "mlp": mlp.Config(hidden_sizes=[1000, 1000]),
+    "cnn 2 layers": cnn.Config(depth=2, width=32, head="flatten", hidden_size=64),
+    "cnn 16 layers": cnn.Config(depth=16, width=16, head="flatten"),
+}
+
+
+def training_steps() -> Iterator[Case]:
+    for net, batch in (("mlp", 128), ("mlp", 4), ("mlp", 1), ("cnn 2 layers", 32), ("cnn 16 layers", 32)):
+        config = NETS[net]
+        hidden, done = (config.width, 5) if net.startswith("cnn") else (config.hidden_sizes[0], 4)
+        made = [Alternative(STEPS[i], "layer", training_step(config, batch, STEPS[: i + 1])) for i in range(done)]
+        yield Case("training step", net, None, batch, hidden, made)
+
+
+def training_step(config: Any, batch: int, done: tuple[str, ...]) -> Start:
+    def start() -> Call:
+        if "+ product" in done:
+            machine.choose_product(batch)
+        if "+ kept memory" in done:
+            machine.keep_memory()
+        model: Any = models.build(config, "layer", MNIST, 0)
+        if "+ channels last" not in done:
+            model.to(memory_format=torch.contiguous_format)
+        plain = "+ fused Adam" not in done
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3) if plain else make_optimizer(model, ADAM)
+        batches = cycle([(torch.rand(batch, *MNIST.input_shape), torch.randint(10, (batch,))) for _ in range(64)])
+
+        def step() -> None:
+            loss, _ = model.loss(next(batches), None)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+        return step
+
+    return start
+
+
+# Recurrent layers: outputs, and gradients of all parameters, of a sequence of floats
+
+SHAPES = ((64, 32, 256), (100, 64, 512), (28, 128, 128), (64, 1, 256))  # (T, B, H); as many inputs as units
+NATIVE, REFERENCE, SCRIPT, PRODUCTS = "native", "reference loop", "TorchScript cell", "products alone"
+THEIRS: dict[str, Any] = {"lstm": nn.LSTM, "gru": nn.GRU, "tanh": nn.RNN}
+
+
+def recurrent_layers() -> Iterator[Case]:
+    for cell in THEIRS:
+        for steps, batch, hidden in SHAPES:
+            norms = ("none", "layer", "batch") if batch > 1 else ("none", "layer")
+            size = (cell, steps, batch, hidden)
+            alternatives = [
+                Alternative(f"torch.nn.{THEIRS[cell].__name__}", "none", torch_layer(*size)),
+                *(Alternative(NATIVE, norm, our_layer(*size, norm, "native")) for norm in norms),
+                *(Alternative(REFERENCE, norm, our_layer(*size, norm, "reference")) for norm in norms),
+                *(Alternative(SCRIPT, norm, scripted_layer(*size, norm == "layer")) for norm in ("none", "layer")),
+                Alternative(PRODUCTS, "none", products(*size)),
+            ]
+            yield Case("recurrent layer", cell, steps, batch, hidden, alternatives, rounds=15)
+
+
+def two_threads() -> Iterator[Case]:
+    for cell in THEIRS:
+        for steps, batch, hidden in SHAPES[:3]:
+            size = (cell, steps, batch, hidden)
+            theirs = f"torch.nn.{THEIRS[cell].__name__}"
+            alternatives = [Alternative(theirs, "none", torch_layer(*size), threads) for threads in (1, 2)]
+            for norm in ("none", "layer", "batch"):
+                native = our_layer(*size, norm, "native")
+                alternatives += [Alternative(NATIVE, norm, native, threads) for threads in (1, 2)]
+            yield Case("two threads", cell, steps, batch, hidden, alternatives, rounds=15)
+
+
+def differentiated(layer: Any, inputs: Tensor) -> Call:
+    """The outputs' gradients, as random as they are, by all of the layer's parameters."""
+    parameters, d_outputs = list(layer.parameters()), torch.randn(inputs.shape)
+    return lambda: torch.autograd.grad(layer(inputs)[0], parameters, d_outputs)
+
+
+def torch_layer(cell: str, steps: int, batch: int, hidden: int) -> Start:
+    def start() -> Call:
+        machine.keep_memory()
+        return differentiated(THEIRS[cell](hidden, hidden), torch.randn(steps, batch, hidden))
+
+    return start
+
+
+def our_layer(cell: str, steps: int, batch: int, hidden: int, norm: str, kernel: str) -> Start:
+    def start() -> Call:
+        machine.keep_memory()
+        kernels.use(kernel)
+        layer = CELLS[cell](hidden, norm, steps, RecurrentConfig(cell=cell, hidden_size=hidden))
+        return differentiated(layer, torch.randn(steps, batch, hidden))
+
+    return start
+
+
+def scripted_layer(cell: str, steps: int, batch: int, hidden: int, normalized: bool) -> Start:
+    def start() -> Call:
+        machine.keep_memory()
+        layer = torch.jit.script(Scripted(cell, hidden, normalized))
+        return differentiated(layer, torch.randn(steps, batch, hidden))
+
+    return start
+
+
+class Scripted(nn.Module):
+    """The usual public implementation: a loop over time, compiled by TorchScript, with torch's own layer norm."""
+
+    def __init__(self, cell: str, hidden: int, normalized: bool) -> None:
+        super().__init__()
+        self.cell, self.hidden, self.normalized = cell, hidden, normalized
+        width = hidden * {"tanh": 1, "gru": 3, "lstm": 4}[cell]
+        self.W_x, self.W_h = nn.Linear(hidden, width), nn.Linear(hidden, width)
+        self.gain_x, self.gain_h = nn.Parameter(torch.ones(width)), nn.Parameter(torch.ones(width))
+        self.gain_c, self.shift_c = nn.Parameter(torch.ones(hidden)), nn.Parameter(torch.zeros(hidden))
+
+    def norm(self, a: Tensor, gain: Tensor) -> Tensor:
+        return F.layer_norm(a, (a.size(-1),), gain) if self.normalized else a * gain
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = torch.zeros(x.size(1), self.hidden)
+        c = torch.zeros_like(h)
+        outputs: list[Tensor] = []
+        for x_t in x.unbind(0):
+            a_x, a_h = self.norm(self.W_x(x_t), self.gain_x), self.norm(self.W_h(h), self.gain_h)
+            if self.cell == "tanh":
+                h = torch.tanh(a_x + a_h)
+            elif self.cell == "gru":
+                (z_x, r_x, g_x), (z_h, r_h, g_h) = a_x.chunk(3, 1), a_h.chunk(3, 1)
+                z, r = torch.sigmoid(z_x + z_h), torch.sigmoid(r_x + r_h)
+                h = torch.lerp(h, torch.tanh(g_x + r * g_h), z)
+            else:
+                f, i, o, g = (a_x + a_h).chunk(4, 1)
+                c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+                h = torch.sigmoid(o) * torch.tanh(self.norm(c, self.gain_c) + self.shift_c)
+            outputs.append(h)
+        return torch.stack(outputs), c
+
+
+def products(cell: str, steps: int, batch: int, hidden: int) -> Start:
+    """As many multiply-adds as the layer's products have, in products of 512 x 512 x 512: the most that can be had."""
+    gates = {"tanh": 1, "gru": 3, "lstm": 4}[cell]
+    # forward W_x x and W_h h; backward dW_x, dW_h and dh: nobody asks for dx
+    count = 5 * steps * batch * gates * hidden * hidden / 512**3
+
+    def start() -> Call:
+        a, b, out = (torch.randn(512, 512) for _ in range(3))
+        rows = max(round(512 * (count - int(count))), 1)  # the last one is a part
+
+        def call() -> None:
+            for _ in range(int(count)):
+                torch.mm(a, b, out=out)
+            torch.mm(a[:rows], b, out=out[:rows])
+
+        return call
+
+    return start
+
+
+SECTIONS = (training_steps, recurrent_layers, two_threads)
