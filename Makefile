@@ -19,8 +19,7 @@ help: ## this list
 setup: .venv/kernels ## make .venv with the pinned versions; compile the recurrent kernels
 
 .venv/kernels: .venv/installed $(wildcard models/kernels/*.h models/kernels/*.cpp models/kernels/library.py)
-	@$(RUN) -m models.kernels
-	@touch $@
+	@if $(RUN) -m models.kernels; then touch $@; fi
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "error: Python " + sys.version.split()[0] + " is too old; use make PYTHON=<3.11 or newer>")'

@@ -518,7 +518,7 @@ def test_without_a_compiled_library(monkeypatch: Any, tmp_path: Path, contents: 
         library.library().write_text(contents)
     made = call("lstm", "layer")
     assert torch.equal(everything("auto", made)["h"], everything("reference", made)["h"])
-    with pytest.raises(KernelError, match=r"^kernel=native: [^\n]*make setup[^\n]*$"):
+    with pytest.raises(KernelError, match=r"^kernel=native: [^\n]*python -m models.kernels[^\n]*$"):
         kernels.use("native")
 
 

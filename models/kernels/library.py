@@ -67,11 +67,11 @@ def unavailable() -> str:
     """Why there is no native kernel on this machine, in one line; empty if there is. Loads it."""
     path = library()
     if not path.exists():
-        return "the kernels are not compiled; `make setup` does it where there is a C++ compiler"
+        return "the kernels are not compiled; `python -m models.kernels` does it where there is a C++ compiler"
     try:
         torch.ops.load_library(path)  # type: ignore[no-untyped-call]
     except OSError as error:
-        return f"{path}: {error}; remove it and call `make setup`"
+        return f"{path}: {error}; remove it and call `python -m models.kernels`"
     return ""
 
 
@@ -86,6 +86,5 @@ def main() -> None:
         except (RuntimeError, OSError, subprocess.SubprocessError) as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             reason = next((line for line in lines if "error:" in line), lines[0])
-            print(f"recurrent layers run on the slow reference implementation: {reason}", file=sys.stderr)
-            return
+            sys.exit(f"recurrent layers run on the slow reference implementation: {reason}")
     print("recurrent kernels: " + (unavailable() or str(library())))
