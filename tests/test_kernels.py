@@ -28,7 +28,7 @@ EXACT = 1e-9
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_norm = pytest.mark.parametrize("norm", NORMS)
 # (steps, batch, hidden_size): one of each, widths around those of vector registers, one that would fill few sets of a
-# cache, more rows than a chunk has (384) in several steps and in one.
+# cache, more rows than a chunk has (192) in several steps and in one.
 SHAPES = [(1, 1, 1), (5, 1, 3), (1, 5, 17), (6, 2, 33), (5, 6, 8), (2, 3, 256), (100, 5, 12), (30, 33, 40), (3, 400, 4)]
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
 

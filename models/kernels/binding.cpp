@@ -2,6 +2,9 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <torch/library.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 #include "layer.h"
 
@@ -81,6 +84,17 @@ Sequence<T> sequence_of(const Arguments& a, const Tensor& h, const Tensor& c, co
   return s;
 }
 
+// Both passes walk through the workspace once: with pages of 4 KB they would wait for the look-up of each.
+Tensor in_large_pages(Tensor memory) {
+#ifdef MADV_HUGEPAGE
+  constexpr uintptr_t page = 2 << 20;
+  const auto start = reinterpret_cast<uintptr_t>(memory.data_ptr()), end = start + memory.nbytes();
+  const uintptr_t first = (start + page - 1) / page * page, last = end / page * page;
+  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);  // a wish, no more
+#endif
+  return memory;
+}
+
 // h and c (steps + 1, batch, size), the initial state first, and what the backward pass needs besides.
 std::tuple<Tensor, Tensor, Tensor> recurrence(int64_t cell, int64_t norm, const Tensor& x, const Tensor& W_x,
                                               const Tensor& W_h, Tensors parameters, Tensors statistics,
@@ -96,7 +110,7 @@ std::tuple<Tensor, Tensor, Tensor> recurrence(int64_t cell, int64_t norm, const 
     c = at::empty_like(h);
     c[0].copy_(c_0);
   }
-  Tensor workspace = at::empty({a.workspace()}, W_h.options());
+  Tensor workspace = in_large_pages(at::empty({a.workspace()}, W_h.options()));
   AT_DISPATCH_FLOATING_TYPES(W_h.scalar_type(), "recurrence", [&] {
     forward<scalar_t>(a.cell, a.norm, sequence_of<scalar_t>(a, h, c, workspace));
   });

@@ -11,7 +11,7 @@
 namespace layernorm {
 
 // Of about so many rows a chunk's gradients stay in the cache, and its products are large enough to be efficient.
-constexpr int64_t CHUNK_ROWS = 384;
+constexpr int64_t CHUNK_ROWS = 192;
 
 // Memory on cache lines, not initialised.
 template <typename T>
