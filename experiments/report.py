@@ -19,8 +19,6 @@ from experiments.tables import SYMBOLS, arm_table, experiment_table, markdown_ta
 from experiments.verdicts import VERDICTS, Verdict
 from experiments.wording import tidy
 
-_BEGIN, _END = "<!-- verdicts:begin -->", "<!-- verdicts:end -->"
-
 
 def write_report(
     registry: Registry, rows: Iterable[Row], verdicts: Sequence[Verdict], folder: str | Path, command: str
@@ -65,14 +63,19 @@ def read_verdicts(path: str | Path) -> list[Verdict]:
 
 def update_readme(readme: str | Path, verdicts: Iterable[Verdict], report: str = "results/reference/report.md") -> None:
     """Replace what stands between the verdicts markers of a page. Raises ValueError if it, or they, are missing."""
-    readme = Path(readme)
-    if not readme.is_file():
-        raise ValueError(f"{readme} does not exist")
-    before, begin, rest = readme.read_text(encoding="utf-8").partition(_BEGIN)
-    _, end, after = rest.partition(_END)
+    replace_marked(Path(readme), "verdicts", markdown_table(verdicts, report))
+
+
+def replace_marked(page: Path, name: str, text: str) -> None:
+    """Replace what stands between the markers `name` of a page. Raises ValueError if it, or they, are missing."""
+    if not page.is_file():
+        raise ValueError(f"{page} does not exist")
+    first, last = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, begin, rest = page.read_text(encoding="utf-8").partition(first)
+    _, end, after = rest.partition(last)
     if not begin or not end:
-        raise ValueError(f"{readme}: the markers {_BEGIN} and {_END} are missing")
-    _write(readme, f"{before}{begin}\n{markdown_table(verdicts, report)}\n{end}{after}".encode())
+        raise ValueError(f"{page}: the markers {first} and {last} are missing")
+    _write(page, f"{before}{begin}\n{text}\n{end}{after}".encode())
 
 
 # ------------------------------------------------------------------------------------------------------ text
@@ -247,7 +250,7 @@ def main() -> None:
         prog="python -m experiments.report", description="Write the verdict table of a claims.json into a page."
     )
     parser.add_argument("verdicts", help="what make reproduce wrote: results/claims.json")
-    parser.add_argument("page", help=f"the page, README.md: what stands between {_BEGIN} and {_END} is replaced")
+    parser.add_argument("page", help="the page, README.md: what stands between the verdicts markers is replaced")
     options = parser.parse_args()
     try:
         update_readme(options.page, read_verdicts(options.verdicts))

@@ -1,4 +1,4 @@
-"""How long things take here beside plain PyTorch: a table, results/reference/bench.csv and a figure beside it.
+"""How long things take here beside plain PyTorch: results/reference/bench.csv, its figure, and a table in README.md.
 
 python scripts/bench.py [--quick] [--only TEXT]
 """
@@ -18,7 +18,8 @@ sys.path.insert(0, str(ROOT))
 
 from experiments.plotting import HUES, STYLE  # noqa: E402
 from experiments.progress import bar  # noqa: E402
-from scripts.bench_cases import NATIVE, PRODUCTS, SECTIONS, Case  # noqa: E402
+from experiments.report import replace_marked  # noqa: E402
+from scripts.bench_cases import NATIVE, PRODUCTS, REFERENCE, SCRIPT, SECTIONS, Case  # noqa: E402
 from scripts.paired_timing import compare  # noqa: E402
 
 QUICK_ROUNDS = 5
@@ -103,6 +104,19 @@ def figure(rows: list[Row]) -> Figure:
     return drawn
 
 
+def summary(rows: list[Row]) -> str:
+    """The recurrent layers' ratios to PyTorch's own without a norm, for README.md."""
+    found = {(r.cell, r.T, r.B, r.H, r.implementation, r.norm): r.ratio_to_torch for r in rows}
+    columns = [(NATIVE, "none"), (NATIVE, "layer"), (NATIVE, "batch"), (SCRIPT, "layer"), (REFERENCE, "layer")]
+    titles = " | ".join(f"{implementation}, {norm}" for implementation, norm in columns)
+    lines = [f"| cell, time steps, batch, units | torch, none | {titles} |", "|---" * (len(columns) + 2) + "|"]
+    for case in dict.fromkeys((r.cell, r.T, r.B, r.H) for r in rows):
+        ratios = [found.get((*case, *column)) for column in columns]
+        cells = " | ".join("-" if ratio is None else f"{ratio:.2f}" for ratio in ratios)
+        lines.append(f"| {', '.join(map(str, case))} | 1 | {cells} |")
+    return "\n".join(lines)
+
+
 def write(rows: list[Row], output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     with output.open("w", newline="") as file:
@@ -114,7 +128,7 @@ def write(rows: list[Row], output: Path) -> None:
             figure(layers).savefig(output.with_suffix(".svg"), metadata={"Date": None})
 
 
-def main(quick: bool, only: str, output: Path | None) -> None:
+def main(quick: bool, only: str, output: Path | None, page: Path | None = None) -> None:
     cases = [case for section in SECTIONS for case in section() if only in f"{case.section} {case.net}"]
     rows = []
     for row in measure(cases, quick):
@@ -122,13 +136,19 @@ def main(quick: bool, only: str, output: Path | None) -> None:
         print(f"{label(row):60}{row.milliseconds:9.3f} ms{row.ratio_to_torch:7.2f} ± {row.spread:.2f}", flush=True)
     if output is not None:
         write(rows, output)
+    if page is not None:
+        replace_marked(page, "bench", summary([row for row in rows if row.section == "recurrent layer"]))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Times beside plain PyTorch.")
     parser.add_argument("--quick", action="store_true", help="few rounds, and no file unless named")
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose section or net contains this")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: results/reference/bench.csv")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="instead of results/reference/bench.csv and README.md"
+    )
     options = parser.parse_args()
-    partial = options.quick or options.only
-    main(options.quick, options.only, options.output or (None if partial else ROOT / "results/reference/bench.csv"))
+    if options.quick or options.only or options.output:
+        main(options.quick, options.only, options.output)
+    else:
+        main(False, "", ROOT / "results/reference/bench.csv", ROOT / "README.md")

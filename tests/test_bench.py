@@ -62,6 +62,8 @@ def test_every_recurrent_alternative_runs_and_is_drawn(tmp_path: Path, monkeypat
     norms = {row["norm"] for row in rows if row["implementation"] == bench_cases.NATIVE}
     assert norms == {"none", "layer", "batch"} and {row["cell"] for row in rows} == {"lstm"}
     assert (tmp_path / "bench.svg").read_text().count("T3 B2 H8") == 1
+    table = bench.summary([bench.Row(**{**row, "ratio_to_torch": float(row["ratio_to_torch"])}) for row in rows])
+    assert table.count("\n") == 4 and "| lstm, 3, 1, 8 | 1 |" in table
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
