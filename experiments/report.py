@@ -115,7 +115,8 @@ def _introduction(registry: Registry, runs: Runs, verdicts: Sequence[Verdict], c
 
 
 def _made_by(environment: Mapping[str, Any]) -> str:
-    return f"torch {environment['torch']} on {environment['device']}, commit {environment['commit']}"
+    kernel = f", {kernel} recurrent layers" if (kernel := environment.get("kernel")) else ""
+    return f"torch {environment['torch']} on {environment['device']}{kernel}, commit {environment['commit']}"
 
 
 def _all_arms(runs: Runs) -> list[str]:

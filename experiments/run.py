@@ -230,7 +230,7 @@ def check_runnable(configs: Sequence[Config]) -> None:
     for config in configs:
         if tuning_runs(config) and config.seed in config.tuning.seeds:
             raise ConfigError(f"seed={config.seed} is one of tuning.seeds, which only choose learning rates")
-        key = repr((config.device, config.data, config.model, config.norm, config.batch_size))
+        key = repr((config.device, config.kernel, config.data, config.model, config.norm, config.batch_size))
         if key not in checked:
             check_kernel(config)
             pick_device(config.device)
@@ -242,10 +242,14 @@ def check_runnable(configs: Sequence[Config]) -> None:
 
 def check_kernel(config: Config) -> None:
     """Refuse a run that demands kernels this machine has not; say so where it only has to do without."""
-    if isinstance(config.model, RecurrentConfig):
-        kernels.use(config.kernel)
-        if config.kernel == "auto" and (reason := kernels.unavailable()):
-            warn_once(f"recurrent layers run on the slow reference implementation: {reason}")
+    if not isinstance(config.model, RecurrentConfig) or config.kernel == "reference":
+        return
+    on_cpu = pick_device(config.device).type == "cpu"
+    reason = kernels.unavailable() if on_cpu else f"no kernel for device={config.device}"
+    if reason and config.kernel == "native":
+        raise ConfigError(f"kernel=native: {reason}")
+    if reason and on_cpu:
+        warn_once(f"recurrent layers run on the slow reference implementation: {reason}")
 
 
 @cache

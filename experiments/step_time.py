@@ -29,7 +29,7 @@ def step_time(config: Any, data: Any) -> dict[str, float]:
             seconds[norm].append((time.perf_counter() - started) / UPDATES)
     taken = {norm: values[1:] for norm, values in seconds.items()}  # the first round warms up
     found = {f"milliseconds_{norm}": 1e3 * median(values) for norm, values in taken.items()}
-    for norm in taken.keys() - {"none"}:
+    for norm in [norm for norm in NORMS if norm != "none"]:
         found[f"{norm}_over_none"] = median(a / b for a, b in zip(taken[norm], taken["none"], strict=True))
     return found
 

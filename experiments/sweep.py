@@ -19,7 +19,7 @@ from typing import Any
 
 from experiments import records, tracking
 from experiments.progress import bar
-from experiments.run import commit, folder_of, pick_device, read, run
+from experiments.run import EXPECTED, commit, folder_of, pick_device, read, run
 from experiments.schema import Config
 
 Done = Callable[[Config, dict[str, Any]], Iterable[Config]]  # what a finished run makes possible
@@ -122,7 +122,7 @@ def work(config: Config) -> None:
     try:
         run(config)
     except Exception as error:
-        expected = isinstance(error, OSError | records.SuiteError)
+        expected = isinstance(error, (OSError, *EXPECTED))
         try:
             records.write(folder_of(config) / "error.txt", str(error) if expected else traceback.format_exc())
         except records.RecordError:  # a full disk has no room for the reason either

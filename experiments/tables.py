@@ -80,15 +80,14 @@ def step_time_table(arms: Mapping[str, Sequence[Row]]) -> str:
     norms.sort(key=lambda norm: norm != "none")
     lines = [_row(["layer", "runs", *norms]), "|---" * (len(norms) + 2) + "|"]
     for arm, rows in arms.items():
-
-        def middle(name: str, rows: Sequence[Row] = rows) -> str:
-            return number(float(np.median([row["timing"][name] for row in rows])), 3)
-
-        cells = [
-            middle(f"milliseconds_{n}") + ("" if n == "none" else f" (× {middle(f'{n}_over_none')})") for n in norms
-        ]
-        lines.append(_row([f"`{arm}`", str(len(rows)), *cells]))
+        ratios = ["" if norm == "none" else f" (× {_middle(rows, f'{norm}_over_none')})" for norm in norms]
+        times = [_middle(rows, f"milliseconds_{norm}") for norm in norms]
+        lines.append(_row([f"`{arm}`", str(len(rows)), *(a + b for a, b in zip(times, ratios, strict=True))]))
     return "\n".join(lines)
+
+
+def _middle(rows: Sequence[Row], name: str) -> str:
+    return number(float(np.median([row["timing"][name] for row in rows])), 3)
 
 
 _SHOWN = ("mean_train_loss", "mean_validation_loss", "test_loss", "test_error", "test_bits_per_character")

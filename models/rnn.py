@@ -78,7 +78,7 @@ class RecurrentLayer(nn.Module):
         return torch.stack(outputs), state
 
     def terms(self) -> list[list[Norm]]:
-        """The norms along the columns of W_x x, those along W_h h (none where it is one sum with W_x x), that of c."""
+        """The norms along the columns of W_x x (or of its sum with W_h h), along those of W_h h, and that of c."""
         raise TypeError("a recurrent layer needs a cell")
 
     def loop(self, x: Tensor, state: States, mask: Tensor | None) -> tuple[list[Tensor], States]:

@@ -5,12 +5,14 @@ python scripts/bench.py [--quick] [--only TEXT]
 
 import argparse
 import csv
+import platform
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import matplotlib
+import torch
 from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 from experiments.plotting import HUES, STYLE  # noqa: E402
 from experiments.progress import bar  # noqa: E402
 from experiments.report import replace_marked  # noqa: E402
+from models import kernels  # noqa: E402
 from scripts.bench_cases import NATIVE, PRODUCTS, REFERENCE, SCRIPT, SECTIONS, Case  # noqa: E402
 from scripts.paired_timing import compare  # noqa: E402
 
@@ -104,12 +107,27 @@ def figure(rows: list[Row]) -> Figure:
     return drawn
 
 
+def processor() -> str:
+    """The processor as it names itself."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    megahertz = f", {float(found['cpu MHz']) / 1e3:.1f} GHz" if "cpu MHz" in found else ""
+    wide = next((name for name in ("AVX512", "AVX2") if name in torch.backends.cpu.get_cpu_capability()), "")
+    return f"{found.get('model name', platform.processor())}{megahertz} {wide}".strip()
+
+
 def summary(rows: list[Row]) -> str:
     """The recurrent layers' ratios to PyTorch's own without a norm, for README.md."""
     found = {(r.cell, r.T, r.B, r.H, r.implementation, r.norm): r.ratio_to_torch for r in rows}
     columns = [(NATIVE, "none"), (NATIVE, "layer"), (NATIVE, "batch"), (SCRIPT, "layer"), (REFERENCE, "layer")]
     titles = " | ".join(f"{implementation}, {norm}" for implementation, norm in columns)
-    lines = [f"| cell, time steps, batch, units | torch, none | {titles} |", "|---" * (len(columns) + 2) + "|"]
+    lines = [
+        f"On {processor()}, one thread:",
+        "",
+        f"| cell, time steps, batch, units | torch, none | {titles} |",
+        "|---" * (len(columns) + 2) + "|",
+    ]
     for case in dict.fromkeys((r.cell, r.T, r.B, r.H) for r in rows):
         ratios = [found.get((*case, *column)) for column in columns]
         cells = " | ".join("-" if ratio is None else f"{ratio:.2f}" for ratio in ratios)
@@ -129,6 +147,8 @@ def write(rows: list[Row], output: Path) -> None:
 
 
 def main(quick: bool, only: str, output: Path | None, page: Path | None = None) -> None:
+    if reason := kernels.unavailable():
+        sys.exit(f"error: nothing to compare: {reason}")
     cases = [case for section in SECTIONS for case in section() if only in f"{case.section} {case.net}"]
     rows = []
     for row in measure(cases, quick):

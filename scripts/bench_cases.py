@@ -114,7 +114,7 @@ def two_threads() -> Iterator[Case]:
 def differentiated(layer: Any, inputs: Tensor) -> Call:
     """The outputs' gradients, as random as they are, by all of the layer's parameters."""
     parameters, d_outputs = list(layer.parameters()), torch.randn(inputs.shape)
-    return lambda: torch.autograd.grad(layer(inputs)[0], parameters, d_outputs)
+    return lambda: torch.autograd.grad(layer(inputs)[0], parameters, d_outputs, allow_unused=True)
 
 
 def torch_layer(cell: str, steps: int, batch: int, hidden: int) -> Start:
@@ -156,7 +156,7 @@ class Scripted(nn.Module):
         self.gain_c, self.shift_c = nn.Parameter(torch.ones(hidden)), nn.Parameter(torch.zeros(hidden))
 
     def norm(self, a: Tensor, gain: Tensor) -> Tensor:
-        return F.layer_norm(a, (a.size(-1),), gain) if self.normalized else a * gain
+        return F.layer_norm(a, (a.size(-1),), gain) if self.normalized else a
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         h = torch.zeros(x.size(1), self.hidden)

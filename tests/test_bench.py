@@ -63,7 +63,7 @@ def test_every_recurrent_alternative_runs_and_is_drawn(tmp_path: Path, monkeypat
     assert norms == {"none", "layer", "batch"} and {row["cell"] for row in rows} == {"lstm"}
     assert (tmp_path / "bench.svg").read_text().count("T3 B2 H8") == 1
     table = bench.summary([bench.Row(**{**row, "ratio_to_torch": float(row["ratio_to_torch"])}) for row in rows])
-    assert table.count("\n") == 4 and "| lstm, 3, 1, 8 | 1 |" in table
+    assert table.count("\n") == 6 and "| lstm, 3, 1, 8 | 1 |" in table
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")

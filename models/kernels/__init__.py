@@ -9,14 +9,14 @@ library.py compiles it, for this machine's processor, into a cache that all late
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.kernels.library import unavailable as unavailable
 from models.norms import LayerNorm, Norm, StepwiseBatchNorm, Unnormalized
 
 MODES = ("auto", "native", "reference")
 NORMS: tuple[type[Norm], ...] = (Unnormalized, LayerNorm, StepwiseBatchNorm)  # in the order of the C++ enumeration
-CELLS = ("TanhLayer", "LSTMLayer", "GRULayer")
+CELLS = ("TanhLayer", "LSTMLayer", "GRULayer")  # of models/rnn.py, likewise
 HOOKS = ("forward", "forward_pre", "backward", "backward_pre")
 mode = "auto"
 used: set[str] = set()  # the implementations that recurrent layers ran on since `use` was called
@@ -31,8 +31,6 @@ def use(chosen: str) -> None:
     global mode
     if chosen not in MODES:
         raise ValueError(f"kernel={chosen}: choose one of {', '.join(MODES)}")
-    if chosen == "native" and unavailable():
-        raise KernelError(f"kernel=native: {unavailable()}")
     mode = chosen
     used.clear()
 
@@ -41,24 +39,23 @@ def refusal(layer: Any, x: Tensor) -> str:
     """Why this layer cannot run natively on x, in one line; empty if it can."""
     if mode == "reference":
         return "kernel=reference"
-    if type(layer).__name__ not in CELLS:
+    if type(layer).__name__ not in CELLS or type(layer).__module__ != "models.rnn":
         return f"no kernel for {type(layer).__name__}"
     norms = [norm for term in layer.terms() for norm in term]
-    if type(norms[0]) not in NORMS or any(type(norm) is not type(norms[0]) for norm in layer.children()):
-        kinds = sorted({type(child).__name__ for child in layer.children()})
-        if kinds != ["Identity", "Unnormalized"]:  # an LSTM's c without a norm
-            return f"no kernel for the norms {', '.join(kinds)}"
+    kinds = {type(child) for child in layer.children()} - ({nn.Identity} if layer.norm == "none" else set())
+    if len(kinds) > 1 or not kinds <= set(NORMS):
+        return f"no kernel for the norms {', '.join(sorted(kind.__name__ for kind in kinds))}"
     if len({(norm.eps, norm.training) for norm in norms}) > 1:
         return "its norms differ in eps or in being trained"
     if any((norm.gain is None) != isinstance(norm, Unnormalized) for norm in norms):
         return "no kernel for a norm without a gain"
     if any(getattr(norm, f"_{kind}_hooks") for norm in norms for kind in HOOKS):
         return "hooks on its norms see no native computation"
-    weight = layer.W_h
-    if x.device.type != "cpu" or weight.device.type != "cpu":
+    if x.device.type != "cpu" or layer.W_h.device.type != "cpu":
         return f"no kernel for device {x.device}"
-    if weight.dtype not in (torch.float32, torch.float64) or x.dtype not in (weight.dtype, torch.int64):
-        return f"no kernel for {x.dtype} inputs and {weight.dtype} weights"
+    types = {tensor.dtype for tensor in (*layer.parameters(), *layer.buffers()) if tensor.is_floating_point()}
+    if not types <= {torch.float32, torch.float64} or len({*types, x.dtype} - {torch.int64}) > 1:
+        return f"no kernel for {x.dtype} inputs and {' and '.join(sorted(map(str, types)))} weights"
     if torch.is_autocast_enabled("cpu"):
         return "no kernel for autocast"
     if x.numel() == 0:
@@ -97,7 +94,7 @@ class Recurrence(torch.autograd.Function):
         )
         ctx.call = cell, norm, given, eps
         ctx.save_for_backward(x, *weights, *parameters, *statistics, mask, h, c, workspace)
-        return h[1:], c[-1] if len(c) else c
+        return h[1:], c[-1].clone() if len(c) else c
 
     @staticmethod
     def backward(ctx: Any, d_outputs: Tensor, d_c: Tensor) -> tuple[Tensor | None, ...]:
@@ -134,7 +131,8 @@ def run(layer: Any, x: Tensor, state: tuple[Tensor, ...], mask: Tensor | None) -
     h, c = Recurrence.apply(call, x, layer.W_x, layer.W_h, h_0, c_0, *parameters)
     if isinstance(norms[0], StepwiseBatchNorm) and norms[0].training:
         update_averages(terms, statistics, mask, x.shape[1])
-    return h, (h[-1], c) if len(state) == 2 else (h[-1],)
+    last = h[-1].clone()  # not a view: whoever carries the state on would keep the whole sequence
+    return h, (last, c) if len(state) == 2 else (last,)
 
 
 def joined(parts: list[Any], nothing: Tensor) -> Tensor:

@@ -45,6 +45,7 @@ void check(const Tensor& tensor, at::IntArrayRef shape, at::ScalarType type, con
               ": expected contiguous ", type, " of shape ", shape, ", got ", tensor.scalar_type(), " ", tensor.sizes());
 }
 
+// Which gains and statistics there are, and their sizes, is the business of models/kernels/__init__.py.
 void check(const Arguments& a) {
   TORCH_CHECK(a.x.dim() == (a.one_hot() ? 2 : 3), "x: expected (steps, batch, inputs), or integers (steps, batch)");
   const int64_t steps = a.x.size(0), batch = a.x.size(1), inputs = a.W_x.size(0), size = a.W_h.size(0);

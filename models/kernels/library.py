@@ -1,4 +1,4 @@
-"""The compiled kernels: where they are, how they are made. `python -m models.kernels.library` makes them."""
+"""The compiled kernels: where they are, how they are made. `python -m models.kernels` makes them."""
 
 import hashlib
 import logging
@@ -76,15 +76,16 @@ def unavailable() -> str:
 
 
 def main() -> None:
-    """Compile, unless done, and say in one line what recurrent layers will run on; without kernels all else works."""
-    if not library().exists():
-        print("compiling the recurrent kernels for this processor (half a minute)", flush=True)
-        try:
-            if shutil.which(os.environ.get("CXX", "c++")) is None:
-                raise RuntimeError("no C++ compiler")
-            build()
-        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            reason = next((line for line in lines if "error:" in line), lines[0])
-            sys.exit(f"recurrent layers run on the slow reference implementation: {reason}")
-    print("recurrent kernels: " + (unavailable() or str(library())))
+    """Compile, unless done; exits with the reason in one line where that fails. Without kernels all else works."""
+    if not unavailable():
+        return
+    print("compiling the recurrent kernels for this processor (half a minute)", flush=True)
+    try:
+        if shutil.which(os.environ.get("CXX", "c++")) is None:
+            raise RuntimeError("no C++ compiler")
+        build()
+    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = next((line for line in lines if "error:" in line), lines[0])
+        sys.exit(f"recurrent layers run on the slow reference implementation: {reason}")
+    print(f"recurrent kernels: {library()}")

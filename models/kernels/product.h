@@ -126,7 +126,7 @@ void multiply(const Matrix<T>& A, int64_t rows, const Packed<T>& B, int64_t firs
   const int64_t heights = (rows + TILE_ROWS - 1) / TILE_ROWS;
   for (int64_t gate = 0; gate < B.gates; ++gate)
     for (int64_t p = first, done; p < last; p += done) {
-      done = 1;
+      done = 1;  // more only where there is one row of tiles
       for (int64_t i = 0; i < heights; ++i) {  // tiles of nearly equal height
         const int64_t top = rows * i / heights, bottom = rows * (i + 1) / heights;
         T* corner = C + top * stride + gate * B.size + p * PANEL<T>;

@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 #include <memory>
+#include <new>
 
 #include "cells.h"
 #include "product.h"
@@ -13,15 +14,13 @@ namespace layernorm {
 // Of about so many rows a chunk's gradients stay in the cache, and its products are large enough to be efficient.
 constexpr int64_t CHUNK_ROWS = 192;
 
-// Memory on cache lines, not initialised.
+// Memory on cache lines, not initialised. Only outside of parallel regions, where an exception is still caught.
 template <typename T>
-class Scratch {
- public:
-  explicit Scratch(int64_t n) : memory(static_cast<T*>(std::aligned_alloc(64, (n * sizeof(T) / 64 + 1) * 64)), std::free) {}
-  T* get() const { return memory.get(); }
-
- private:
-  std::unique_ptr<T, decltype(&std::free)> memory;
+struct Scratch : std::unique_ptr<T, decltype(&std::free)> {
+  using Base = std::unique_ptr<T, decltype(&std::free)>;
+  explicit Scratch(int64_t n) : Base(static_cast<T*>(std::aligned_alloc(64, (n * sizeof(T) / 64 + 1) * 64)), std::free) {
+    if (!this->get()) throw std::bad_alloc();
+  }
 };
 
 // Where the thread's share of n things begins; it ends where that of the next begins.
@@ -128,18 +127,22 @@ class Layer {
   }
 
   void backward(const Gradients<T>& d) const {
-    const int64_t rows = std::min(chunk, s.steps) * B, per_thread = (6 * width + 63) / 64 * 64;
+    const auto whole_lines = [](int64_t n) { return (n + 63) / 64 * 64; };  // no thread writes into another's
+    const int64_t rows = std::min(chunk, s.steps) * B, sums_size = whole_lines(6 * width);
+    const int64_t left = s.symbols ? H : std::max(s.inputs, H);  // columns of what is multiplied transposed
+    const int64_t scratch_size = whole_lines(std::max<int64_t>(2 * width, transposed_scratch<T>(left, rows)));
     Scratch<T> memory_h(panels_in(H) * width), memory_x(d.x ? panels_in(s.inputs) * width : 0), dn(B * H);
-    Scratch<T> memory_dh(rows * width), memory_dx(C::ONE_SUM ? 0 : rows * width), memory_sums(threads * per_thread);
-    std::fill_n(memory_sums.get(), threads * per_thread, T(0));
+    Scratch<T> memory_dh(rows * width), memory_dx(C::ONE_SUM ? 0 : rows * width), memory_sums(threads * sums_size);
+    Scratch<T> memory_scratch(threads * scratch_size);
+    std::fill_n(memory_sums.get(), threads * sums_size, T(0));
     const Packed<T> W_h{memory_h.get(), width, 1, H}, W_x{memory_x.get(), width, 1, s.inputs};
     T *const D_h = memory_dh.get(), *const D_x = C::ONE_SUM ? D_h : memory_dx.get();  // of a chunk
 #pragma omp parallel num_threads(threads)
     {
       const Thread thread;
       const Block block = block_of(thread);
-      T* const sums = memory_sums.get() + thread.number * per_thread;
-      Scratch<T> scratch(std::max<int64_t>(2 * width, transposed_scratch<T>(std::max(s.inputs, H), rows)));
+      T* const sums = memory_sums.get() + thread.number * sums_size;
+      T* const scratch = memory_scratch.get() + thread.number * scratch_size;
       W_h.pack({s.W_h, 1, width}, thread.first(W_h.panels()), thread.last(W_h.panels()));
       if (d.x) W_x.pack({s.W_x, 1, width}, thread.first(W_x.panels()), thread.last(W_x.panels()));
 #pragma omp barrier
@@ -153,7 +156,7 @@ class Layer {
           step.dn = dn.get();
           step.dh_raw = D_h + (t - start) * B * width;
           step.dx_raw = D_x + (t - start) * B * width;
-          step.sums = scratch.get();
+          step.sums = scratch;
           layernorm::backward<T, Cell, norm>(step, block);
           if (BY_UNITS) {  // the product reads the gradients of all units
 #pragma omp barrier
@@ -163,8 +166,8 @@ class Layer {
 #pragma omp barrier
         const int64_t row = start * B, done = (end - start) * B, top = thread.first(done), inputs = s.inputs;
         const int64_t first = thread.first(panels), last = thread.last(panels);
-        add_transposed(s.h + row * H, H, D_h, done, G, H, first, last, d.W_h, scratch.get());
-        if (!s.symbols) add_transposed(s.x + row * inputs, inputs, D_x, done, G, H, first, last, d.W_x, scratch.get());
+        add_transposed(s.h + row * H, H, D_h, done, G, H, first, last, d.W_h, scratch);
+        if (!s.symbols) add_transposed(s.x + row * inputs, inputs, D_x, done, G, H, first, last, d.W_x, scratch);
         for (int64_t i = 0; s.symbols && i < done; ++i)  // of one-hot rows: this thread's columns
           add_row(d.W_x + s.symbols[row + i] * width, D_x + i * width, thread.first(width), thread.last(width));
         if (d.x)
@@ -175,7 +178,7 @@ class Layer {
     }
     for (int64_t thread = 0; thread < threads; ++thread)  // in this order, whichever ended first
       for (int k = 0; k < 6; ++k)
-        add_row(d.norms[k], memory_sums.get() + thread * per_thread + k * width, 0, k < 4 ? width : H);
+        add_row(d.norms[k], memory_sums.get() + thread * sums_size + k * width, 0, k < 4 ? width : H);
   }
 
  private:
