@@ -1,5 +1,6 @@
 """What is timed: whole training steps, and recurrent layers forward and backward. PyTorch's own comes first."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle
@@ -96,7 +97,7 @@ def recurrent_layers() -> Iterator[Case]:
                 *(Alternative(SCRIPT, norm, scripted_layer(*size, norm == "layer")) for norm in ("none", "layer")),
                 Alternative(PRODUCTS, "none", products(*size)),
             ]
-            yield Case("recurrent layer", cell, steps, batch, hidden, alternatives, rounds=15)
+            yield Case("recurrent layer", cell, steps, batch, hidden, alternatives, rounds=11)
 
 
 def two_threads() -> Iterator[Case]:
@@ -108,7 +109,7 @@ def two_threads() -> Iterator[Case]:
             for norm in ("none", "layer", "batch"):
                 native = our_layer(*size, norm, "native")
                 alternatives += [Alternative(NATIVE, norm, native, threads) for threads in (1, 2)]
-            yield Case("two threads", cell, steps, batch, hidden, alternatives, rounds=15)
+            yield Case("two threads", cell, steps, batch, hidden, alternatives, rounds=11)
 
 
 def differentiated(layer: Any, inputs: Tensor) -> Call:
@@ -138,6 +139,7 @@ def our_layer(cell: str, steps: int, batch: int, hidden: int, norm: str, kernel:
 def scripted_layer(cell: str, steps: int, batch: int, hidden: int, normalized: bool) -> Start:
     def start() -> Call:
         machine.keep_memory()
+        warnings.filterwarnings("ignore", message=".torch.jit.script. is deprecated")
         layer = torch.jit.script(Scripted(cell, hidden, normalized))
         return differentiated(layer, torch.randn(steps, batch, hidden))
 
