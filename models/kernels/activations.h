@@ -3,26 +3,20 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
+#include <type_traits>
 
 namespace layernorm {
 
 template <typename T>
-struct Exponential;
-
-template <>
-struct Exponential<float> {
-  using Integer = int32_t;
-  static constexpr int terms = 7, mantissa = 23, bias = 127;
-  static constexpr float limit = 87;  // e^x and 1 / e^x stay finite
-  static constexpr float high = 0.693359375f, low = -2.12194440e-4f;  // ln 2 = high + low, n * high exact
-};
-
-template <>
-struct Exponential<double> {
-  using Integer = int64_t;
-  static constexpr int terms = 13, mantissa = 52, bias = 1023;
-  static constexpr double limit = 708;
-  static constexpr double high = 6.93145751953125e-1, low = 1.42860682030941723212e-6;
+struct Exponential {
+  static constexpr bool single = sizeof(T) == 4;
+  using Integer = std::conditional_t<single, int32_t, int64_t>;
+  static constexpr int terms = single ? 7 : 13;  // of the series
+  static constexpr int mantissa = std::numeric_limits<T>::digits - 1, bias = std::numeric_limits<T>::max_exponent - 1;
+  static constexpr T limit = single ? 87 : 708;  // e^x and 1 / e^x stay finite
+  static constexpr T high = single ? 0.693359375 : 6.93145751953125e-1;  // ln 2 = high + low, n * high exact
+  static constexpr T low = single ? -2.12194440e-4 : 1.42860682030941723212e-6;
 };
 
 // 1 / k! for k = 1, 2, ...

@@ -113,7 +113,7 @@ std::tuple<Tensor, Tensor, Tensor> recurrence(int64_t cell, int64_t norm, const 
   }
   Tensor workspace = in_large_pages(at::empty({a.workspace()}, W_h.options()));
   AT_DISPATCH_FLOATING_TYPES(W_h.scalar_type(), "recurrence", [&] {
-    forward<scalar_t>(a.cell, a.norm, sequence_of<scalar_t>(a, h, c, workspace));
+    run<scalar_t>(a.cell, a.norm, sequence_of<scalar_t>(a, h, c, workspace));
   });
   return {h, c, workspace};
 }
@@ -134,7 +134,7 @@ Tensors recurrence_backward(int64_t cell, int64_t norm, const Tensor& x, const T
     const auto to = [&](int i) { return data<scalar_t>(out[i]); };
     const Gradients<scalar_t> d{d_outputs.data_ptr<scalar_t>(), to(9), to(10), to(0), to(1), to(2),
                                 {to(3), to(4), to(5), to(6), to(7), to(8)}};
-    backward<scalar_t>(a.cell, a.norm, sequence_of<scalar_t>(a, h, c, workspace), d);
+    run<scalar_t>(a.cell, a.norm, sequence_of<scalar_t>(a, h, c, workspace), &d);
   });
   return out;
 }

@@ -1,4 +1,3 @@
 #include "sequence.h"
 
-template void layernorm::forward<float>(CellName, Norm, const Sequence<float>&);
-template void layernorm::backward<float>(CellName, Norm, const Sequence<float>&, const Gradients<float>&);
+template void layernorm::run<float>(CellName, Norm, const Sequence<float>&, const Gradients<float>*);

@@ -1,4 +1,3 @@
 #include "sequence.h"
 
-template void layernorm::forward<double>(CellName, Norm, const Sequence<double>&);
-template void layernorm::backward<double>(CellName, Norm, const Sequence<double>&, const Gradients<double>&);
+template void layernorm::run<double>(CellName, Norm, const Sequence<double>&, const Gradients<double>*);

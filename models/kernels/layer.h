@@ -1,4 +1,4 @@
-// What a call of a layer works on, and the two calls.
+// What a call of a layer works on, and the call.
 #pragma once
 #include <cstdint>
 
@@ -41,11 +41,9 @@ struct Gradients {
   T* norms[6];       // gain and shift of each norm
 };
 
+// Forward, or, given gradients of the outputs, backward.
 template <typename T>
-void forward(CellName cell, Norm norm, const Sequence<T>& sequence);
-
-template <typename T>
-void backward(CellName cell, Norm norm, const Sequence<T>& sequence, const Gradients<T>& gradients);
+void run(CellName cell, Norm norm, const Sequence<T>& sequence, const Gradients<T>* gradients = nullptr);
 
 // An offset into an array that may be absent.
 template <typename P>

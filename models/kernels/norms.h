@@ -1,7 +1,6 @@
 // Normalisation of one term of the summed inputs: statistics, value and gradient (DERIVATION.md, section 1).
 #pragma once
 #include <cmath>
-#include <type_traits>
 
 #include "layer.h"
 
@@ -28,29 +27,20 @@ struct Term {
   int64_t width() const { return gates * size; }
 };
 
-template <typename T>
-struct Same {  // one value for all units, kept in a register
-  T value;
-  T operator[](int64_t) const { return value; }
-};
-
-// A row of a term, normalised: row(j) = gain * hat(j) + shift.
+// A row of a term, normalised: row(j) = gain * hat(j) + shift. A case's own statistics are kept in registers.
 template <typename T, Norm norm>
 struct Row {
-  using Statistic = std::conditional_t<norm == Norm::batch, const T*, Same<T>>;
-  const T *a, *gain, *shift;
-  Statistic mean, inverse;
+  const T *a, *gain, *shift, *means, *inverses;
+  T mean = 0, inverse = 0;
 
-  Row(const Term<T>& term, int64_t b) : a(term.row(b)), gain(term.gain), shift(term.shift) {
-    if constexpr (norm == Norm::batch) {
-      mean = term.mean;
-      inverse = term.inverse;
-    } else if constexpr (norm == Norm::layer) {
-      mean = {term.mean[b]};
-      inverse = {term.inverse[b]};
-    }
+  Row(const Term<T>& term, int64_t b)
+      : a(term.row(b)), gain(term.gain), shift(term.shift), means(term.mean), inverses(term.inverse) {
+    if constexpr (norm == Norm::layer) mean = means[b], inverse = inverses[b];
   }
-  T hat(int64_t j) const { return (a[j] - mean[j]) * inverse[j]; }
+  T hat(int64_t j) const {
+    if constexpr (norm == Norm::batch) return (a[j] - means[j]) * inverses[j];
+    return (a[j] - mean) * inverse;
+  }
   T operator()(int64_t j) const {
     if constexpr (norm == Norm::none) return a[j] + shift[j];
     return gain[j] * hat(j) + shift[j];

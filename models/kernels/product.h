@@ -145,18 +145,14 @@ int64_t transposed_scratch(int64_t m, int64_t depth) {
 template <typename T>
 void add_transposed(const T* A, int64_t m, const T* D, int64_t depth, int64_t gates, int64_t size, int64_t first,
                     int64_t last, T* C, T* scratch) {
-  const int64_t skewed = m + 64 / sizeof(T), stride = gates * size;
-  Matrix<T> left{A, 1, m};
-  if (m * sizeof(T) % 2048 == 0) {  // a column of A would lie in two sets of the cache
-    for (int64_t k = 0; k < depth; ++k) std::copy_n(A + k * m, m, scratch + k * skewed);
-    left = {scratch, 1, skewed};
-  }
+  const int64_t skewed = m + 64 / sizeof(T), stride = gates * size;  // else a column of A could lie in two cache sets
+  for (int64_t k = 0; k < depth; ++k) std::copy_n(A + k * m, m, scratch + k * skewed);
   for (int64_t gate = 0; gate < gates; ++gate)
     for (int64_t p = first; p < last; ++p) {
       const int64_t column = gate * size + p * PANEL<T>;
       const Packed<T> panel{scratch + depth * skewed, depth, 1, std::min<int64_t>(PANEL<T>, size - p * PANEL<T>)};
       panel.pack({D + column, stride, 1}, 0, 1);
-      multiply(left, m, panel, 0, 1, C + column, stride, true);
+      multiply({scratch, 1, skewed}, m, panel, 0, 1, C + column, stride, true);
     }
 }
 

@@ -185,28 +185,19 @@ class Layer {
   static int64_t panels_in(int64_t size) { return Packed<T>::panels_of(size) * PANEL<T>; }
 };
 
-template <typename T, template <typename, Norm> class Cell, typename Call>
-void with_norm(Norm norm, const Sequence<T>& sequence, Call call) {
-  if (norm == Norm::none) call(Layer<T, Cell, Norm::none>(sequence));
-  if (norm == Norm::layer) call(Layer<T, Cell, Norm::layer>(sequence));
-  if (norm == Norm::batch) call(Layer<T, Cell, Norm::batch>(sequence));
-}
-
-template <typename T, typename Call>
-void with_layer(CellName cell, Norm norm, const Sequence<T>& sequence, Call call) {
-  if (cell == CellName::tanh) with_norm<T, Tanh>(norm, sequence, call);
-  if (cell == CellName::lstm) with_norm<T, LSTM>(norm, sequence, call);
-  if (cell == CellName::gru) with_norm<T, GRU>(norm, sequence, call);
+template <typename T, template <typename, Norm> class Cell>
+void run(Norm norm, const Sequence<T>& s, const Gradients<T>* d) {
+  const auto call = [d](const auto& layer) { d ? layer.backward(*d) : layer.forward(); };
+  if (norm == Norm::none) call(Layer<T, Cell, Norm::none>(s));
+  if (norm == Norm::layer) call(Layer<T, Cell, Norm::layer>(s));
+  if (norm == Norm::batch) call(Layer<T, Cell, Norm::batch>(s));
 }
 
 template <typename T>
-void forward(CellName cell, Norm norm, const Sequence<T>& sequence) {
-  with_layer(cell, norm, sequence, [](const auto& layer) { layer.forward(); });
-}
-
-template <typename T>
-void backward(CellName cell, Norm norm, const Sequence<T>& sequence, const Gradients<T>& gradients) {
-  with_layer(cell, norm, sequence, [&](const auto& layer) { layer.backward(gradients); });
+void run(CellName cell, Norm norm, const Sequence<T>& s, const Gradients<T>* d) {
+  if (cell == CellName::tanh) run<T, Tanh>(norm, s, d);
+  if (cell == CellName::lstm) run<T, LSTM>(norm, s, d);
+  if (cell == CellName::gru) run<T, GRU>(norm, s, d);
 }
 
 }  // namespace layernorm
