@@ -26,6 +26,7 @@ from scripts.bench_cases import NATIVE, PRODUCTS, REFERENCE, SCRIPT, SECTIONS, C
 from scripts.paired_timing import compare  # noqa: E402
 
 QUICK_ROUNDS = 5
+TICKS = (0.2, 0.5, 1, 2, 5, 10)  # of ratios
 
 
 @dataclass
@@ -82,6 +83,8 @@ def figure(rows: list[Row]) -> Figure:
         axes.set_yticks(range(len(shapes)), [f"T{t} B{b} H{h}" for t, b, h in shapes])
         axes.set_ylim(len(shapes) - 0.5, -0.5)
         axes.set_xscale("log")
+        axes.set_xticks(TICKS, map(str, TICKS))
+        axes.minorticks_off()
         axes.axvline(1, color="#999999", linewidth=0.8, zorder=0)
         axes.set_title(cell, loc="left")
     axes.set_xlabel("time / time of PyTorch's own layer without a norm (one thread, forward and backward)")
