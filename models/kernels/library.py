@@ -79,10 +79,10 @@ def main() -> None:
     """Compile, unless done; exits with the reason in one line where that fails. Without kernels all else works."""
     if not unavailable():
         return
-    print("compiling the recurrent kernels for this processor (half a minute)", flush=True)
     try:
         if shutil.which(os.environ.get("CXX", "c++")) is None:
             raise RuntimeError("no C++ compiler")
+        print("compiling the recurrent kernels for this processor (half a minute)", flush=True)
         build()
     except (RuntimeError, OSError, subprocess.SubprocessError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
