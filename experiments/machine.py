@@ -1,8 +1,17 @@
-"""What a run sets on its machine before it starts. None of it changes a number beyond the rounding of float32."""
+"""What a run sets on its machine before it starts, and what it was made with.
+
+Nothing that is set changes a number beyond the rounding of float32.
+"""
 
 import ctypes
+import os
+import platform
 import re
+import subprocess
 from collections.abc import Callable
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -85,3 +94,28 @@ def largest_error(product: Callable[[Tensor, Tensor], Tensor] = torch.matmul) ->
         for right in (b, b.t().contiguous().t()):
             errors.append(float((product(a, right) - exact).norm() / exact.norm()))
     return max(errors)
+
+
+def environment() -> dict[str, Any]:
+    """The versions a run was made with, for its record."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": version("numpy"),
+        "hydra": version("hydra-core"),
+        "machine": platform.machine(),
+        "commit": commit(),
+    }
+
+
+@cache
+def commit() -> str:
+    """The code's version; `-dirty` where files differ from it. A sweep asks once and tells its workers."""
+    if "LAYERNORM_COMMIT" not in os.environ:
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        try:
+            told = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+            os.environ["LAYERNORM_COMMIT"] = told.stdout.strip() or "unknown"
+        except (OSError, subprocess.TimeoutExpired):
+            os.environ["LAYERNORM_COMMIT"] = "unknown"
+    return os.environ["LAYERNORM_COMMIT"]

@@ -3,14 +3,11 @@
 import dataclasses
 import json
 import os
-import platform
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import cache, reduce
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +64,22 @@ def run(config: Config, observe: Observer = lambda history: None) -> dict[str, A
         "synthetic": source.synthetic,
         "config": {key: plain[key] for key in records.SCIENTIFIC},
         **outcome,
-        "environment": {**environment(config), **prepared, "kernel": " and ".join(sorted(kernels.used)) or None},
+        "environment": {**machine.environment(), "device": device_of(config), **prepared, "kernel": kernel_used()},
     }
     records.write_record(folder, record)
     for unneeded in ("checkpoint.pt", "checkpoint.partial", "error.txt"):
         (folder / unneeded).unlink(missing_ok=True)
     finite: dict[str, Any] = records.finite(record)
     return finite
+
+
+def device_of(config: Config) -> str:
+    return str(pick_device(config.device)) if config.method == "train" else "cpu"
+
+
+def kernel_used() -> str | None:
+    """What the recurrent layers of this run ran on; None where it had none."""
+    return " and ".join(sorted(kernels.used)) or None
 
 
 def folder_of(config: Config) -> Path:
@@ -171,31 +177,6 @@ def pick_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device=cuda: torch sees no CUDA device here; use device=cpu or device=auto")
     return torch.device(name)
-
-
-def environment(config: Config) -> dict[str, Any]:
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": version("numpy"),
-        "hydra": version("hydra-core"),
-        "machine": platform.machine(),
-        "commit": commit(),
-        "device": str(pick_device(config.device)) if config.method == "train" else "cpu",
-    }
-
-
-@cache
-def commit() -> str:
-    """The code's version; `-dirty` where files differ from it. A sweep asks once and tells its workers."""
-    if "LAYERNORM_COMMIT" not in os.environ:
-        command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-        try:
-            told = subprocess.run(command, cwd=schema.CONFIGS, capture_output=True, text=True, timeout=10)
-            os.environ["LAYERNORM_COMMIT"] = told.stdout.strip() or "unknown"
-        except (OSError, subprocess.TimeoutExpired):
-            os.environ["LAYERNORM_COMMIT"] = "unknown"
-    return os.environ["LAYERNORM_COMMIT"]
 
 
 def tuning_runs(config: Config) -> list[Config]:

@@ -18,8 +18,9 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from experiments import records, tracking
+from experiments.machine import commit
 from experiments.progress import bar
-from experiments.run import EXPECTED, commit, folder_of, pick_device, read, run
+from experiments.run import EXPECTED, folder_of, pick_device, read, run
 from experiments.schema import Config
 
 Done = Callable[[Config, dict[str, Any]], Iterable[Config]]  # what a finished run makes possible
