@@ -152,7 +152,7 @@ class Scripted(nn.Module):
     def __init__(self, cell: str, hidden: int, normalized: bool) -> None:
         super().__init__()
         self.cell, self.hidden, self.normalized = cell, hidden, normalized
-        width = hidden * {"tanh": 1, "gru": 3, "lstm": 4}[cell]
+        width = hidden * CELLS[cell].gates
         self.W_x, self.W_h = nn.Linear(hidden, width), nn.Linear(hidden, width)
         self.gain_x, self.gain_h = nn.Parameter(torch.ones(width)), nn.Parameter(torch.ones(width))
         self.gain_c, self.shift_c = nn.Parameter(torch.ones(hidden)), nn.Parameter(torch.zeros(hidden))
@@ -182,9 +182,8 @@ class Scripted(nn.Module):
 
 def products(cell: str, steps: int, batch: int, hidden: int) -> Start:
     """As many multiply-adds as the layer's products have, in products of 512 x 512 x 512: the most that can be had."""
-    gates = {"tanh": 1, "gru": 3, "lstm": 4}[cell]
     # forward W_x x and W_h h; backward dW_x, dW_h and dh: nobody asks for dx
-    count = 5 * steps * batch * gates * hidden * hidden / 512**3
+    count = 5 * steps * batch * CELLS[cell].gates * hidden * hidden / 512**3
 
     def start() -> Call:
         a, b, out = (torch.randn(512, 512) for _ in range(3))

@@ -1,5 +1,6 @@
 """Time per update, side by side: what is recorded and shown. How long it takes is never asserted."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,15 @@ from experiments.run import check_runnable, run
 from experiments.schema import ConfigError
 from models import kernels, language_model
 from models.norms import NORMS
+from tests.implementation import on
 from tests.invented import row
 from tests.test_run import tiny
+
+
+@pytest.fixture(autouse=True)
+def untouched() -> Iterator[None]:
+    yield
+    kernels.use("auto")
 
 
 def recurrent(results: Path, **changes: Any) -> Any:
@@ -31,8 +39,7 @@ def test_times_are_recorded_as_times_and_every_norm_is_measured(tmp_path: Path) 
 
 @pytest.mark.parametrize("kernel", ["native", "reference"])
 def test_a_record_says_which_implementation_recurrent_layers_ran_on(kernel: str, tmp_path: Path) -> None:
-    if kernel == "native" and kernels.unavailable():
-        pytest.skip(kernels.unavailable())
+    on(kernel)
     assert run(recurrent(tmp_path, kernel=kernel))["environment"]["kernel"] == kernel
     assert run(tiny(tmp_path, kernel=kernel))["environment"]["kernel"] is None  # no recurrent layer
 
