@@ -9,17 +9,19 @@ from torch import Tensor, nn
 from models import require
 from models.classifier import METRICS as METRICS
 from models.classifier import Classifier
-from models.norms import LAYER_AXES, Unnormalized, feedforward
+from models.norms import LAYER_AXES, FeedforwardNormConfig, Unnormalized, feedforward, reparametrize
 
 
 @dataclass
-class Config:
+class Config(FeedforwardNormConfig):
     name: str = "cnn"
     depth: int = 8  # convolutions, 3x3
     width: int = 16  # channels of the first half; the second half has twice as many
     # What reads the last maps: all their units, or global average pooling.
     head: str = field(default="gap", metadata={"choices": ("flatten", "gap")})
     hidden_size: int = field(default=0, metadata={"minimum": 0})  # units of a normalised fully connected layer; 0: none
+    # What lies beyond the border of a map: zeros, or its opposite side.
+    padding: str = field(default="zeros", metadata={"choices": ("zeros", "circular")})
     # Layer norm only: which units share statistics and gains (models/norms.py).
     layer_axes: str = field(default="channel", metadata={"choices": LAYER_AXES})
 
@@ -36,8 +38,9 @@ class CNN(Classifier):
             out = config.width if layer < max(config.depth // 2, 1) else 2 * config.width
             if halve:
                 height, width = (height + 1) // 2, (width + 1) // 2
-            convs.append(nn.Conv2d(channels, out, 3, stride=2 if halve else 1, padding=1, bias=False))
-            norms.append(feedforward(norm, out, axes=config.layer_axes, map_size=(height, width)))
+            options: Any = {"stride": 2 if halve else 1, "padding": 1, "padding_mode": config.padding, "bias": False}
+            convs.append(nn.Conv2d(channels, out, 3, **options))
+            norms.append(feedforward(norm, out, config, axes=config.layer_axes, map_size=(height, width)))
             channels = out
         self.convs, self.norms = nn.ModuleList(convs), nn.ModuleList(norms)
         self.head = nn.AdaptiveAvgPool2d(1) if config.head == "gap" else nn.Identity()
@@ -45,7 +48,7 @@ class CNN(Classifier):
         self.hidden, self.hidden_norm = None, None
         if config.hidden_size:
             self.hidden = nn.Linear(size, config.hidden_size, bias=False)
-            self.hidden_norm = feedforward(norm, config.hidden_size)
+            self.hidden_norm = feedforward(norm, config.hidden_size, config)
             size = config.hidden_size
         self.output, self.output_bias = nn.Linear(size, spec.outputs, bias=False), Unnormalized(spec.outputs)
         for module in self.modules():
@@ -54,6 +57,8 @@ class CNN(Classifier):
         # With each pixel's channels side by side a CPU convolves fastest; a gain per unit would have to be reordered.
         if norm != "layer" or config.layer_axes != "unit":
             self.convs.to(memory_format=torch.channels_last)
+        for layer in (*self.convs, *([] if self.hidden is None else [self.hidden])):
+            reparametrize(norm, layer, "weight")
 
     def forward(self, x: Tensor) -> Tensor:
         for conv, norm in zip(self.convs, self.norms, strict=True):

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from models import require
 from models.classifier import METRICS as METRICS
 from models.classifier import Classifier
-from models.norms import Unnormalized, feedforward
+from models.norms import FeedforwardNormConfig, feedforward, reparametrize
 
 
 @dataclass
-class Config:
+class Config(FeedforwardNormConfig):
     name: str = "mlp"
     hidden_sizes: list[int] = field(default_factory=lambda: [256, 256])
     # Which summed inputs are normalised: the hidden layers', or all including the logits (section 6.6 does so for
@@ -33,8 +33,10 @@ class MLP(Classifier):
         for linear in linears:
             nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
         self.linears = nn.ModuleList(linears)
-        self.norms = nn.ModuleList(feedforward(norm, size) for size in config.hidden_sizes)
-        self.norms.append(feedforward(norm, spec.outputs) if config.normalize == "all" else Unnormalized(spec.outputs))
+        kinds = [norm] * len(config.hidden_sizes) + [norm if config.normalize == "all" else "none"]
+        self.norms = nn.ModuleList(feedforward(kind, size, config) for kind, size in zip(kinds, sizes[1:], strict=True))
+        for kind, linear in zip(kinds, linears, strict=True):
+            reparametrize(kind, linear, "weight")
 
     def forward(self, x: Tensor) -> Tensor:
         h = x.flatten(1)

@@ -13,19 +13,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import kernels
-from models.norms import Norm, StepwiseBatchNorm, recurrent
+from models import ModelError, kernels
+from models.norms import Norm, NormConfig, StepwiseBatchNorm, recurrent, reparametrize
 
+PLAIN = ("none", "weight")  # norms that leave the summed inputs alone
 States = tuple[Tensor, ...]  # (h,), in an LSTM (h, c), each (B, hidden_size)
 
 
+# Forms of the LSTM with layer norm found in papers and public code (models/lstm_variants.py).
+VARIANTS = ("paper", "inner_bias", "carried", "per_gate", "per_gate_carried", "cell_only", "no_cell")
+
+
 @dataclass
-class RecurrentConfig:
+class RecurrentConfig(NormConfig):
     """What the language model and the sequence classifier have in common."""
 
     cell: str = field(default="lstm", metadata={"choices": ("tanh", "lstm", "gru")})
     hidden_size: int = 64
     layers: int = 1
+    variant: str = field(default="paper", metadata={"choices": VARIANTS})  # cell=lstm with norm=layer only
     gain: float | None = None  # initial gain of the norms; null: 1, for batch norm 0.1
     # Batch norm only: running averages for each time step, or one for all of them.
     statistics: str = field(default="per_step", metadata={"choices": ("per_step", "pooled")})
@@ -48,11 +54,13 @@ class RecurrentLayer(nn.Module):
         self.W_h = nn.Parameter(torch.empty(size, self.gates * size).uniform_(-bound, bound))
         with torch.no_grad():
             self.W_h.mul_(config.recurrent_scale)
-        self.norm, self.gain = norm, config.gain
+        self.norm, self.config = norm, config
         self.steps = steps if config.statistics == "per_step" else 1
+        reparametrize(norm, self, "W_x", "W_h", dim=1)
 
     def make_norm(self, width: int, shift: bool) -> Norm:
-        return recurrent(self.norm, width * self.hidden_size, steps=self.steps, gain=self.gain, shift=shift)
+        options: Any = {"steps": self.steps, "gain": self.config.gain, "shift": shift}
+        return recurrent(self.norm, width * self.hidden_size, self.config, **options)
 
     def initial_state(self, batch: int) -> States:
         zeros = self.W_h.new_zeros(batch, self.hidden_size)
@@ -107,10 +115,10 @@ class TanhLayer(RecurrentLayer):
         return [[self.norm_a], [], []]
 
     def loop(self, x: Tensor, state: States, mask: Tensor | None) -> tuple[list[Tensor], States]:
-        (h,), outputs = state, []
+        (h,), outputs, W_h = state, [], self.W_h
         for t, x_t in enumerate(self.project(x).unbind(0)):
             inside = row(mask, t)
-            a = torch.addmm(x_t, h, self.W_h)
+            a = torch.addmm(x_t, h, W_h)
             h = keep(torch.tanh(self.norm_a(a, t, inside)), h, inside)
             outputs.append(h)
         return outputs, (h,)
@@ -128,18 +136,18 @@ class LSTMLayer(RecurrentLayer):
         super().__init__(input_size, norm, steps, config)
         self.norm_x = self.make_norm(4, shift=True)  # its shift is b
         self.norm_h = self.make_norm(4, shift=False)
-        # Without a norm c has neither gain nor shift: that is the ordinary LSTM.
-        self.norm_c = nn.Identity() if norm == "none" else self.make_norm(1, shift=True)
+        # Where sums are left alone c has neither gain nor shift: that is the ordinary LSTM.
+        self.norm_c = nn.Identity() if norm in PLAIN else self.make_norm(1, shift=True)
 
     def terms(self) -> list[list[Norm]]:
         return [[self.norm_x], [self.norm_h], [self.norm_c] if isinstance(self.norm_c, Norm) else []]
 
     def loop(self, x: Tensor, state: States, mask: Tensor | None) -> tuple[list[Tensor], States]:
-        (h, c), outputs, size = state, [], self.hidden_size
-        plain = self.norm == "none"
+        (h, c), outputs, size, W_h = state, [], self.hidden_size, self.W_h
+        plain = self.norm in PLAIN
         for t, x_t in enumerate(self.norm_x(self.project(x), None, mask).unbind(0)):
             inside = row(mask, t)
-            a = torch.addmm(x_t, h, self.W_h) if plain else x_t + self.norm_h(h @ self.W_h, t, inside)
+            a = torch.addmm(x_t, h, W_h) if plain else x_t + self.norm_h(h @ W_h, t, inside)
             f, i, o = torch.sigmoid(a[:, : 3 * size]).chunk(3, 1)
             c_new = f * c + i * torch.tanh(a[:, 3 * size :])
             h_new = o * torch.tanh(c_new if plain else self.norm_c(c_new, t, inside))
@@ -166,13 +174,13 @@ class GRULayer(RecurrentLayer):
         return [[self.norm_x, self.norm_candidate], [self.norm_h, self.norm_u], []]
 
     def loop(self, x: Tensor, state: States, mask: Tensor | None) -> tuple[list[Tensor], States]:
-        (h,), outputs, two = state, [], 2 * self.hidden_size
+        (h,), outputs, two, W_h = state, [], 2 * self.hidden_size, self.W_h
         projected = self.project(x)
         gates = self.norm_x(projected[..., :two], None, mask).unbind(0)
         candidates = self.norm_candidate(projected[..., two:], None, mask).unbind(0)
         for t, (gates_t, candidate_t) in enumerate(zip(gates, candidates, strict=True)):
             inside = row(mask, t)
-            a = h @ self.W_h
+            a = h @ W_h
             z, r = torch.sigmoid(gates_t + self.norm_h(a[:, :two], t, inside)).chunk(2, 1)
             candidate = torch.tanh(candidate_t + r * self.norm_u(a[:, two:], t, inside))
             h = keep(torch.lerp(h, candidate, z), h, inside)
@@ -183,13 +191,23 @@ class GRULayer(RecurrentLayer):
 CELLS: dict[str, type[RecurrentLayer]] = {"tanh": TanhLayer, "lstm": LSTMLayer, "gru": GRULayer}
 
 
+def lstm_variant(config: RecurrentConfig, norm: str) -> type[RecurrentLayer]:
+    from models.lstm_variants import LSTMVariant  # built on this module
+
+    if config.cell != "lstm" or norm != "layer":
+        asked = f"model.variant={config.variant} with model.cell={config.cell} norm={norm}"
+        raise ModelError(f"{asked}: the variants are forms of the LSTM with layer norm; use model.variant=paper")
+    return LSTMVariant
+
+
 class RNN(nn.Module):
     """Stacked recurrent layers: x (T, B, input_size) or (T, B) one-hot integers -> (T, B, hidden_size), state."""
 
     def __init__(self, input_size: int, norm: str, steps: int, config: RecurrentConfig) -> None:
         super().__init__()
         sizes = [input_size] + [config.hidden_size] * (config.layers - 1)
-        self.layers = nn.ModuleList(CELLS[config.cell](size, norm, steps, config) for size in sizes)
+        layer = CELLS[config.cell] if config.variant == "paper" else lstm_variant(config, norm)
+        self.layers = nn.ModuleList(layer(size, norm, steps, config) for size in sizes)
 
     def forward(self, x: Tensor, state: Any = None, mask: Tensor | None = None) -> tuple[Tensor, Any]:
         states = []

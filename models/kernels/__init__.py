@@ -47,6 +47,8 @@ def refusal(layer: Any, x: Tensor) -> str:
         return f"no kernel for the norms {', '.join(sorted(kind.__name__ for kind in kinds))}"
     if len({(norm.eps, norm.training) for norm in norms}) > 1:
         return "its norms differ in eps or in being trained"
+    if any(getattr(norm, "detach", "none") != "none" for norm in norms):
+        return "no kernel for detached statistics"
     if any((norm.gain is None) != isinstance(norm, Unnormalized) for norm in norms):
         return "no kernel for a norm without a gain"
     if any(getattr(norm, f"_{kind}_hooks") for norm in norms for kind in HOOKS):

@@ -1,0 +1,150 @@
+"""Norms that treat each case on its own: none, layer, RMS, group and instance norm, and what every norm has.
+
+With statistics of its own a case is normalised alike in any mini-batch, in training and at test time.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EPS = 1e-5
+
+# Which units of a convolutional layer share layer norm's statistics and which share a gain:
+# all of (C, H, W) with a gain per channel; all of (C, H, W) with a gain per unit; the C units of one pixel.
+LAYER_AXES = ("channel", "unit", "pixel")
+# Which of layer norm's statistics the backward pass takes for constants (Xu et al. 2019).
+DETACH = ("none", "mean", "std", "both")
+
+
+class Norm(nn.Module):
+    """Gain and shift of `features` units; `None` where a norm has no gain or its user keeps the shift elsewhere."""
+
+    def __init__(self, features: int, *, gain: float | None, shift: bool, eps: float = EPS) -> None:
+        super().__init__()
+        self.features, self.eps = features, eps
+        self.gain = None if gain is None else nn.Parameter(torch.full((features,), gain))
+        self.shift = nn.Parameter(torch.zeros(features)) if shift else None
+
+    def scale(self, normalized: Tensor) -> Tensor:
+        """Gain and shift on normalised sums: (N, C, H, W), or (..., features)."""
+
+        def per_unit(parameter: Tensor) -> Tensor:
+            return parameter.view(-1, 1, 1) if normalized.dim() == 4 and parameter.dim() == 1 else parameter
+
+        out = normalized if self.gain is None else per_unit(self.gain) * normalized
+        return out if self.shift is None else out + per_unit(self.shift)
+
+
+class Unnormalized(Norm):
+    """`norm=none`: adds the shift. a: (N, features, ...) or, recurrent, (..., features)."""
+
+    def __init__(self, features: int, *, gain: float = 1.0, shift: bool = True, eps: float = EPS) -> None:
+        super().__init__(features, gain=None, shift=shift)
+
+    def forward(self, a: Tensor, step: int | None = None, mask: Tensor | None = None) -> Tensor:
+        return a if self.shift is None else self.scale(a)
+
+
+class WeightNorm(Unnormalized):
+    """`norm=weight`: sums are left alone, for the weights are normalised (`models.norms.reparametrize`)."""
+
+
+class LayerNorm(Norm):
+    """`norm=layer`: statistics of each case over its own units (equation 3), the same in training and at test time.
+
+    a: (..., features), or (N, C, H, W) with features = C and `axes` one of LAYER_AXES ("unit" needs `map_size`).
+    `detach`, one of DETACH, leaves the output as it is and takes statistics for constants in the backward pass.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        gain: float = 1.0,
+        shift: bool = True,
+        eps: float = EPS,
+        axes: str = "channel",
+        map_size: tuple[int, int] | None = None,
+        detach: str = "none",
+    ) -> None:
+        super().__init__(features, gain=gain, shift=shift, eps=eps)
+        self.axes, self.detach = axes, detach
+        if axes == "unit" and map_size is not None:
+            self.gain = nn.Parameter(torch.full((features, *map_size), gain))
+            self.shift = nn.Parameter(torch.zeros(features, *map_size)) if shift else None
+
+    def forward(self, a: Tensor, step: int | None = None, mask: Tensor | None = None) -> Tensor:
+        if self.detach != "none":
+            return self.scale(self.normalized_by_constants(a))
+        if a.dim() != 4:
+            return F.layer_norm(a, (self.features,), self.gain, self.shift, self.eps)
+        if self.axes == "channel":
+            return F.group_norm(a, 1, self.gain, self.shift, self.eps)
+        if self.axes == "unit":
+            return F.layer_norm(a, a.shape[1:], self.gain, self.shift, self.eps)
+        return F.layer_norm(a.movedim(1, -1), (self.features,), self.gain, self.shift, self.eps).movedim(-1, 1)
+
+    def normalized_by_constants(self, a: Tensor) -> Tensor:
+        dims = case_dims(a, self.axes)
+        mean = a.mean(dims, keepdim=True)
+        inverse = ((a - mean).square().mean(dims, keepdim=True) + self.eps).rsqrt()
+        mean = mean.detach() if self.detach in ("mean", "both") else mean
+        return (a - mean) * (inverse.detach() if self.detach in ("std", "both") else inverse)
+
+
+class RMSNorm(Norm):
+    """`norm=rms`: layer norm without the mean, g * a / sqrt(mean a^2) + b (Zhang and Sennrich 2019, with a shift).
+
+    a: (..., features), or (N, C, H, W): over all units of the layer, a gain per channel.
+    """
+
+    def __init__(self, features: int, *, gain: float = 1.0, shift: bool = True, eps: float = EPS) -> None:
+        super().__init__(features, gain=gain, shift=shift, eps=eps)
+
+    def forward(self, a: Tensor, step: int | None = None, mask: Tensor | None = None) -> Tensor:
+        mean_square = a.square().mean(case_dims(a, "channel"), keepdim=True)
+        return self.scale(a * (mean_square + self.eps).rsqrt())
+
+
+class GroupNorm(Norm):
+    """`norm=group`: layer norm within each of `groups` groups of channels, or of units (Wu and He 2018).
+
+    a: (..., features), or (N, C, H, W). `groups` must divide the features.
+    """
+
+    def __init__(
+        self, features: int, *, gain: float = 1.0, shift: bool = True, eps: float = EPS, groups: int = 4
+    ) -> None:
+        super().__init__(features, gain=gain, shift=shift, eps=eps)
+        self.groups = groups
+
+    def forward(self, a: Tensor, step: int | None = None, mask: Tensor | None = None) -> Tensor:
+        cases = a if a.dim() == 4 else a.reshape(-1, self.features)
+        return F.group_norm(cases, self.groups, self.gain, self.shift, self.eps).view(a.shape)
+
+
+class InstanceNorm(Norm):
+    """`norm=instance`: statistics of each channel of each case over its positions (Ulyanov et al. 2016).
+
+    a: (N, C, H, W). Elsewhere, and on maps of one position, a channel has a single value: the output is the shift,
+    no gradient reaches the weights below, and `undefined` remembers it, as in batch norm at batch size 1.
+    """
+
+    undefined: Tensor
+
+    def __init__(self, features: int, *, gain: float = 1.0, shift: bool = True, eps: float = EPS) -> None:
+        super().__init__(features, gain=gain, shift=shift, eps=eps)
+        self.register_buffer("undefined", torch.tensor(False))
+
+    def forward(self, a: Tensor, step: int | None = None, mask: Tensor | None = None) -> Tensor:
+        if a.dim() == 4 and a.shape[2] * a.shape[3] > 1:
+            return F.group_norm(a, self.features, self.gain, self.shift, self.eps)
+        self.undefined |= self.training
+        return self.scale(a * 0)
+
+
+def case_dims(a: Tensor, axes: str) -> tuple[int, ...]:
+    """The dimensions of `a` over which a case has its statistics."""
+    if a.dim() != 4:
+        return (-1,)
+    return (1,) if axes == "pixel" else (1, 2, 3)

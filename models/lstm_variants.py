@@ -1,0 +1,80 @@
+"""The other LSTMs that papers and public code call layer normalised.
+
+They differ in what is normalised and in which cell state is carried on. With n = layer norm, each with its own gain:
+
+    variant            gates                                output uses   carried   found in
+    paper              n(W_x x) + n(W_h h) + b              n(c)          c         equations 20-22; models/rnn.py
+    inner_bias         n(W_x x + b) + n(W_h h) + b          n(c)          c         the authors' released Theano code
+    carried            n(W_x x) + n(W_h h) + b              n(c)          n(c)      PyTorch's fastrnns, TF Addons
+    per_gate           n(W_x x + W_h h) for each gate       n(c)          c         labml's annotated implementations
+    per_gate_carried   n(W_x x + W_h h) for each gate       n(c)          n(c)      tf.contrib
+    cell_only          W_x x + W_h h + b                    n(c)          c         DRAW in the paper, equations 29-31
+    no_cell            n(W_x x) + n(W_h h) + b              c             c         DI-engine
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.case_norms import GroupNorm, Norm
+from models.norms import recurrent
+from models.rnn import LSTMLayer, RecurrentConfig, States, keep, row
+
+
+@dataclass(frozen=True)
+class Form:
+    gates: str  # "separate", "per_gate" or "none"
+    cell: bool = True  # the output sees n(c)
+    carried: bool = False  # so does the next step
+    inner_bias: bool = False
+
+
+FORMS = {
+    "inner_bias": Form("separate", inner_bias=True),
+    "carried": Form("separate", carried=True),
+    "per_gate": Form("per_gate"),
+    "per_gate_carried": Form("per_gate", carried=True),
+    "cell_only": Form("none"),
+    "no_cell": Form("separate", cell=False),
+}
+
+
+class LSTMVariant(LSTMLayer):
+    """An LSTM layer of one of FORMS: sequences, states and masks as in `LSTMLayer`; no native kernel."""
+
+    def __init__(self, input_size: int, norm: str, steps: int, config: RecurrentConfig) -> None:
+        super().__init__(input_size, norm, steps, config)
+        self.form, units = FORMS[config.variant], 4 * config.hidden_size
+        self.norm_a: nn.Module = nn.Identity()  # of the sum of both terms
+        if self.form.gates != "separate":
+            self.norm_x = self.norm_h = recurrent("none", units, steps=1, shift=False)
+            self.norm_a = (
+                gate_norm(units, config) if self.form.gates == "per_gate" else recurrent("none", units, steps=1)
+            )
+        if not self.form.cell:
+            self.norm_c = nn.Identity()
+        self.bias = nn.Parameter(torch.zeros(units)) if self.form.inner_bias else None
+
+    def loop(self, x: Tensor, state: States, mask: Tensor | None) -> tuple[list[Tensor], States]:
+        (h, c), outputs, size, W_h = state, [], self.hidden_size, self.W_h
+        for t, x_t in enumerate(self.input_terms(x).unbind(0)):
+            inside = row(mask, t)
+            a = self.norm_a(x_t + self.norm_h(h @ W_h))
+            f, i, o = torch.sigmoid(a[:, : 3 * size]).chunk(3, 1)
+            c_new = f * c + i * torch.tanh(a[:, 3 * size :])
+            seen = self.norm_c(c_new)
+            h = keep(o * torch.tanh(seen), h, inside)
+            c = keep(seen if self.form.carried else c_new, c, inside)
+            outputs.append(h)
+        return outputs, (h, c)
+
+    def input_terms(self, x: Tensor) -> Tensor:
+        projected = self.project(x)
+        terms: Tensor = self.norm_x(projected) if self.bias is None else self.norm_x(projected + self.bias) + self.bias
+        return terms
+
+
+def gate_norm(units: int, config: RecurrentConfig) -> Norm:
+    """Layer norm of each of the four gates by itself: group norm of four groups."""
+    return GroupNorm(units, gain=1.0 if config.gain is None else config.gain, groups=4)
