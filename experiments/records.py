@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 # A change of the code that changes what a run measures must raise this number: old records are then not found.
-VERSION = 2
+VERSION = 3
 
 SCIENTIFIC = ("method", "norm", "seed", "batch_size", "updates", "evaluations", "model", "data", "optim")
 

@@ -16,6 +16,7 @@ import models
 from experiments import probes, records, schema, sweep
 from experiments.claims import Registry, check_against
 from experiments.claims_file import load_claims
+from experiments.final_tests import WAYS
 from experiments.report import write_report
 from experiments.run import check_runnable, folder_of, read, told_in_one_line, tuned_rate, tuning_runs
 from experiments.schema import Config, ConfigError
@@ -79,7 +80,8 @@ def metric_names(config: Config) -> set[str]:
     if config.method != "train":
         return set(probes.METRICS[config.method])
     measured, longer = (models.metrics(config.model.name, longer=longer) for longer in (False, True))
-    names = {f"{split}_{name}" for split in ("validation", "mean_validation", "test") for name in measured}
+    names = {f"{split}_{name}" for split in ("validation", "mean_validation", *WAYS) for name in measured}
+    names |= {f"test_batch_{name}_increase" for name in measured}
     for variant in data.test_splits(config.data)[1:]:
         names |= {f"{variant}_{name}" for name in longer} | {f"{variant}_{name}_increase" for name in measured}
     return {"train_loss", "mean_train_loss", "seconds_per_update"} | names

@@ -23,9 +23,10 @@ import models
 from experiments import machine, records, schema, tracking
 from experiments.claims import ClaimError
 from experiments.evidence import best_learning_rate
+from experiments.final_tests import test_metrics
 from experiments.probes import PROBES
 from experiments.schema import Config, ConfigError
-from experiments.train import Row, evaluate, prefixed, train
+from experiments.train import Row, train
 from models import kernels
 from models.norms import undefined
 from models.rnn import RecurrentConfig
@@ -115,25 +116,14 @@ def train_model(config: Config, source: Any, folder: Path, observe: Observer) ->
         checkpoint_seconds=config.checkpoint_seconds,
         observe=observe_both,
     )
+    if status == "completed" and undefined(model):
+        status = "undefined"
     final = summary(progress.history)
     # Runs that choose a learning rate never see the test set.
     if role_of(config) == "evaluate":
-        final |= test_metrics(model, source)
+        final |= test_metrics(model, source, config.batch_size)
     timing = {"seconds_per_update": progress.seconds / progress.update, "cpu_seconds": progress.cpu_seconds}
-    if status == "completed" and undefined(model):
-        status = "undefined"
     return {"status": status, "history": progress.history, "final": final, "timing": timing}
-
-
-def test_metrics(model: Any, source: Any) -> Row:
-    """The metrics of each test split and, as `<split>_<metric>_increase`, by how much a variant exceeds `test`."""
-    plain = evaluate(model, source, "test")
-    final = prefixed("test", plain)
-    for split in source.test_splits[1:]:
-        variant = evaluate(model, source, split)
-        final |= prefixed(split, variant)
-        final |= {f"{split}_{name}_increase": variant[name] - value for name, value in plain.items()}
-    return final
 
 
 def summary(history: list[Row]) -> Row:

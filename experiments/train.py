@@ -110,9 +110,9 @@ def train(
 
 
 @torch.no_grad()
-def evaluate(model: Any, data: Data, split: str) -> Row:
-    """Mean of each of the model's metrics over the cases of a split."""
-    model.eval()
+def evaluate(model: Any, data: Any, split: str, *, training: bool = False) -> Row:
+    """Mean of each of the model's metrics over the cases of a split; `training`: normalised as in training."""
+    model.train(training)
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
     state = None
