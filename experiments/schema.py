@@ -57,7 +57,7 @@ class Config:
     scale: str = ""
     arms: dict[str, str] = field(default_factory=dict)  # arm -> the overrides that make it, as on the command line
     tuning: Tuning = field(default_factory=Tuning)
-    seeds: int = 10  # evaluation seeds 0, 1, ... of `python -m experiments.reproduce`
+    seeds: int = 12  # evaluation seeds 0, 1, ... of `python -m experiments.reproduce`
     results: str = "results"  # folder of the records
     tracking: str = field(default="wandb", metadata={"choices": ("wandb", "none")})
     device: str = field(default="cpu", metadata={"choices": ("cpu", "cuda", "auto")})

@@ -38,14 +38,19 @@ def compose(experiment: str, *overrides: str) -> Config:
     return reproduce.compose_config(experiment, overrides)
 
 
+@cache
+def arms_at(scale: str) -> dict[reproduce.Arm, Config]:
+    GlobalHydra.instance().clear()
+    return reproduce.compose_arms([f"scale={scale}"])
+
+
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_at_every_scale(experiment: str, scale: str) -> None:
     config = compose(experiment, f"scale={scale}")
     assert (config.experiment, config.scale) == (experiment, scale)
-    for overrides in config.arms.values():
-        arm = compose(experiment, *overrides.split(), f"scale={scale}")
-        assert arm.updates == config.updates or config.training_cases
+    for arm in config.arms:
+        assert arms_at(scale)[experiment, arm].updates == config.updates or config.training_cases
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -63,14 +68,17 @@ def test_what_a_claim_compares_differs_only_in_what_its_arms_say(scale: str) -> 
             "A1-mlp-small-batch",
         ):  # a difference of differences: updates go with the batch, for both norms
             continue
-        arms = [(name, compose(name).arms[arm]) for name, arm in claim.arms()]
-        configs = [compose(name, f"scale={scale}", *overrides.split()) for name, overrides in arms]
-        own = {override.split("=")[0] for _, overrides in arms for override in overrides.split()}
-        for config in configs[1:]:
-            assert (config.data.name, config.optim) == (configs[0].data.name, configs[0].optim), claim.id
-            if "model.statistics" not in own and "model.normalize" not in own:
-                assert config.model == configs[0].model, claim.id
-            assert config.updates == configs[0].updates or config.training_cases, claim.id
+        configs = [arms_at(scale)[arm] for arm in claim.arms()]
+        overrides = [config.arms[arm] for config, (_, arm) in zip(configs, claim.arms(), strict=True)]
+        own = {override.split("=")[0] for text in overrides for override in text.split()}
+        first, *others = [(config, without(config.model, own)) for config in configs]
+        for config, model in others:
+            assert (config.data.name, config.optim, model) == (first[0].data.name, first[0].optim, first[1]), claim.id
+            assert config.updates == first[0].updates or config.training_cases, claim.id
+
+
+def without(model: Any, overrides: set[str]) -> dict[str, Any]:
+    return {key: value for key, value in vars(model).items() if f"model.{key}" not in overrides}
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
