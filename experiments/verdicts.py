@@ -25,6 +25,7 @@ import numpy as np
 
 from experiments.claims import Claim, ClaimError, Registry
 from experiments.evidence import Evidence, Floats, Row, gather, group_runs
+from experiments.run_table import rounded
 from experiments.stats import holm, paired_interval, seeds_needed, sign_flip_p, sign_test_p, tost_p
 from experiments.wording import number, span, tidy
 
@@ -63,8 +64,8 @@ class Verdict:
     seeds_needed: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values: nothing non-finite, nine digits (the rest differs between processors)."""
-        plain: dict[str, Any] = _plain(asdict(self))
+        """Plain JSON values: nothing non-finite, nine digits as in the rows."""
+        plain: dict[str, Any] = rounded(asdict(self))
         return plain
 
     @classmethod
@@ -283,13 +284,3 @@ def _remark(e: Evidence, verdict: str, details: Mapping[str, Any], p_holm: float
 def _sentence(text: str) -> str:
     text = text.strip()
     return text if text.endswith(".") else f"{text}."
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return float(f"{value:.9g}") if math.isfinite(value) else None
-    return value

@@ -14,6 +14,7 @@ ANALYSIS = (
     "claims",
     "claims_file",
     "evidence",
+    "run_table",
     "verdicts",
     "tables",
     "plotting",
