@@ -15,6 +15,7 @@ ANALYSIS = (
     "claims",
     "claims_file",
     "evidence",
+    "more_seeds",
     "run_table",
     "verdicts",
     "tables",
