@@ -103,7 +103,7 @@ def _csv(first: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([_cell(line.get(name, "")) for name in columns] for line in lines)
+    writer.writerows([_cell(line[name]) if name in line else "" for name in columns] for line in lines)
     return text.getvalue()
 
 

@@ -117,7 +117,7 @@ def seeds_for_equivalence(differences: Numbers, margin: float, alpha: float = 0.
 
     The fewest n with Phi((margin - mean) r - z) + Phi((margin + mean) r - z) - 1 >= power, where z is the quantile
     of 1 - alpha and r = sqrt(n - z^2 / 2) / sd, with Guenther's correction as above. None where the mean does not
-    lie within the margin. Source: Julious, Statistics in Medicine 23 (2004), on equivalence in paired designs.
+    lie within the margin. Source: Julious, Statistics in Medicine 23 (2004), on equivalence trials.
     """
     d = _finite(differences)
     mean, sd, z = abs(float(d.mean())), float(d.std(ddof=1)) if d.size > 1 else math.nan, _quantile(1 - alpha)

@@ -167,3 +167,8 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "runs.csv").write_bytes(b"\xff\xfe")
     with pytest.raises(TableError, match=r"runs\.csv: not text"):
         read_table(tmp_path)
+
+
+def test_without_runs_the_table_is_empty(tmp_path: Path) -> None:
+    written([], tmp_path)
+    assert read_table(tmp_path) == ([], COMMAND)
