@@ -3,10 +3,11 @@ PYTHON ?= python3
 SCALE ?= laptop
 CLAIM ?=
 ARGS ?=
+RESULTS ?=
 RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data reproduce bench sanitize test lint format lock freeze clean
+.PHONY: help setup data reproduce verify bench sanitize test lint format lock freeze clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
@@ -14,6 +15,7 @@ help: ## this list
 	@echo "  SCALE=smoke|laptop|paper   size of everything (laptop)"
 	@echo "  CLAIM='<id> <id>'          reproduce only these claims (configs/claims.yaml)"
 	@echo "  ARGS='key=value ...'       for every run, e.g. ARGS='workers=8 tracking=none results=elsewhere'"
+	@echo "  RESULTS=results            the folder to verify (results/reference) or to freeze (results)"
 	@echo "  PYTHON=python3.12          the interpreter .venv is made with (3.11 or newer)"
 
 setup: .venv/installed ## make .venv with the pinned versions; compile the recurrent kernels
@@ -31,6 +33,9 @@ data: setup ## fetch and verify the data sets
 
 reproduce: data ## tune, run, judge and report: results/report.md, results/claims.json
 	@$(RUN) -m experiments.reproduce --scale $(SCALE) $(foreach id,$(CLAIM),--claim $(id)) $(ARGS)
+
+verify: .venv/installed ## recompute every verdict and the report from results/reference/ and compare
+	@$(RUN) -m experiments.verify $(RESULTS)
 
 bench: setup ## time this suite beside plain PyTorch: results/reference/bench.csv
 	@$(RUN) scripts/bench.py $(ARGS)
@@ -53,8 +58,8 @@ format: setup ## put the code into the house style
 	@$(RUN) -m ruff check --fix .
 	@$(RUN) -m ruff format .
 
-freeze: setup ## keep the report of a complete run in results/reference/ and its table in README.md
-	@$(RUN) scripts/freeze.py
+freeze: setup ## keep the runs and report of a complete run in results/reference/, its verdicts in README.md
+	@$(RUN) scripts/freeze.py $(RESULTS)
 
 lock: ## resolve requirements.in to requirements.txt (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header requirements.in -o requirements.txt

@@ -19,6 +19,7 @@ from experiments.claims_file import load_claims
 from experiments.final_tests import WAYS
 from experiments.report import write_report
 from experiments.run import check_runnable, folder_of, read, told_in_one_line, tuned_rate, tuning_runs
+from experiments.run_table import rounded, write_table
 from experiments.schema import Config, ConfigError
 from experiments.tables import verdict_table
 from experiments.verdicts import judge
@@ -145,14 +146,16 @@ def collect_rows(arms: dict[Arm, Config]) -> list[dict[str, Any]]:
 
 
 def to_row(record: dict[str, Any], experiment: str, arm: str, role: str, scale: str) -> dict[str, Any]:
+    """A run as it is judged and tabulated: measured numbers rounded, here and nowhere else."""
+    kept: dict[str, Any] = rounded({key: record[key] for key in KEPT})
     return {
         "experiment": experiment,
         "arm": arm,
         "role": role,
         "scale": scale,
-        "seed": record["config"]["seed"],
-        "learning_rate": record["config"]["optim"]["learning_rate"],
-        **{key: record[key] for key in KEPT},
+        "seed": kept["config"]["seed"],
+        "learning_rate": kept["config"]["optim"]["learning_rate"],
+        **kept,
     }
 
 
@@ -171,7 +174,9 @@ def reproduce(options: argparse.Namespace) -> None:
         failure = error
     rows = collect_rows(arms)
     verdicts = judge(registry, rows)  # all claims, also those whose runs are of another day
-    write_report(registry, rows, verdicts, Path(config.results), f"make reproduce SCALE={options.scale}")
+    command = f"make reproduce SCALE={options.scale}"
+    write_table(rows, config.results, command)
+    write_report(registry, rows, verdicts, Path(config.results), command)
     console = Console(width=None if sys.stdout.isatty() else 160)
     ids = {claim.id for claim in chosen.claims}
     console.print(verdict_table(verdict for verdict in verdicts if verdict.id in ids))

@@ -2,9 +2,12 @@
 
 Every function is pure and every p-value exact: all sign assignments are counted, nothing is drawn at random.
 A difference d_s is the contrast between arms trained with one seed s: same initial weights, same data order.
+The numbers of seeds that would be enough are no decisions, only plans: they take mean and sd of the seeds at hand
+for the truth, and from few seeds may be off by a factor of two.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Literal
 
@@ -16,6 +19,7 @@ Alternative = Literal["less", "greater", "two-sided"]
 Numbers = Sequence[float] | NDArray[np.float64]
 
 MOST_SEEDS = 40  # 2 x 2^20 partial sums: the most that is counted exactly in about a second
+MANY = 10_000  # seeds that nobody runs: more are as good as none
 TIE = 1e-10  # sums closer than this share of sum |d| are equal: rounding must not break ties
 
 
@@ -89,20 +93,72 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def seeds_needed(differences: Numbers, alpha: float = 0.05, power: float = 0.8) -> int | None:
-    """Rough number of paired seeds for a one-sided test at `alpha` to find such a mean / sd with `power`.
+def seeds_for_difference(
+    differences: Numbers, margin: float = 0.0, alpha: float = 0.05, power: float = 0.8
+) -> int | None:
+    """Rough number of paired seeds to find such a mean, given such an sd, with `power`: significant and >= margin.
 
-    Normal approximation corrected for an estimated sd, never fewer than the sign-flip test needs to reach
-    `alpha` at all. A plug-in value: from few seeds it may be off by a factor of two. None if the mean is 0 or
-    for fewer than two seeds. Source: Guenther, The American Statistician 35 (1981).
+    Both are needed, and the one that needs more seeds decides: the one-sided test at `alpha` (normal approximation,
+    corrected for an estimated sd) and a normal estimate to lie beyond the margin. None where the mean does not.
+    Source: Guenther, The American Statistician 35 (1981).
     """
     d = _finite(differences)
-    if d.size < 2 or d.mean() == 0:
+    mean = abs(float(d.mean()))
+    if d.size < 2 or mean == 0 or (margin and mean <= margin):
         return None
-    z_alpha, z_power = float(special.ndtri(1 - alpha)), float(special.ndtri(power))
-    ratio = float(d.std(ddof=1)) / abs(float(d.mean()))
-    enough = ((z_alpha + z_power) * ratio) ** 2 + z_alpha**2 / 2
-    return max(math.ceil(enough), math.ceil(-math.log2(alpha)))
+    z_alpha, z_power, sd = _quantile(1 - alpha), _quantile(power), float(d.std(ddof=1))
+    significant = ((z_alpha + z_power) * sd / mean) ** 2 + z_alpha**2 / 2
+    beyond = (z_power * sd / (mean - margin)) ** 2 if margin else 0.0
+    return _seeds(max(significant, beyond), alpha)
+
+
+def seeds_for_equivalence(differences: Numbers, margin: float, alpha: float = 0.05, power: float = 0.8) -> int | None:
+    """Rough number of paired seeds for both one-sided tests of `tost_p` to reject such a mean, given such an sd.
+
+    The fewest n with Phi((margin - mean) r - z) + Phi((margin + mean) r - z) - 1 >= power, where z is the quantile
+    of 1 - alpha and r = sqrt(n - z^2 / 2) / sd, with Guenther's correction as above. None where the mean does not
+    lie within the margin. Source: Julious, Statistics in Medicine 23 (2004), on equivalence trials.
+    """
+    d = _finite(differences)
+    mean, sd, z = abs(float(d.mean())), float(d.std(ddof=1)) if d.size > 1 else math.nan, _quantile(1 - alpha)
+    if d.size < 2 or mean >= margin:
+        return None
+    if sd == 0:
+        return _seeds(0, alpha)
+
+    def reached(n: int) -> float:
+        ways = (math.sqrt(max(n - z**2 / 2, 0.0)) / sd * (margin + side) - z for side in (-mean, mean))
+        return float(sum(special.ndtr(way) for way in ways)) - 1
+
+    return _seeds(bisect_left(range(MANY + 1), power, key=reached), alpha)
+
+
+def seeds_for_wins(differences: Numbers, alpha: float = 0.05, power: float = 0.8) -> int | None:
+    """Rough number of paired seeds for the sign test to find such a share of wins and ties, one-sided at `alpha`.
+
+    Normal approximation of the binomial with its own variance under either hypothesis and continuity corrected.
+    None where neither side won more. Source: Fleiss, Levin and Paik, Statistical Methods for Rates and
+    Proportions (2003), chapter 2.
+    """
+    d = np.asarray(differences, dtype=float)
+    below, above = int((d < 0).sum()), int((d > 0).sum())
+    if below == above:
+        return None
+    share = max(below, above) / (below + above)
+    gain = share - 0.5
+    untied = ((_quantile(1 - alpha) / 2 + _quantile(power) * math.sqrt(share * (1 - share))) / gain) ** 2
+    untied *= (1 + math.sqrt(1 + 2 / (untied * gain))) ** 2 / 4
+    enough = _seeds(untied, alpha)
+    return enough and _seeds(enough * d.size / (below + above), alpha)
+
+
+def _seeds(number: float, alpha: float) -> int | None:
+    """A whole number, at which the exact tests' smallest p, 2^-n, is below `alpha`; None from MANY on."""
+    return None if number >= MANY else max(math.ceil(number), math.floor(-math.log2(alpha)) + 1)
+
+
+def _quantile(probability: float) -> float:
+    return float(special.ndtri(probability))
 
 
 def _finite(differences: Numbers) -> NDArray[np.float64]:

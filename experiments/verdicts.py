@@ -9,14 +9,23 @@ How a claim is decided
     equivalence  supported: |d| < margin is shown. contradicted: a difference is, and |estimate| >= margin.
     bound        an exact claim: every seed of every arm keeps the bound, or it is contradicted. No p.
 
-Why one-sided: ten seeds allow no two-sided p below 2/1024, which Holm's correction over more than 25 claims
-could never pass. A claim states its direction before the runs; the opposite is tested with the same rigour.
+Why one-sided: with n seeds no two-sided p is below 2^(1-n), twice the smallest that Holm's correction over the
+family must let pass. A claim states its direction before the runs; the opposite is tested with the same rigour.
 Why Holm per verdict: among all claims called supported the chance of any false one is at most alpha, likewise
 for contradicted and for equivalent. The family is every tested claim of the file: one without runs counts
 with p = 1, so judging a selection, or half a sweep, never makes a test easier.
+
+How many seeds would settle an inconclusive claim (`seeds_needed`; a plan, never part of the decision)
+    |estimate| >= margin   as many as find such a mean, given such an sd, with 80 % power: a one-sided test and an
+                           estimate that reaches the margin. Where runs diverged: a sign test of such wins.
+    |estimate| < margin    as many as show, with 80 % power, both one-sided tests of equivalence.
+Each test at alpha / (number of tests), Holm's strictest level; always more seeds than there are, for these did not
+settle it. None if the estimate lies on the margin, if runs diverged without an effect, or more than anyone runs; a
+learning rate on the edge of its grid is settled by a wider grid only.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -24,8 +33,10 @@ from typing import Any
 import numpy as np
 
 from experiments.claims import Claim, ClaimError, Registry
-from experiments.evidence import Evidence, Floats, Row, gather, group_runs
-from experiments.stats import holm, paired_interval, seeds_needed, sign_flip_p, sign_test_p, tost_p
+from experiments.evidence import Evidence, Floats, Row, Runs, gather, group_runs
+from experiments.more_seeds import seeds_to_settle, told_doubt, told_seeds
+from experiments.run_table import rounded
+from experiments.stats import holm, paired_interval, sign_flip_p, sign_test_p, tost_p
 from experiments.wording import number, span, tidy
 
 SUPPORTED, CONTRADICTED, EQUIVALENT = "supported", "contradicted", "equivalent"
@@ -63,8 +74,8 @@ class Verdict:
     seeds_needed: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values: nothing non-finite, nine digits (the rest differs between processors)."""
-        plain: dict[str, Any] = _plain(asdict(self))
+        """Plain JSON values: nothing non-finite, nine digits as in the rows."""
+        plain: dict[str, Any] = rounded(asdict(self))
         return plain
 
     @classmethod
@@ -110,16 +121,26 @@ def judge(registry: Registry, rows: Iterable[Row], *, seeds: int | None = None) 
     if len(scales) > 1:
         raise ClaimError(f"runs of different scales cannot be judged together: {', '.join(scales)}")
     runs = group_runs(rows)
+    _check_tuning(runs)
     family = [gather(claim, runs, seeds or registry.seeds) for claim in registry.family]
     tails = [_tails(evidence) for evidence in family]
     adjusted = _adjust(tails)
     chosen = {claim.id for claim in registry.claims}
-    strictest = registry.alpha / max(1, sum(len(tail.supported) for tail in tails))
+    strictest = registry.alpha / max(1, registry.tests)
     return [
         _verdict(evidence, _decide(evidence, raw, corrected, registry.alpha, strictest), scales)
         for evidence, raw, corrected in zip(family, tails, adjusted, strict=True)
         if evidence.claim.id in chosen
     ]
+
+
+def _check_tuning(runs: Runs) -> None:
+    """Refuse two tuning runs of one seed and rate: which of them counts would depend on the order of the rows."""
+    for (experiment, arm, role), rows in runs.items():
+        counts = Counter((row["learning_rate"], row["seed"]) for row in rows if role == "tune")
+        (rate, seed), most = max(counts.items(), key=lambda item: item[1], default=((0, 0), 0))
+        if most > 1:
+            raise ClaimError(f"{experiment}: arm {arm!r} has two tuning runs of seed {seed} at learning rate {rate:g}")
 
 
 def _tails(evidence: Evidence) -> _Tails:
@@ -164,8 +185,8 @@ def _decide(evidence: Evidence, raw: _Tails, adjusted: _Tails, alpha: float, str
     tail = SUPPORTED if outcome == INCONCLUSIVE else outcome
     p, p_holm = min(getattr(raw, tail)), min(getattr(adjusted, tail))
     details = _size(evidence, estimate)
-    if outcome == INCONCLUSIVE and evidence.claim.kind == "difference" and evidence.finite:
-        details["seeds_needed"] = seeds_needed(evidence.differences, strictest)
+    if outcome == INCONCLUSIVE and not evidence.doubt:
+        details["seeds_needed"] = seeds_to_settle(evidence, estimate, strictest)
     reason = _reason(evidence, outcome, details, p, p_holm, alpha)
     return _Outcome(outcome, reason, p, p_holm, details)
 
@@ -187,7 +208,9 @@ def _decide_bound(evidence: Evidence) -> _Outcome:
     details = {"estimate": worst, "interval": (float(values.min()), float(values.max()))}
     counted = f"{values.size - int(broken.sum())} of {values.size} runs keep {claim.metric} {claim.bound_text()}"
     verdict = INCONCLUSIVE if evidence.doubt else CONTRADICTED if broken.any() else SUPPORTED
-    return _Outcome(verdict, _sentence(f"{counted}; the worst is {number(worst)}. {evidence.doubt}"), details=details)
+    return _Outcome(
+        verdict, _sentence(f"{counted}; the worst is {number(worst)}. {told_doubt(evidence)}"), details=details
+    )
 
 
 def _size(evidence: Evidence, estimate: float) -> dict[str, Any]:
@@ -270,26 +293,15 @@ def _remark(e: Evidence, verdict: str, details: Mapping[str, Any], p_holm: float
     if verdict != INCONCLUSIVE:
         return ""
     if e.doubt:
-        return f". {e.doubt}"
+        return f". {told_doubt(e)}"
+    more = told_seeds(e, estimate, details["seeds_needed"])
     if e.claim.kind == "difference" and p_holm < alpha:
-        return f"; a real effect, but smaller than the margin of {tidy(margin)}, and not shown to be equivalent"
+        return f"; a real effect, but smaller than the margin of {tidy(margin)}, and not shown to be equivalent{more}"
     if e.claim.kind == "equivalence" or estimate < margin:
-        return f"; neither an effect of {tidy(margin)} nor its absence is shown"
-    enough = details.get("seeds_needed")
-    more = f", {enough} seeds would find such an effect 4 times in 5" if enough else ""
+        return f"; neither an effect of {tidy(margin)} nor its absence is shown{more}"
     return f"; not significant{more}"
 
 
 def _sentence(text: str) -> str:
     text = text.strip()
     return text if text.endswith(".") else f"{text}."
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return float(f"{value:.9g}") if math.isfinite(value) else None
-    return value

@@ -1,48 +1,94 @@
-"""Keep the report of a complete run: results/ -> results/reference/, and its verdict table into README.md.
+"""Keep a complete run: results/runs -> results/reference/, with its table of runs, and its verdicts into README.md.
 
     python scripts/freeze.py [results]
 
-Only a report of scale laptop is kept in which every declared claim is complete and nothing is synthetic.
+Everything is made anew from the records: the table of runs, verdicts, report and figures. Only runs of scale laptop
+are kept that answer every declared claim and of which none is synthetic. What was kept is then verified.
 """
 
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from experiments.claims_file import load_claims  # noqa: E402
-from experiments.report import read_verdicts, update_readme  # noqa: E402
+from experiments.evidence import Row  # noqa: E402
+from experiments.records import SuiteError  # noqa: E402
+from experiments.report import read_verdicts, update_readme, write_report  # noqa: E402
+from experiments.reproduce import check_claims, collect_rows, compose_arms  # noqa: E402
+from experiments.run_table import write_table  # noqa: E402
+from experiments.verdicts import INCOMPLETE, Verdict, judge  # noqa: E402
+from experiments.verify import CLAIMS, README, REFERENCE, verify  # noqa: E402
 
-KEPT = ("claims.json", "report.md", "figures")
+SCALE = "laptop"
+COMMAND = f"make reproduce SCALE={SCALE}"
 BENCHMARK = ("bench.csv", "bench.svg")  # there already: no run makes them
 
 
-def main(results: Path) -> None:
-    verdicts = read_verdicts(results / "claims.json")
-    missing = {claim.id for claim in load_claims(ROOT / "configs" / "claims.yaml").claims} - {v.id for v in verdicts}
-    unfit = [v.id for v in verdicts if v.verdict == "incomplete" or v.synthetic or v.scale != "laptop"]
-    if unfit or missing:
-        sys.exit(f"error: {results}: incomplete: {', '.join([*unfit, *sorted(missing)])}; run make reproduce first")
-    reference = ROOT / "results" / "reference"
-    draft = reference.with_name(".reference")
+def freeze(results: Path, reference: Path, claims: Path, readme: Path) -> str:
+    """Replace `reference` by what the records of `results` lead to; returns what was done, in a line."""
+    registry = load_claims(claims)
+    arms = compose_arms([f"scale={SCALE}", f"results={results}"])
+    check_claims(registry, arms)
+    rows = collect_rows(arms)
+    verdicts = judge(registry, rows)
+    refuse_unfit(results, rows, verdicts)
+    draft = reference.with_name(f".{reference.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    for name in KEPT:
-        source = results / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, draft / name)
+    write_table(rows, draft, COMMAND)
+    write_report(registry, rows, verdicts, draft, COMMAND)
+    recover(reference)
     for name in BENCHMARK:
         if (reference / name).exists():
             shutil.copy(reference / name, draft / name)
-    shutil.rmtree(reference, ignore_errors=True)
+    swap(draft, reference)
+    update_readme(readme, read_verdicts(reference / "claims.json"))
+    done, found = verify(reference, claims, readme)
+    if found:
+        raise ValueError(f"kept, but not what its own table leads to: {'; '.join(found)}")
+    return f"{done}; kept in {reference}, README.md updated"
+
+
+def refuse_unfit(results: Path, rows: Sequence[Row], verdicts: Sequence[Verdict]) -> None:
+    """Raise ValueError unless these runs may be kept."""
+    other = sorted({str(row["scale"]) for row in rows} - {SCALE})
+    if other:
+        raise ValueError(f"{results}: runs of scale {', '.join(other)} are not kept, only those of {SCALE}")
+    incomplete = [verdict.id for verdict in verdicts if verdict.verdict == INCOMPLETE]
+    if incomplete:
+        first = ", ".join(incomplete[:5]) + (" ..." if len(incomplete) > 5 else "")
+        raise ValueError(f"{results}: {len(incomplete)} claims are incomplete: {first}; run {COMMAND} first")
+    synthetic = sorted({row["experiment"] for row in rows if row["synthetic"]})
+    if synthetic:
+        raise ValueError(f"{results}: runs on synthetic data are not kept: {', '.join(synthetic)}")
+
+
+def swap(draft: Path, reference: Path) -> None:
+    """Put the draft in the place of the reference: at any moment one of both is there whole."""
+    old = aside(reference)
+    if reference.exists():
+        reference.rename(old)
     draft.rename(reference)
-    update_readme(ROOT / "README.md", verdicts)
-    print(f"{len(verdicts)} verdicts kept in {reference}, README.md updated")
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(reference: Path) -> None:
+    """After a kill between the two renames of `swap`: the reference back in its place."""
+    if aside(reference).exists() and not reference.exists():
+        aside(reference).rename(reference)
+    shutil.rmtree(aside(reference), ignore_errors=True)
+
+
+def aside(reference: Path) -> Path:
+    return reference.with_name(f".{reference.name}.old")
 
 
 if __name__ == "__main__":
     try:
-        main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "results")
-    except (OSError, ValueError) as error:
+        source = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "results"
+        print(freeze(source, REFERENCE, CLAIMS, README))
+    except (OSError, ValueError, SuiteError) as error:
         sys.exit(f"error: {error}")

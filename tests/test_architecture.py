@@ -1,6 +1,7 @@
 """Who may import whom: training never needs analysis, and analysis needs neither torch, hydra nor wandb."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,11 +15,14 @@ ANALYSIS = (
     "claims",
     "claims_file",
     "evidence",
+    "more_seeds",
+    "run_table",
     "verdicts",
     "tables",
     "plotting",
     "figures",
     "report",
+    "verify",
 )
 
 
@@ -47,6 +51,11 @@ def reachable(module: str, seen: set[str]) -> set[str]:
 def test_analysis_runs_anywhere(module: str) -> None:
     tops = {name.split(".")[0] for name in reachable(f"experiments.{module}", set())}
     assert not tops & {"torch", "torchvision", "hydra", "omegaconf", "wandb", "datasets", "models", "data"}
+
+
+def test_verdicts_can_be_verified_with_a_handful_of_packages() -> None:
+    others = {name.split(".")[0] for name in reachable("experiments.verify", set())} - set(sys.stdlib_module_names)
+    assert others <= {"experiments", "numpy", "scipy", "matplotlib", "yaml", "rich", "jinja2"}
 
 
 @pytest.mark.parametrize("module", ["train", "machine", "probes", "schema", "tracking"])

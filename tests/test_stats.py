@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from experiments.stats import (
     Alternative,
     holm,
     paired_interval,
-    seeds_needed,
+    seeds_for_difference,
+    seeds_for_equivalence,
+    seeds_for_wins,
     sign_flip_p,
     sign_test_p,
     tost_p,
@@ -151,21 +154,119 @@ def test_holm_lies_between_raw_and_bonferroni(ps: list[float]) -> None:
     assert [adjusted[i] for i in np.argsort(ps)] == sorted(adjusted)
 
 
-def test_forty_five_claims_can_still_be_shown_with_ten_seeds() -> None:
-    assert max(holm([2**-10] * 45)) < 0.05
+@pytest.mark.parametrize(("tests", "seeds"), [(45, 10), (110, 12)])
+def test_a_whole_family_can_still_be_shown(tests: int, seeds: int) -> None:
+    assert max(holm([2.0**-seeds] * tests)) < 0.05 <= max(holm([2.0 ** -(seeds - 2)] * tests))
 
 
-def test_seeds_needed() -> None:
+def test_holm_errs_at_most_at_its_level_in_any_mix_of_true_and_false_claims() -> None:
+    random = np.random.default_rng(8)
+    for effects in (0, 10, 30):  # of 40 claims there is something to find in so many
+        ps = random.uniform(size=(1000, 40))
+        ps[:, :effects] **= 8
+        errs = [min(holm(list(row))[effects:]) < 0.05 for row in ps]
+        assert np.mean(errs) < 0.05 + 0.02
+
+
+def test_equivalence_by_hand() -> None:
+    # Shifted by the margin 3 to -2 -4 -1 and 4 2 5: all signs agree, the most extreme of 8 either way.
+    assert tost_p([1.0, -1.0, 2.0], 3.0) == 1 / 8
+    # Shifted by 1.5: -0.5 -2.5 0.5, sum -2.5; of the sums -3.5 -2.5 -2.5 -1.5 ... three are no larger. The other
+    # way 2.5 0.5 3.5, the largest: the larger p counts.
+    assert tost_p([1.0, -1.0, 2.0], 1.5) == 3 / 8
+    assert tost_p([2.0, 2.0], 1.0) == 1.0
+
+
+def test_sign_test_by_hand() -> None:
+    assert sign_test_p([-1.0] * 9 + [1.0], "less") == (10 + 1) / 1024
+    assert sign_test_p([-1.0] * 9 + [1.0], "two-sided") == 22 / 1024
+    assert sign_test_p([-1.0] * 9 + [1.0], "greater") == 1023 / 1024
+
+
+def test_interval_by_hand() -> None:
+    # mean 2, sd 1, n 3; t with 2 degrees of freedom at .975 is 4.302653, by sqrt(3)
+    assert paired_interval([1.0, 2.0, 3.0]) == pytest.approx((2 - 2.484138, 2 + 2.484138))
+
+
+@pytest.mark.parametrize("seeds", [10, 12])
+def test_coverage_of_the_interval_where_differences_are_normal_or_skewed(seeds: int) -> None:
+    random = np.random.default_rng(9)
+    normal, skewed = random.normal(0, 1, (3000, seeds)), random.exponential(1, (3000, seeds)) - 1
+    coverage = [np.mean([low <= 0 <= high for low, high in map(paired_interval, d)]) for d in (normal, skewed)]
+    assert coverage[0] == pytest.approx(0.95, abs=0.012)  # three standard errors
+    assert coverage[1] == pytest.approx(0.90, abs=0.025)  # less than it says: why no decision rests on it
+
+
+def test_seeds_for_a_difference() -> None:
     d = np.array([0.5, 1.5] * 5) - 0.5  # mean 0.5, sd 0.527
-    assert seeds_needed(d) == math.ceil(((1.6449 + 0.8416) * 0.52705 / 0.5) ** 2 + 1.6449**2 / 2)
-    assert seeds_needed([1.0, 1.0], alpha=0.001) == 10  # no spread: only the sign-flip test's smallest p counts
-    assert seeds_needed([1.0, -1.0]) is None
-    assert seeds_needed([1.0]) is None
+    assert seeds_for_difference(d) == math.ceil(((1.6449 + 0.8416) * 0.52705 / 0.5) ** 2 + 1.6449**2 / 2)
+    assert seeds_for_difference(d, 0.4) == math.ceil((0.8416 * 0.52705 / 0.1) ** 2)  # to reach the margin takes more
+    assert seeds_for_difference(-d, 0.4) == seeds_for_difference(d, 0.4)
+    assert seeds_for_difference(d, 0.1) == seeds_for_difference(d)
+    assert seeds_for_difference([1.0, 1.0], alpha=0.001) == 10  # no spread: only the sign-flip test's smallest p counts
+    for none in ([1.0, -1.0], [1.0], [1.0, -1.0 + 1e-6]):
+        assert seeds_for_difference(none) is None
+    assert seeds_for_difference(d, 0.5) is None  # on the margin
 
 
-def test_the_seeds_needed_give_the_power() -> None:
-    pilot = np.array([-0.2, 2.2] * 10)  # mean 1, sd 1.23
-    needed = seeds_needed(pilot)
-    assert needed is not None
-    samples = np.random.default_rng(4).normal(pilot.mean(), pilot.std(ddof=1), (800, needed))
-    assert abs(np.mean([sign_flip_p(d, "greater") <= 0.05 for d in samples]) - 0.8) < 0.06
+def test_seeds_for_equivalence() -> None:
+    d = np.array([-1.0, 1.0] * 5)  # mean 0, sd 1.054: both tests are alike, each needs power .9
+    assert seeds_for_equivalence(d, 1.0) == math.ceil(((1.6449 + 1.2816) * 1.05409) ** 2 + 1.6449**2 / 2)
+    far = d + 0.5  # the nearer margin alone decides: power .8 at a distance of 0.5
+    assert seeds_for_equivalence(far, 1.0) == math.ceil(((1.6449 + 0.8416) * 1.05409 / 0.5) ** 2 + 1.6449**2 / 2)
+    assert seeds_for_equivalence([0.1, 0.1], 1.0, alpha=0.001) == 10
+    for none in (d + 1, d + 0.9999, [0.1]):
+        assert seeds_for_equivalence(none, 1.0) is None
+
+
+def test_seeds_for_wins() -> None:
+    one_sided = [-math.inf] * 9 + [1.0]
+    assert seeds_for_wins(one_sided) == seeds_for_wins([-d for d in one_sided])
+    assert seeds_for_wins([*one_sided, *[math.nan] * 10]) == 2 * (seeds_for_wins(one_sided) or 0)  # ties tell nothing
+    assert (seeds_for_wins([-math.inf] * 10, 0.001) or 0) >= 10
+    assert seeds_for_wins([-math.inf, math.inf, math.nan]) is None
+
+
+def power(ps: Iterable[float], alpha: float) -> float:
+    return float(np.mean([p < alpha for p in ps]))
+
+
+STRICT = 0.05 / 110  # the level of a family of 110 tests
+
+
+@pytest.mark.parametrize(("alpha", "size"), [(0.05, 0.7), (0.05, 1.2), (STRICT, 0.9), (STRICT, 1.4)])
+def test_seeds_for_a_difference_give_the_power(alpha: float, size: float) -> None:
+    pilot = np.array([-1.0, 1.0] * 10)
+    enough = seeds_for_difference(pilot + size, alpha=alpha)
+    assert enough is not None
+    samples = np.random.default_rng(4).normal(size, pilot.std(ddof=1), (500, enough))
+    assert 0.7 < power((sign_flip_p(d, "greater") for d in samples), alpha) < 0.9
+
+
+def test_seeds_for_a_difference_beyond_a_margin_give_the_power() -> None:
+    pilot = np.array([-1.0, 1.0] * 10) + 1.0
+    enough = seeds_for_difference(pilot, 0.8, alpha=0.05)
+    assert enough is not None
+    samples = np.random.default_rng(5).normal(1.0, pilot.std(ddof=1), (800, enough))
+    assert 0.7 < np.mean([sign_flip_p(d, "greater") < 0.05 and d.mean() >= 0.8 for d in samples]) < 0.9
+
+
+@pytest.mark.parametrize(
+    ("alpha", "mean", "margin"), [(0.05, 0.0, 1.0), (0.05, 0.5, 1.3), (STRICT, 0.0, 1.2), (STRICT, 0.4, 1.4)]
+)
+def test_seeds_for_equivalence_give_the_power(alpha: float, mean: float, margin: float) -> None:
+    pilot = np.array([-1.0, 1.0] * 10) + mean
+    enough = seeds_for_equivalence(pilot, margin, alpha)
+    assert enough is not None
+    samples = np.random.default_rng(6).normal(mean, pilot.std(ddof=1), (500, enough))
+    assert 0.7 < power((tost_p(d, margin) for d in samples), alpha) < 0.9
+
+
+@pytest.mark.parametrize(("alpha", "share"), [(0.05, 0.7), (0.05, 0.8), (STRICT, 0.8), (STRICT, 0.9)])
+def test_seeds_for_wins_give_the_power(alpha: float, share: float) -> None:
+    wins = round(20 * share)
+    enough = seeds_for_wins([-math.inf] * wins + [math.inf] * (20 - wins), alpha)
+    assert enough is not None
+    samples = np.random.default_rng(7).binomial(enough, share, 2000)
+    least = next(k for k in range(enough + 1) if sign_test_p([-1.0] * k + [1.0] * (enough - k)) < alpha)
+    assert 0.7 < np.mean(samples >= least) < 0.9

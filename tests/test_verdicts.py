@@ -3,14 +3,17 @@
 import json
 import math
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from experiments.claims import ClaimError, Registry
+from experiments.stats import seeds_for_difference, seeds_for_equivalence, seeds_for_wins
 from experiments.verdicts import Verdict, judge
-from tests.invented import SEEDS, arms, claim, spread, verdict
+from tests.invented import SEEDS, arms, claim, spread, tuning, verdict
 
 
 @pytest.mark.parametrize(
@@ -171,3 +174,88 @@ def test_what_is_no_verdict_is_refused(change: dict[str, object]) -> None:
         Verdict.from_dict(plain | change)
     with pytest.raises(ValueError, match="not a verdict"):
         Verdict.from_dict({key: value for key, value in plain.items() if key != "p"})
+
+
+FAMILY = (
+    *(claim(id=f"d{k}", experiment=f"d{k}", margin=0.0) for k in range(5)),
+    *(claim(id=f"m{k}", experiment=f"m{k}", margin=1.0) for k in range(4)),
+    *(claim(id=f"e{k}", experiment=f"e{k}", kind="equivalence", direction="", margin=1.0) for k in range(3)),
+)
+
+
+def family_errors(mean: float, sd: float, families: int = 400) -> dict[str, float]:
+    """The share of simulated families, every claim with normal differences, in which some claim gets each verdict."""
+    registry, random = Registry(0.05, SEEDS, FAMILY), np.random.default_rng(11)
+    counts: Counter[str] = Counter()
+    for _ in range(families):
+        drawn = random.normal(mean, sd, (len(FAMILY), SEEDS)).tolist()
+        pairs = zip(FAMILY, drawn, strict=True)
+        rows = [one for c, d in pairs for one in arms(d, [0.0] * SEEDS, experiment=c.experiment)]
+        counts.update({(v.kind, v.verdict) for v in judge(registry, rows)})  # type: ignore[misc]
+    return {f"{verdict} {kind}": count / families for (kind, verdict), count in counts.items()}  # type: ignore[str-unpack]
+
+
+LIMIT = 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)  # three standard errors
+
+
+def test_without_any_effect_a_family_errs_at_most_at_its_level() -> None:
+    shown = family_errors(mean=0.0, sd=5.0)
+    assert 0 < shown["supported difference"] < LIMIT
+    assert shown["contradicted difference"] + shown.get("contradicted equivalence", 0.0) < LIMIT
+
+
+def test_with_effects_on_the_margin_a_family_errs_at_most_at_its_level() -> None:
+    shown = family_errors(mean=1.0, sd=0.2)  # in the direction opposite to the claimed one: none may be supported
+    assert shown.get("supported difference", 0.0) + shown.get("supported equivalence", 0.0) < LIMIT
+    assert shown.get("equivalent difference", 0.0) < LIMIT
+
+
+def test_two_tuning_runs_of_one_seed_are_refused() -> None:
+    rows = arms(spread(0.9), [1.0] * SEEDS) + tuning("layer", {0.01: 1.0}) + tuning("layer", {0.01: 2.0})
+    with pytest.raises(ClaimError, match=r"lm: arm 'layer' has two tuning runs of seed 1000 at learning rate 0\.01"):
+        verdict(rows)
+
+
+def test_an_effect_below_the_margin_is_settled_by_seeds_for_equivalence() -> None:
+    for noisy in (claim(), claim(kind="equivalence", direction="")):
+        result = verdict(arms(spread(0.995, 0.05), [1.0] * SEEDS), noisy)
+        assert result.verdict == "inconclusive" and abs(result.estimate or 9) < 0.02
+        assert result.seeds_needed == seeds_for_equivalence(
+            result.differences, 0.02, 0.05 / (1 + (noisy.kind[0] == "e"))
+        )
+        assert (
+            f"be shown to lie within the margin 4 times in 5 with about {result.seeds_needed} seeds." in result.reason
+        )
+
+
+def test_an_effect_beyond_the_margin_is_settled_by_seeds_for_a_difference() -> None:
+    for noisy, claimed in ((claim(), "difference"), (claim(kind="equivalence", direction=""), "equivalence")):
+        result = verdict(arms(spread(0.95, 0.2), [1.0] * SEEDS), noisy)
+        assert (result.verdict, result.kind) == ("inconclusive", claimed) and abs(result.estimate or 0) > 0.02
+        assert result.seeds_needed == seeds_for_difference(result.differences, 0.02, 0.05 / (1 + (claimed[0] == "e")))
+        assert f"beyond the margin 4 times in 5 with about {result.seeds_needed} seeds." in result.reason
+
+
+def test_where_runs_diverged_wins_are_counted() -> None:
+    rows = arms([0.5] * 8 + [None] * 2, [None] * 8 + [0.5] * 2)
+    result = verdict(rows)
+    assert (result.verdict, result.estimate) == ("inconclusive", -math.inf)
+    assert result.seeds_needed == seeds_for_wins(result.differences) and (result.seeds_needed or 0) > SEEDS
+    assert (
+        f"this share of wins would be significant 4 times in 5 with about {result.seeds_needed} seeds." in result.reason
+    )
+
+
+def test_no_number_of_seeds_settles_what_seeds_cannot() -> None:
+    tie = verdict(arms([None] * 8 + [0.5] * 2, [None] * 8 + [1.0] * 2))
+    assert tie.seeds_needed is None and "no practicable number of seeds would settle it" in tie.reason
+    rows = arms(spread(0.9), [1.0] * SEEDS) + tuning("layer", {0.001: 2.0, 0.003: 1.5, 0.01: 1.0})
+    edge = verdict(rows + tuning("none", {0.003: 2.0, 0.01: 1.0, 0.03: 2.0}), claim(tuned=True))
+    assert edge.seeds_needed is None
+    assert edge.reason.endswith("No number of seeds would settle it, only a wider grid.")
+
+
+def test_those_at_hand_are_never_said_to_be_enough() -> None:
+    for drawn in np.random.default_rng(12).standard_t(2, (100, SEEDS)) - 0.7:
+        result = verdict(arms(drawn.tolist(), [0.0] * SEEDS), claim(margin=0.5))
+        assert result.seeds_needed is None or (result.verdict, result.seeds_needed > SEEDS) == ("inconclusive", True)

@@ -1,0 +1,108 @@
+"""Recompute every verdict and the report from the table of runs, and compare: `python -m experiments.verify [folder]`.
+
+Needs no training and none of its packages: the table, configs/claims.yaml and the analysis lead to the same bytes, or
+each file that differs is told with the first place where it does. For results/reference README.md's table counts too.
+Figures have the same bytes only from the versions requirements.txt pins.
+"""
+
+import argparse
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from experiments.claims_file import load_claims
+from experiments.records import SuiteError
+from experiments.report import read_verdicts, update_readme, write_report
+from experiments.run_table import read_table, write_table
+from experiments.verdicts import judge
+
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = ROOT / "results" / "reference"
+CLAIMS = ROOT / "configs" / "claims.yaml"
+README = ROOT / "README.md"
+SEPARATORS = r'[\s,;|*()\[\]"<>=]'  # between the words and numbers of any of the files
+SHOWN = 60  # characters of what differs
+
+
+def verify(folder: Path, claims: Path, readme: Path | None = None) -> tuple[str, list[str]]:
+    """What was recomputed, in a line, and a line for each file of `folder` (and for `readme`) that is not the same."""
+    started = time.perf_counter()
+    registry = load_claims(claims)
+    rows, command = read_table(folder)
+    with tempfile.TemporaryDirectory(prefix="verify-") as name:
+        anew = Path(name)
+        verdicts = judge(registry, rows)
+        write_table(rows, anew, command)
+        write_report(registry, rows, verdicts, anew, command)
+        found = list(differences(folder, anew))
+        if readme:
+            copy = anew / readme.name
+            shutil.copy(readme, copy)
+            update_readme(copy, read_verdicts(anew / "claims.json"))
+            found += changes(readme, copy)
+    counted = f"{len(verdicts)} claims judged anew from {len(rows)} runs"
+    return f"{counted} in {time.perf_counter() - started:.1f} s", found
+
+
+def differences(folder: Path, anew: Path) -> Iterator[str]:
+    """What is not the same in `folder` as in `anew`, file by file. Other files may lie beside, but for figures."""
+    for path in files(anew):
+        ours = folder / path.relative_to(anew)
+        if ours.is_file():
+            yield from changes(ours, path)
+        else:
+            yield f"{ours} is missing"
+    for figure in files(folder / "figures"):
+        if not (anew / figure.relative_to(folder)).exists():
+            yield f"{figure} belongs to no claim"
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def changes(old: Path, new: Path) -> list[str]:
+    """The first line in which a file differs from the recomputed one, old → new; nothing if none does."""
+    contents = [path.read_bytes() for path in (old, new)]
+    if contents[0] == contents[1]:
+        return []
+    before, after = (content.decode(errors="replace").split("\n") for content in contents)
+    for number, (was, now) in enumerate(zip(before, after, strict=False), start=1):
+        if was != now:
+            return [f"{old}, line {number}: {' → '.join(first_words(was, now))}"]
+    return [f"{old}: {len(before)} → {len(after)} lines"]
+
+
+def first_words(was: str, now: str) -> tuple[str, str]:
+    """The word or number in which two lines first differ; where one has none there, the rest of both."""
+    same = next((place for place, (a, b) in enumerate(zip(was, now, strict=False)) if a != b), min(len(was), len(now)))
+    start = same - len(re.split(SEPARATORS, was[:same])[-1])
+    rests = shortened(was[start:]), shortened(now[start:])
+    words = re.split(SEPARATORS, rests[0])[0], re.split(SEPARATORS, rests[1])[0]
+    return words if all(words) and words[0] != words[1] else rests
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m experiments.verify", description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=REFERENCE, help="of the report (results/reference)")
+    folder: Path = parser.parse_args().folder
+    try:
+        done, found = verify(folder, CLAIMS, README if folder.resolve() == REFERENCE else None)
+    except (OSError, ValueError, SuiteError) as error:
+        sys.exit(f"error: {error}")
+    if found:
+        print(*found, sep="\n")
+        sys.exit(f"{done}; not the same: {len(found)} files")
+    print(f"{done}; all of {folder} is the same, byte for byte")
+
+
+if __name__ == "__main__":
+    main()
