@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 import data
 import models
@@ -26,7 +27,7 @@ DATA = {
 CELLS = ("tanh", "lstm", "gru")
 MODELS: dict[str, tuple[str, Any]] = {
     "mlp": ("image", mlp.Config(hidden_sizes=[12, 12])),
-    "mlp-all": ("sequence", mlp.Config(hidden_sizes=[12], normalize="all")),
+    "mlp-all": ("sequence", mlp.Config(hidden_sizes=[12], normalize="all", groups=2)),
     "cnn": ("image", cnn.Config(depth=3, width=4)),
     "cnn-shallow": ("image", cnn.Config(depth=1, width=4, hidden_size=12)),
     **{
@@ -53,8 +54,13 @@ def build(name: str, norm: str, seed: int = 0) -> Any:
 
 
 def outside_norms(model: nn.Module) -> dict[str, Tensor]:
+    """Weights by name; of a re-parametrised one, what the model computes with."""
     inside = {id(p) for part in model.modules() if isinstance(part, Norm) for p in part.parameters()}
-    return {name: p for name, p in model.named_parameters() if id(p) not in inside}
+    found = {name: p for name, p in model.named_parameters() if id(p) not in inside and "parametrizations" not in name}
+    for name, part in model.named_modules():
+        if parametrize.is_parametrized(part):
+            found |= {f"{name}.{weight}": getattr(part, weight) for weight in part.parametrizations}
+    return found
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
@@ -103,12 +109,13 @@ def test_a_few_updates_reduce_the_loss(name: str, norm: str) -> None:
 
 @every_model
 @every_norm
-def test_a_batch_of_one_trains_and_only_batch_norm_may_call_it_undefined(name: str, norm: str) -> None:
+def test_a_batch_of_one_trains_and_only_norms_without_a_second_value_call_it_undefined(name: str, norm: str) -> None:
     model, (x, y) = build(name, norm), load(MODELS[name][0]).train_batch(0)
     loss, _ = model.loss((x[:1], y[:1]), None)
     loss.backward()
     assert loss.isfinite() and all(value.isfinite().all() for value in model.state_dict().values())
-    assert models.norms.undefined(model) == (norm == "batch" and name != "cnn")  # that one has only maps to normalise
+    # One case, or one position: this CNN has only maps to normalise.
+    assert models.norms.undefined(model) == (norm in ("batch", "instance") and name != "cnn")
 
 
 @every_model
@@ -179,11 +186,14 @@ def test_data_of_another_kind_is_refused_in_one_line(name: str, kind: str) -> No
 def test_only_normalize_all_reaches_the_logits_of_an_mlp(norm: str) -> None:
     x, _ = load("image").train_batch(0)
     for normalize, expected in (("hidden", Unnormalized), ("all", NORMS[norm])):
-        model: Any = models.build(mlp.Config(hidden_sizes=[12], normalize=normalize), norm, load("image").spec, 0)
+        config = mlp.Config(hidden_sizes=[12], normalize=normalize, groups=2)
+        model: Any = models.build(config, norm, load("image").spec, 0)
         assert [type(part) for part in model.norms] == [NORMS[norm], expected]
-        if normalize == "all" and norm != "none":
-            dim = 1 if norm == "layer" else 0
+        if normalize == "all" and norm in ("batch", "layer", "group", "instance"):
+            dim = 0 if norm == "batch" else 1
             assert torch.allclose(model(x).mean(dim), torch.zeros(()), atol=1e-5)
+        if normalize == "all" and norm == "rms":
+            assert torch.allclose(model(x).square().mean(1), torch.ones(()), atol=1e-3)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5, 8])
