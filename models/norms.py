@@ -163,5 +163,5 @@ class LengthTimesDirection(nn.Module):
 
 
 def undefined(model: nn.Module) -> bool:
-    """Whether a norm had to normalise a single value per channel anywhere in `model` during training."""
-    return any(bool(module.undefined) for module in model.modules() if isinstance(module, BatchNorm | InstanceNorm))
+    """Whether a norm had to normalise a single value by itself anywhere in `model` during training."""
+    return any(bool(module.undefined) for module in model.modules() if isinstance(module, BatchNorm | GroupNorm))
