@@ -215,3 +215,43 @@ def test_no_bias_hides_inside_a_normalised_sum(name: str) -> None:
     vectors = {n for n, p in outside_norms(build(name, "layer")).items() if p.dim() == 1}
     assert vectors <= {"output.bias"}
     assert any(isinstance(part, LayerNorm) for part in build(name, "layer").modules())
+
+
+# What lies beyond the border of a map
+
+
+@every_norm
+@pytest.mark.parametrize("padding, invariant", [("circular", True), ("zeros", False)])
+@pytest.mark.parametrize("shift", [(4, 0), (8, -4)], ids=str)
+def test_on_a_torus_logits_of_pooled_maps_do_not_move_with_the_image(
+    norm: str, padding: str, invariant: bool, shift: tuple[int, int]
+) -> None:
+    """By whole strides: the maps halve twice, so 4 pixels are one position of the last of them."""
+    config = cnn.Config(depth=4, width=4, padding=padding)
+    model: Any = models.build(config, norm, load("image").spec, 0).double()
+    x = load("image").train_batch(0)[0].double()
+    change = (model(x.roll(shift, (2, 3))) - model(x)).abs().max()
+    assert change < 1e-10 if invariant else change > 1e-4
+
+
+@pytest.mark.parametrize("depth, stride", [(1, 2), (2, 4), (5, 4)])
+def test_on_a_torus_maps_move_with_the_image(depth: int, stride: int) -> None:
+    config = cnn.Config(depth=depth, width=4, padding="circular", head="flatten")
+    model: Any = models.build(config, "layer", load("image").spec, 0).double()
+    maps: list[Tensor] = []
+    model.norms[-1].register_forward_hook(lambda _module, _inputs, output: maps.append(output.detach()))
+    x = load("image").train_batch(0)[0].double()
+    model(x)
+    model(x.roll((stride, 2 * stride), (2, 3)))
+    assert torch.allclose(maps[1], maps[0].roll((1, 2), (2, 3)), atol=1e-10)
+
+
+def test_padding_draws_no_random_numbers_and_reaches_only_the_border() -> None:
+    zeros, torus = (
+        models.build(cnn.Config(depth=1, width=4, padding=padding), "none", load("image").spec, 0)
+        for padding in ("zeros", "circular")
+    )
+    assert same(dict(zeros.named_parameters()), dict(torus.named_parameters()))
+    x, _ = load("image").train_batch(0)
+    inner, outer = (model.convs[0](x) for model in (zeros, torus))
+    assert torch.allclose(inner[..., 1:, 1:], outer[..., 1:, 1:], atol=1e-6)
