@@ -1,5 +1,6 @@
 """Every model with every norm: the same start, a loss that falls, metrics that mean what they say."""
 
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from math import log, prod
@@ -194,6 +195,16 @@ def test_only_normalize_all_reaches_the_logits_of_an_mlp(norm: str) -> None:
             assert torch.allclose(model(x).mean(dim), torch.zeros(()), atol=1e-5)
         if normalize == "all" and norm == "rms":
             assert torch.allclose(model(x).square().mean(1), torch.ones(()), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["mlp-all", "cnn-shallow", "rows-tanh", "rows-lstm", "text-gru"])
+def test_every_norm_of_a_model_has_the_models_options(name: str) -> None:
+    kind, config = MODELS[name]
+    for norm, option, value in (("layer", "detach", "std"), ("group", "groups", 2), ("batch", "ghost_size", 3)):
+        if hasattr(config, option):
+            model = models.build(replace(config, **{option: value}), norm, load(kind).spec, 0)
+            found = [getattr(part, option) for part in model.modules() if isinstance(part, NORMS[norm])]
+            assert found and set(found) == {value}
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5, 8])
