@@ -109,38 +109,35 @@ class RMSNorm(Norm):
 class GroupNorm(Norm):
     """`norm=group`: layer norm within each of `groups` groups of channels, or of units (Wu and He 2018).
 
-    a: (..., features), or (N, C, H, W). `groups` must divide the features.
+    a: (..., features), or (N, C, H, W). `groups` must divide the features. Where a group has a single value, the output
+    is the shift, no gradient reaches the weights below, and `undefined` remembers it, as in batch norm at batch size 1.
     """
+
+    undefined: Tensor
 
     def __init__(
         self, features: int, *, gain: float = 1.0, shift: bool = True, eps: float = EPS, groups: int = 4
     ) -> None:
         super().__init__(features, gain=gain, shift=shift, eps=eps)
         self.groups = groups
-
-    def forward(self, a: Tensor, step: int | None = None, mask: Tensor | None = None) -> Tensor:
-        cases = a if a.dim() == 4 else a.reshape(-1, self.features)
-        return F.group_norm(cases, self.groups, self.gain, self.shift, self.eps).view(a.shape)
-
-
-class InstanceNorm(Norm):
-    """`norm=instance`: statistics of each channel of each case over its positions (Ulyanov et al. 2016).
-
-    a: (N, C, H, W). Elsewhere, and on maps of one position, a channel has a single value: the output is the shift,
-    no gradient reaches the weights below, and `undefined` remembers it, as in batch norm at batch size 1.
-    """
-
-    undefined: Tensor
-
-    def __init__(self, features: int, *, gain: float = 1.0, shift: bool = True, eps: float = EPS) -> None:
-        super().__init__(features, gain=gain, shift=shift, eps=eps)
         self.register_buffer("undefined", torch.tensor(False))
 
     def forward(self, a: Tensor, step: int | None = None, mask: Tensor | None = None) -> Tensor:
-        if a.dim() == 4 and a.shape[2] * a.shape[3] > 1:
-            return F.group_norm(a, self.features, self.gain, self.shift, self.eps)
+        cases = a if a.dim() == 4 else a.reshape(-1, self.features)
+        if cases.shape[1:].numel() > self.groups:
+            return F.group_norm(cases, self.groups, self.gain, self.shift, self.eps).view(a.shape)
         self.undefined |= self.training
         return self.scale(a * 0)
+
+
+class InstanceNorm(GroupNorm):
+    """`norm=instance`: statistics of each channel of each case over its positions (Ulyanov et al. 2016).
+
+    a: (N, C, H, W). Elsewhere, and on maps of one position, a channel has a single value.
+    """
+
+    def __init__(self, features: int, *, gain: float = 1.0, shift: bool = True, eps: float = EPS) -> None:
+        super().__init__(features, gain=gain, shift=shift, eps=eps, groups=features)
 
 
 def case_dims(a: Tensor, axes: str) -> tuple[int, ...]:

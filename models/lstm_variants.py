@@ -10,6 +10,8 @@ They differ in what is normalised and in which cell state is carried on. With n 
     per_gate_carried   n(W_x x + W_h h) for each gate       n(c)          n(c)      tf.contrib
     cell_only          W_x x + W_h h + b                    n(c)          c         DRAW in the paper, equations 29-31
     no_cell            n(W_x x) + n(W_h h) + b              c             c         DI-engine
+
+Of single gates and of c, n has a shift, too, and so has n(W_x x + b), as in that code: the two b are not quite one.
 """
 
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models import ModelError
 from models.case_norms import GroupNorm, Norm
 from models.norms import recurrent
 from models.rnn import LSTMLayer, RecurrentConfig, States, keep, row
@@ -77,4 +80,7 @@ class LSTMVariant(LSTMLayer):
 
 def gate_norm(units: int, config: RecurrentConfig) -> Norm:
     """Layer norm of each of the four gates by itself: group norm of four groups."""
+    if config.detach != "none":
+        asked = f"model.detach={config.detach} with model.variant={config.variant}"
+        raise ModelError(f"{asked}: the norms of single gates keep their statistics attached; use model.detach=none")
     return GroupNorm(units, gain=1.0 if config.gain is None else config.gain, groups=4)

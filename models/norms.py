@@ -18,8 +18,9 @@ so that one seed gives every norm the same initial weights; weight norm's gain s
 
 from dataclasses import dataclass, field
 
-from torch import nn
-from torch.nn.utils import parametrizations
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from models import ModelError
 from models.batch_norms import MOMENTUM, BatchNorm, StepwiseBatchNorm
@@ -137,9 +138,30 @@ def reparametrize(norm: str, module: nn.Module, *weights: str, dim: int = 0) -> 
     """
     if norm == "weight":
         for name in weights:
-            parametrizations.weight_norm(module, name, dim)
+            parametrize.register_parametrization(module, name, LengthTimesDirection(dim))
+
+
+class LengthTimesDirection(nn.Module):
+    """W = V * (g / |V|). As g starts at |V|, that factor starts at exactly 1: W is V bit for bit, in V's memory layout.
+
+    PyTorch's own parametrisation computes |V| in two ways, and starts an ulp away.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, g: Tensor, V: Tensor) -> Tensor:
+        return V * (g / self.lengths(V))
+
+    def right_inverse(self, W: Tensor) -> tuple[Tensor, Tensor]:
+        return self.lengths(W), W
+
+    def lengths(self, V: Tensor) -> Tensor:
+        lengths: Tensor = torch.linalg.vector_norm(V, dim=[d for d in range(V.dim()) if d != self.dim], keepdim=True)
+        return lengths
 
 
 def undefined(model: nn.Module) -> bool:
-    """Whether a norm had to normalise a single value per channel anywhere in `model` during training."""
-    return any(bool(module.undefined) for module in model.modules() if isinstance(module, BatchNorm | InstanceNorm))
+    """Whether a norm had to normalise a single value by itself anywhere in `model` during training."""
+    return any(bool(module.undefined) for module in model.modules() if isinstance(module, BatchNorm | GroupNorm))

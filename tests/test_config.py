@@ -162,12 +162,17 @@ def test_an_override_of_what_the_arms_differ_in_is_refused() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["norm=foo"], "norm=foo: choose one of none, batch, layer"),
+        (["norm=foo"], "norm=foo: choose one of none, batch, layer, rms, group, instance, weight"),
         (["batch_size=-3"], "batch_size=-3: must be at least 1"),
         (["model.hidden_sizes=[0]"], "model.hidden_sizes=0: must be at least 1"),
         (["optim.learning_rate=nan"], "optim.learning_rate=nan: must be at least 0"),
         (["optim.schedule=step"], "optim.schedule=step: choose one of linear, cosine, constant"),
         (["model=cnn", "model.head=avg"], "model.head=avg: choose one of flatten, gap"),
+        (["model=cnn", "model.padding=mirror"], "model.padding=mirror: choose one of zeros, circular"),
+        (["model.detach=var"], "model.detach=var: choose one of none, mean, std, both"),
+        (["model.groups=0"], "model.groups=0: must be at least 1"),
+        (["model.ghost_size=-1"], "model.ghost_size=-1: must be at least 0"),
+        (["model=language_model", "model.variant=pre"], "model.variant=pre: choose one of paper, inner_bias, carried"),
         (["seed=-1"], "seed=-1: must be at least 0"),
     ],
 )

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from models import kernels, language_model, sequence_classifier
 from models.kernels import KernelError, library
-from models.norms import LayerNorm, StepwiseBatchNorm, undefined
+from models.norms import DETACH, LayerNorm, StepwiseBatchNorm, undefined
+from models.norms import NORMS as EVERY_NORM
 from models.rnn import CELLS, RNN, LSTMLayer, RecurrentConfig, RecurrentLayer
 from tests.implementation import on
 
@@ -466,6 +467,7 @@ REFUSED: dict[str, Callable[[Any], Any]] = {
     "gain": lambda layer: setattr(layer.norm_h, "gain", None),
     "OwnNorm": replaced,
     "trained": frozen,
+    "detached": lambda layer: setattr(layer.norm_c, "detach", "std"),
     "eps": loosened,
     "bfloat16": lambda layer: layer.bfloat16(),
     "device meta": lambda layer: layer.to("meta"),
@@ -486,6 +488,33 @@ def test_what_has_no_kernel_is_refused_with_the_reason_or_runs_on_the_reference(
         assert not kernels.applies(layer, x)
         found.append(layer(x)[0])
     assert found[0].is_meta or torch.equal(*found)
+
+
+@every_cell
+@pytest.mark.parametrize("norm", [name for name in EVERY_NORM if name not in NORMS])
+def test_a_norm_without_a_kernel_is_refused_or_runs_on_the_reference(cell: str, norm: str) -> None:
+    made = call(cell, norm)
+    with pytest.raises(KernelError, match=r"^kernel=native: no kernel for [^\n]+$"):
+        everything("native", made)
+    assert_same(everything("auto", made), everything("reference", made), 0)
+    assert kernels.used == {"reference"}
+
+
+@every_cell
+@pytest.mark.parametrize("detach", DETACH[1:])
+def test_detached_statistics_run_on_the_reference_with_the_outputs_of_attached_ones(cell: str, detach: str) -> None:
+    attached = everything("native", call(cell, "layer"))
+    detached = everything("auto", call(cell, "layer", detach=detach))
+    assert kernels.used == {"reference"}
+    assert error(detached["h"], attached["h"]) < EXACT < 1e-6 < error(detached["d W_h"], attached["d W_h"])
+    with pytest.raises(KernelError, match=r"^kernel=native: no kernel for detached statistics$"):
+        everything("native", call(cell, "layer", detach=detach))
+
+
+@every_cell
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_a_norm_that_has_no_use_for_detachment_keeps_its_kernel(cell: str, norm: str) -> None:
+    assert_same(everything("native", call(cell, norm, detach="both")), everything("native", call(cell, norm)), 0)
 
 
 def test_inputs_of_another_type_than_the_weights_are_refused() -> None:

@@ -1,5 +1,6 @@
 """Every model with every norm: the same start, a loss that falls, metrics that mean what they say."""
 
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from math import log, prod
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 import data
 import models
@@ -26,7 +28,7 @@ DATA = {
 CELLS = ("tanh", "lstm", "gru")
 MODELS: dict[str, tuple[str, Any]] = {
     "mlp": ("image", mlp.Config(hidden_sizes=[12, 12])),
-    "mlp-all": ("sequence", mlp.Config(hidden_sizes=[12], normalize="all")),
+    "mlp-all": ("sequence", mlp.Config(hidden_sizes=[12], normalize="all", groups=2)),
     "cnn": ("image", cnn.Config(depth=3, width=4)),
     "cnn-shallow": ("image", cnn.Config(depth=1, width=4, hidden_size=12)),
     **{
@@ -53,8 +55,13 @@ def build(name: str, norm: str, seed: int = 0) -> Any:
 
 
 def outside_norms(model: nn.Module) -> dict[str, Tensor]:
+    """Weights by name; of a re-parametrised one, what the model computes with."""
     inside = {id(p) for part in model.modules() if isinstance(part, Norm) for p in part.parameters()}
-    return {name: p for name, p in model.named_parameters() if id(p) not in inside}
+    found = {name: p for name, p in model.named_parameters() if id(p) not in inside and "parametrizations" not in name}
+    for name, part in model.named_modules():
+        if parametrize.is_parametrized(part):
+            found |= {f"{name}.{weight}": getattr(part, weight) for weight in part.parametrizations}
+    return found
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
@@ -103,12 +110,13 @@ def test_a_few_updates_reduce_the_loss(name: str, norm: str) -> None:
 
 @every_model
 @every_norm
-def test_a_batch_of_one_trains_and_only_batch_norm_may_call_it_undefined(name: str, norm: str) -> None:
+def test_a_batch_of_one_trains_and_only_norms_without_a_second_value_call_it_undefined(name: str, norm: str) -> None:
     model, (x, y) = build(name, norm), load(MODELS[name][0]).train_batch(0)
     loss, _ = model.loss((x[:1], y[:1]), None)
     loss.backward()
     assert loss.isfinite() and all(value.isfinite().all() for value in model.state_dict().values())
-    assert models.norms.undefined(model) == (norm == "batch" and name != "cnn")  # that one has only maps to normalise
+    # One case, or one position: this CNN has only maps to normalise.
+    assert models.norms.undefined(model) == (norm in ("batch", "instance") and name != "cnn")
 
 
 @every_model
@@ -179,11 +187,24 @@ def test_data_of_another_kind_is_refused_in_one_line(name: str, kind: str) -> No
 def test_only_normalize_all_reaches_the_logits_of_an_mlp(norm: str) -> None:
     x, _ = load("image").train_batch(0)
     for normalize, expected in (("hidden", Unnormalized), ("all", NORMS[norm])):
-        model: Any = models.build(mlp.Config(hidden_sizes=[12], normalize=normalize), norm, load("image").spec, 0)
+        config = mlp.Config(hidden_sizes=[12], normalize=normalize, groups=2)
+        model: Any = models.build(config, norm, load("image").spec, 0)
         assert [type(part) for part in model.norms] == [NORMS[norm], expected]
-        if normalize == "all" and norm != "none":
-            dim = 1 if norm == "layer" else 0
+        if normalize == "all" and norm in ("batch", "layer", "group", "instance"):
+            dim = 0 if norm == "batch" else 1
             assert torch.allclose(model(x).mean(dim), torch.zeros(()), atol=1e-5)
+        if normalize == "all" and norm == "rms":
+            assert torch.allclose(model(x).square().mean(1), torch.ones(()), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["mlp-all", "cnn-shallow", "rows-tanh", "rows-lstm", "text-gru"])
+def test_every_norm_of_a_model_has_the_models_options(name: str) -> None:
+    kind, config = MODELS[name]
+    for norm, option, value in (("layer", "detach", "std"), ("group", "groups", 2), ("batch", "ghost_size", 3)):
+        if hasattr(config, option):
+            model = models.build(replace(config, **{option: value}), norm, load(kind).spec, 0)
+            found = [getattr(part, option) for part in model.modules() if isinstance(part, NORMS[norm])]
+            assert found and set(found) == {value}
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5, 8])
@@ -205,3 +226,43 @@ def test_no_bias_hides_inside_a_normalised_sum(name: str) -> None:
     vectors = {n for n, p in outside_norms(build(name, "layer")).items() if p.dim() == 1}
     assert vectors <= {"output.bias"}
     assert any(isinstance(part, LayerNorm) for part in build(name, "layer").modules())
+
+
+# What lies beyond the border of a map
+
+
+@every_norm
+@pytest.mark.parametrize("padding, invariant", [("circular", True), ("zeros", False)])
+@pytest.mark.parametrize("shift", [(4, 0), (8, -4)], ids=str)
+def test_on_a_torus_logits_of_pooled_maps_do_not_move_with_the_image(
+    norm: str, padding: str, invariant: bool, shift: tuple[int, int]
+) -> None:
+    """By whole strides: the maps halve twice, so 4 pixels are one position of the last of them."""
+    config = cnn.Config(depth=4, width=4, padding=padding)
+    model: Any = models.build(config, norm, load("image").spec, 0).double()
+    x = load("image").train_batch(0)[0].double()
+    change = (model(x.roll(shift, (2, 3))) - model(x)).abs().max()
+    assert change < 1e-10 if invariant else change > 1e-4
+
+
+@pytest.mark.parametrize("depth, stride", [(1, 2), (2, 4), (5, 4)])
+def test_on_a_torus_maps_move_with_the_image(depth: int, stride: int) -> None:
+    config = cnn.Config(depth=depth, width=4, padding="circular", head="flatten")
+    model: Any = models.build(config, "layer", load("image").spec, 0).double()
+    maps: list[Tensor] = []
+    model.norms[-1].register_forward_hook(lambda _module, _inputs, output: maps.append(output.detach()))
+    x = load("image").train_batch(0)[0].double()
+    model(x)
+    model(x.roll((stride, 2 * stride), (2, 3)))
+    assert torch.allclose(maps[1], maps[0].roll((1, 2), (2, 3)), atol=1e-10)
+
+
+def test_padding_draws_no_random_numbers_and_reaches_only_the_border() -> None:
+    zeros, torus = (
+        models.build(cnn.Config(depth=1, width=4, padding=padding), "none", load("image").spec, 0)
+        for padding in ("zeros", "circular")
+    )
+    assert same(dict(zeros.named_parameters()), dict(torus.named_parameters()))
+    x, _ = load("image").train_batch(0)
+    inner, outer = (model.convs[0](x) for model in (zeros, torus))
+    assert torch.allclose(inner[..., 1:, 1:], outer[..., 1:, 1:], atol=1e-6)

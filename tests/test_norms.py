@@ -11,10 +11,21 @@ from torch.func import functional_call
 
 from experiments.probes import TRANSFORMATIONS, table1
 from models import norms
-from models.norms import EPS, LAYER_AXES, MOMENTUM, NORMS, BatchNorm, LayerNorm, StepwiseBatchNorm, feedforward
+from models.norms import (
+    EPS,
+    LAYER_AXES,
+    MOMENTUM,
+    NORMS,
+    BatchNorm,
+    FeedforwardNormConfig,
+    LayerNorm,
+    StepwiseBatchNorm,
+    feedforward,
+)
 
 torch.set_num_threads(1)
-C, H, W = 3, 2, 2
+C, H, W = 6, 2, 2
+CONFIG = FeedforwardNormConfig(groups=2)
 SHAPES = {"units": (5, C), "maps": (5, C, H, W)}
 
 
@@ -117,7 +128,7 @@ CHECKED = {
 def test_gradients_are_those_of_finite_differences(
     name: str, options: Any, shape: tuple[int, ...], call: Any, training: bool
 ) -> None:
-    norm = StepwiseBatchNorm(C, steps=2) if name == "stepwise" else feedforward(name, C, **options)
+    norm = StepwiseBatchNorm(C, steps=2) if name == "stepwise" else feedforward(name, C, CONFIG, **options)
     generic(norm).train(training)
     names, parameters = zip(*norm.named_parameters(), strict=True)
 
@@ -251,7 +262,7 @@ def test_one_map_of_several_pixels_or_two_cases_are_defined() -> None:
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_equal_inputs_give_finite_outputs_and_gradients(norm: str, shape: tuple[int, ...]) -> None:
     a = torch.full(shape, 3.0, requires_grad=True)
-    out = feedforward(norm, C)(a)
+    out = feedforward(norm, C, CONFIG)(a)
     out.square().sum().backward()
     assert out.isfinite().all() and a.grad is not None and a.grad.isfinite().all()
 
@@ -282,7 +293,7 @@ def test_norms_start_at_constants_and_draw_no_random_numbers(make: Any, norm: st
     assert torch.equal(torch.get_rng_state(), before)
     assert not made.shift.any()
     gain = 0.1 if isinstance(made, StepwiseBatchNorm) else 1
-    assert made.gain is None if norm == "none" else torch.equal(made.gain, torch.full((4,), gain))
+    assert made.gain is None if norm in ("none", "weight") else torch.equal(made.gain, torch.full((4,), gain))
 
 
 def test_an_unknown_norm_is_refused() -> None:

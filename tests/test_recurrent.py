@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models import kernels
 from models.norms import BatchNorm, Norm, StepwiseBatchNorm, undefined
-from models.rnn import CELLS, RNN, RecurrentConfig
+from models.rnn import CELLS, PLAIN, RNN, RecurrentConfig
 from tests.implementation import on
 
 torch.set_num_threads(1)
@@ -32,7 +32,7 @@ def implementation(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def rnn(cell: str, norm: str, steps: int = T, inputs: int = INPUTS, **options: Any) -> RNN:
     """In float64, with gains and shifts moved away from where they start."""
-    made = RNN(inputs, norm, steps, RecurrentConfig(cell=cell, hidden_size=UNITS, **options)).double()
+    made = RNN(inputs, norm, steps, RecurrentConfig(cell=cell, hidden_size=UNITS, groups=2, **options)).double()
     with torch.no_grad():
         for part in made.modules():
             for parameter in part.parameters() if isinstance(part, Norm) else ():
@@ -117,8 +117,17 @@ def written_out(cell: str, norm: str, layer: Any, x: Tensor, mask: Tensor) -> tu
         def normalized(name: str, a: Tensor, inside: Tensor = inside) -> Tensor:
             unit = getattr(layer, name)
             shift = 0 if unit.shift is None else unit.shift
-            if norm == "none":
+            if norm in PLAIN:
                 return a + shift
+            if norm == "instance":  # of a single value
+                return unit.gain * 0 * a + shift
+            if norm == "rms":
+                return unit.gain * a / torch.sqrt((a**2).mean(1, keepdim=True) + 1e-5) + shift
+            if norm == "group":
+                halves = a.view(len(a), 2, -1)
+                variance = halves.var(2, unbiased=False, keepdim=True)
+                centred = halves - halves.mean(2, keepdim=True)
+                return unit.gain * (centred / torch.sqrt(variance + 1e-5)).view(a.shape) + shift
             dim, values = (0, a[inside]) if norm == "batch" else (1, a)
             mean = values.mean(dim, keepdim=True)
             variance = ((values - mean) ** 2).mean(dim, keepdim=True)
@@ -131,7 +140,7 @@ def written_out(cell: str, norm: str, layer: Any, x: Tensor, mask: Tensor) -> tu
             a = normalized("norm_h", h @ U) + normalized("norm_x", x_t @ W)
             f, i, o, g = (a[:, k * UNITS : (k + 1) * UNITS] for k in range(4))
             new_c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-            new_h = torch.sigmoid(o) * torch.tanh(new_c if norm == "none" else normalized("norm_c", new_c))
+            new_h = torch.sigmoid(o) * torch.tanh(new_c if norm in PLAIN else normalized("norm_c", new_c))
         else:
             two = 2 * UNITS
             a = normalized("norm_h", h @ U[:, :two]) + normalized("norm_x", x_t @ W[:, :two])
@@ -376,8 +385,8 @@ def test_options_set_the_recurrent_scale_and_the_gain(norm: str) -> None:
     made = []
     for options in ({}, {"recurrent_scale": 4.0, "gain": 0.5}):
         torch.manual_seed(5)
-        made.append(RNN(INPUTS, norm, T, RecurrentConfig(hidden_size=UNITS, **options)).layers[0])
+        made.append(RNN(INPUTS, norm, T, RecurrentConfig(hidden_size=UNITS, groups=2, **options)).layers[0])
     plain, changed = made
     assert torch.equal(changed.W_h, 4 * plain.W_h) and torch.equal(changed.W_x, plain.W_x)
     gains = [part.gain for part in changed.modules() if isinstance(part, Norm) and part.gain is not None]
-    assert len(gains) == (0 if norm == "none" else 3) and all((gain == 0.5).all() for gain in gains)
+    assert len(gains) == (0 if norm in PLAIN else 3) and all((gain == 0.5).all() for gain in gains)

@@ -16,7 +16,7 @@ from data import mnist, text
 from experiments import records, reproduce, schema, sweep
 from experiments.run import run, tuned_rate, tuning_runs
 from experiments.schema import Config, Optim, Tuning
-from models import language_model, mlp, sequence_classifier
+from models import ModelError, language_model, mlp, sequence_classifier
 
 VOLATILE = ("timing", "environment")  # all of a record that a second run of the same bits may change
 
@@ -91,11 +91,31 @@ def test_a_damaged_record_is_run_again(tmp_path: Path) -> None:
     assert stable(run(tiny(tmp_path))) == stable(first)
 
 
-def test_batch_norm_at_batch_1_is_undefined_and_a_wild_rate_diverges(tmp_path: Path) -> None:
-    assert run(tiny(tmp_path, norm="batch", batch_size=1))["status"] == "undefined"
+def test_norms_of_single_values_are_undefined_and_a_wild_rate_diverges(tmp_path: Path) -> None:
+    ghosts = mlp.Config(hidden_sizes=[8], ghost_size=1)
+    undefined: list[dict[str, Any]] = [
+        {"norm": "batch", "batch_size": 1},
+        {"norm": "batch", "model": ghosts},
+        {"norm": "instance"},
+    ]
+    assert [run(tiny(tmp_path, **changes))["status"] for changes in undefined] == ["undefined"] * 3
     wild = Optim(name="sgd", learning_rate=1e30, schedule="constant")
     record = run(tiny(tmp_path, norm="none", optim=wild, updates=20))
     assert record["status"] == "diverged" and record["final"]["train_loss"] is None
+
+
+@pytest.mark.parametrize(
+    "norm, options, message",
+    [
+        ("group", {"groups": 3}, "model.groups=3 does not divide the 8 units of a layer"),
+        ("batch", {"ghost_size": 3}, "model.ghost_size=3 does not divide a mini-batch of 8 cases"),
+    ],
+)
+def test_what_does_not_divide_is_told_in_one_line(
+    norm: str, options: dict[str, int], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=f"^{message}$"):
+        run(tiny(tmp_path, norm=norm, model=mlp.Config(hidden_sizes=[8], **options)))
 
 
 def test_tuning_runs_never_see_the_test_set(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from experiments.report import report_text
 from experiments.run import check_runnable, run
 from experiments.schema import ConfigError
 from models import kernels, language_model
-from models.norms import NORMS
 from tests.implementation import on
 from tests.invented import row
 from tests.test_run import tiny
@@ -57,7 +56,10 @@ def test_a_kernel_that_is_not_there_is_refused_before_the_first_run_or_told_once
 
 def test_the_report_shows_medians_and_ratios() -> None:
     config = {"method": "step_time", "batch_size": 16, "model": {"name": "language_model", "hidden_size": 64}}
-    times = {f"milliseconds_{norm}": 2.0 for norm in NORMS} | {"layer_over_none": 1.1, "batch_over_none": 1.25}
+    times = {f"milliseconds_{norm}": 2.0 for norm in step_time.COMPARED} | {
+        "layer_over_none": 1.1,
+        "batch_over_none": 1.25,
+    }
     rows = [
         row("gru", seed, None, timing={k: v * scale for k, v in times.items()}, config=config, experiment="step_time")
         for seed, scale in enumerate((1.0, 2.0, 50.0))
