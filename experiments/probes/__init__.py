@@ -7,15 +7,32 @@ any, in float64 where an identity is to show as one. The bounds are in configs/c
 from collections.abc import Callable
 from typing import Any
 
-from experiments.probes import dynamics, one_case, properties, step_time, table1, time_steps
+from experiments.probes import (
+    border,
+    dynamics,
+    geometry,
+    input_scaling,
+    learning_rates,
+    one_case,
+    properties,
+    split_batch,
+    step_time,
+    table1,
+    time_steps,
+)
 
 Probe = Callable[[Any, Any], dict[str, float]]
 _MODULES = {
     "table1": table1,
+    "geometry": geometry,
+    "input_scaling": input_scaling,
     "properties": properties,
+    "split_batch": split_batch,
     "one_case": one_case,
     "time_steps": time_steps,
     "dynamics": dynamics,
+    "learning_rates": learning_rates,
+    "border": border,
     "step_time": step_time,
 }
 PROBES: dict[str, Probe] = {name: module.measure for name, module in _MODULES.items()}
