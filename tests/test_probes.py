@@ -26,6 +26,9 @@ LSTM = language_model.Config(cell="lstm", hidden_size=8)
 # The experiments of exact claims, small: probe, model, data, batch size
 EXACT: dict[str, tuple[str, Any, Any, int]] = {
     "exact_table1": ("table1", mlp.Config(), IMAGES, 32),
+    "exact_geometry": ("geometry", mlp.Config(), IMAGES, 32),
+    "exact_input_scaling": ("input_scaling", mlp.Config(hidden_sizes=[16, 16]), IMAGES, 32),
+    "exact_split_batch": ("split_batch", mlp.Config(hidden_sizes=[16, 16]), IMAGES, 32),
     "exact_mlp": ("properties", mlp.Config(hidden_sizes=[16, 16]), IMAGES, 16),
     "exact_one_case_mlp": ("one_case", mlp.Config(hidden_sizes=[16, 16]), IMAGES, 1),
     "exact_one_case_lstm": ("one_case", LSTM, TEXT, 1),
@@ -96,6 +99,13 @@ def test_the_eps_of_all_models_leaves_table_1_invariant_up_to_its_own_size() -> 
     worst = {norm: measure("exact_table1", norm)["production_largest_invariant_change"] for norm in TABLE_1}
     assert all(1e-7 < worst[norm] < 1e-3 for norm in ("batch", "layer", "rms"))
     assert worst["weight"] < 1e-12 and worst["none"] == worst["instance"] == 0
+
+
+def test_batch_norm_fixes_units_and_layer_norm_cases() -> None:
+    units, cases = ([f"{kind}_{moment}_deviation" for moment in ("mean", "variance")] for kind in ("unit", "layer"))
+    batch, layer = measure("exact_mlp", "batch"), measure("exact_mlp", "layer")
+    assert max(batch[name] for name in units) < 1e-2 < min(batch[name] for name in cases)
+    assert max(layer[name] for name in cases) < 1e-2 < min(layer[name] for name in units)
 
 
 def test_the_residual_is_that_of_one_line_a_case() -> None:
