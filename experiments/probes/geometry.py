@@ -75,7 +75,7 @@ def descent(layer: Layer, batches: Sequence[tuple[Tensor, Tensor]], optim: Any) 
     lengths = [float(layer.weights.detach().norm())]
     for x, target in batches:
         optimizer.zero_grad()
-        loss(layer, x, target).backward()
+        loss(layer, x, target).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         lengths.append(float(layer.weights.detach().norm()))
     growth = lengths[-1] / lengths[0]
@@ -97,7 +97,8 @@ def pooled(images: Tensor) -> Tensor:
 
 def loss(layer: Layer, x: Tensor, target: Tensor) -> Tensor:
     """-log p(t | x) in nats without its constant, averaged over the cases."""
-    return (layer(x) - target).square().sum(1).mean() / 2
+    errors: Tensor = layer(x) - target
+    return errors.square().sum(1).mean() / 2
 
 
 def gradient(layer: Layer, x: Tensor, target: Tensor) -> Tensor:
@@ -134,4 +135,5 @@ def distance(a: Tensor, b: Tensor) -> float:
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     """|<a, b>| / (|a| |b|) along the last dimension; 0 where one of them is."""
-    return (a * b).sum(-1).abs() / (a.norm(dim=-1) * b.norm(dim=-1)).clamp(min=SMALLEST)
+    products: Tensor = (a * b).sum(-1)
+    return products.abs() / (a.norm(dim=-1) * b.norm(dim=-1)).clamp(min=SMALLEST)

@@ -1,8 +1,12 @@
 """Over how many learning rates a model trains: does a norm widen the range?"""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from math import isfinite, log, log10
 from typing import Any
+
+import torch
 
 import models
 from experiments.train import train
@@ -25,7 +29,8 @@ def measure(config: Any, data: Any) -> dict[str, float]:
     all do; `failed_share`: of the rates; `mean_excess_loss`: how far the mean loss over the rates is above the best.
     """
     chance = log(data.spec.outputs)
-    losses = [capped(final_loss(config, data, rate), chance) for rate in RATES]
+    with without_denormals():
+        losses = [capped(final_loss(config, data, rate), chance) for rate in RATES]
     working = [rate for rate, loss in zip(RATES, losses, strict=True) if loss < chance]
     return {
         "log10_highest_rate": log10(max(working)) if working else log10(RATES[0]) - 0.5,
@@ -34,6 +39,16 @@ def measure(config: Any, data: Any) -> dict[str, float]:
         "best_loss": min(losses),
         **{f"loss_at_{rate:g}": loss for rate, loss in zip(RATES, losses, strict=True)},
     }
+
+
+@contextmanager
+def without_denormals() -> Iterator[None]:
+    """Numbers below 1e-38 count as 0: the gradients of units that high rates saturate would take ten times as long."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def final_loss(config: Any, data: Any, rate: float) -> float:
