@@ -6,7 +6,8 @@ their position. They may also differ by their channel, which group norm's succes
 
 Zeros beyond the border are one reason to differ by position, images that are blank near it another. Circular padding
 takes away the first, and moving each image around the torus by a random offset, so that every position sees the same
-content, the second (`shifted_...`; the net was trained on images that stay). With both gone no position is special.
+content, the second (`shifted_...`; the net was trained on images that stay). With both gone no position is special, and
+what a share still is there it is by chance: neighbours see the same strokes, so in one image every region is its own.
 """
 
 from statistics import fmean

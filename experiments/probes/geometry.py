@@ -136,4 +136,5 @@ def distance(a: Tensor, b: Tensor) -> float:
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     """|<a, b>| / (|a| |b|) along the last dimension; 0 where one of them is."""
     products: Tensor = (a * b).sum(-1)
-    return products.abs() / (a.norm(dim=-1) * b.norm(dim=-1)).clamp(min=SMALLEST)
+    lengths: Tensor = a.norm(dim=-1) * b.norm(dim=-1)
+    return products.abs() / lengths.clamp(min=SMALLEST)
