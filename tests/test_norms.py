@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from experiments.probes import TRANSFORMATIONS, table1
+from experiments.probes import PROBES
+from experiments.probes.table1 import TRANSFORMATIONS
 from models import norms
 from models.norms import (
     EPS,
@@ -164,6 +165,7 @@ ROWS = {
     "batch": "yes no yes yes yes no",
     "weight": "yes no yes no no no",
     "layer": "yes yes no yes no yes",
+    "rms": "yes no no yes no yes",  # Zhang and Sennrich 2019
     "none": "no no no no no no",
 }
 CELLS = [(row, *cell) for row, cells in ROWS.items() for cell in zip(TRANSFORMATIONS, cells.split(), strict=True)]
@@ -171,13 +173,12 @@ CELLS = [(row, *cell) for row, cells in ROWS.items() for cell in zip(TRANSFORMAT
 
 @cache
 def table(norm: str, seed: int) -> dict[str, float]:
-    return table1(SimpleNamespace(norm=norm, seed=seed), None)
+    return PROBES["table1"](SimpleNamespace(norm=norm, seed=seed), None)
 
 
 @pytest.mark.parametrize("row, transformation, invariant", CELLS)
 def test_table_1(row: str, transformation: str, invariant: str) -> None:
-    norm, name = ("none", f"weight_norm_{transformation}") if row == "weight" else (row, transformation)
-    changes = [table(norm, seed)[name] for seed in range(10)]
+    changes = [table(row, seed)[transformation] for seed in range(10)]
     assert max(changes) < 1e-9 if invariant == "yes" else min(changes) > 0.1
 
 

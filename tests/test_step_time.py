@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from data import text
-from experiments import step_time
 from experiments.claims import Registry
 from experiments.evidence import group_runs
+from experiments.probes import step_time
 from experiments.report import report_text
 from experiments.run import check_runnable, run
 from experiments.schema import ConfigError

@@ -18,7 +18,7 @@ METRICS = (
 )
 
 
-def step_time(config: Any, data: Any) -> dict[str, float]:
+def measure(config: Any, data: Any) -> dict[str, float]:
     """Wall time of an update (batch, loss, gradients, optimiser's step) of the same model with each norm.
 
     `milliseconds_<norm>`: the median over the rounds; `<norm>_over_none`: the median of the rounds' ratios.

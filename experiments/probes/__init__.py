@@ -1,0 +1,39 @@
+"""Measurements that are no training runs of their own: one file each, with its `METRICS` and a function `measure`.
+
+`measure(config, data)` gives the metrics. Probes use the models and norms of the suite, on real data where they read
+any, in float64 where an identity is to show as one. The bounds are in configs/claims.yaml.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from experiments.probes import (
+    border,
+    dynamics,
+    geometry,
+    input_scaling,
+    learning_rates,
+    one_case,
+    properties,
+    split_batch,
+    step_time,
+    table1,
+    time_steps,
+)
+
+Probe = Callable[[Any, Any], dict[str, float]]
+_MODULES = {
+    "table1": table1,
+    "geometry": geometry,
+    "input_scaling": input_scaling,
+    "properties": properties,
+    "split_batch": split_batch,
+    "one_case": one_case,
+    "time_steps": time_steps,
+    "dynamics": dynamics,
+    "learning_rates": learning_rates,
+    "border": border,
+    "step_time": step_time,
+}
+PROBES: dict[str, Probe] = {name: module.measure for name, module in _MODULES.items()}
+METRICS: dict[str, tuple[str, ...]] = {name: module.METRICS for name, module in _MODULES.items()}
