@@ -104,7 +104,8 @@ def _tuning_scales(tuning: Iterable[Sequence[Row]], most_x: int, most_y: int) ->
     tried = [tuning_losses(rows) for rows in tuning]
     rates = sorted({rate for losses in tried for rate in losses})
     every = [loss for losses in tried for by_seed in losses.values() for loss in by_seed.values()]
-    return logarithmic(rates, most_x), fitting(every, most_y)
+    # Rates that are far too high must not press the differences that count into one line.
+    return logarithmic(rates, most_x), fitting(every, most_y, factor=4)
 
 
 def _draw_tuning(panel: Panel, rows: Sequence[Row], style: tuple[str, Any]) -> float:
@@ -141,8 +142,10 @@ def _differences(claim: Claim, verdict: Verdict) -> Picture:
     if verdict.interval is not None:
         panel.line(verdict.interval, [below, below], SIZE, 1.8)
     if verdict.estimate is not None:
-        panel.marks("diamond", [verdict.estimate], [below], SIZE, 7)
-    text = f"Differences per seed; green: {summary}{' and 95 % interval' if verdict.interval else ''}"
+        shape = "diamond" if math.isfinite(verdict.estimate) else "left" if verdict.estimate < 0 else "right"
+        panel.marks(shape, [min(max(verdict.estimate, low - room), high + room)], [below], SIZE, 7)
+    interval = " and 95 % interval of the mean" if summary == "median" else " and 95 % interval"
+    text = f"Differences per seed; green: {summary}{interval if verdict.interval else ''}"
     text += f"; grey: smaller than the margin of {tidy(claim.margin)}" if claim.margin else ""
     text += "" if finite.all() else "; red: a run diverged"
     gist = f"Differences of {d.size} seeds, {summary} {number(verdict.estimate)}{span(verdict.interval)}"
@@ -178,7 +181,8 @@ def _bound_scale(finite: Floats) -> tuple[Scale, float, float]:
     if positive.size and finite.min() >= 0 and (zeros or wide(positive)):
         least, high = float(positive.min()), float(positive.max()) * 3
         floor = 10.0 ** (math.floor(math.log10(least)) - 1)
-        ticks = named(decades(least, high)) | ({floor: "exactly 0"} if zeros else {})
+        places = [place for place in decades(min(least, high / 100), high) if place > least / 2]
+        ticks = named(places) | ({floor: "exactly 0"} if zeros else {})
         return Scale(floor / 4 if zeros else least / 3, high, True, ticks), floor, high
     room = 0.06 * float(np.ptp(finite) or 1.0)
     low, high = float(finite.min()) - room, float(finite.max()) + room

@@ -100,14 +100,14 @@ class Scale:
         return np.asarray((np.where(np.isfinite(given), given, np.nan) - ends[0]) / (ends[1] - ends[0]))
 
 
-def fitting(values: Numbers, most: int = 5) -> Scale:
-    """A scale around all finite values: logarithmic where they span more than a factor of ten, else linear."""
+def fitting(values: Numbers, most: int = 5, factor: float = 10) -> Scale:
+    """A scale around all finite values: logarithmic where they span more than this factor, else linear."""
     finite = np.asarray(values, dtype=float)
     finite = finite[np.isfinite(finite)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    if low > 0 and wide(finite):
+    if low > 0 and wide(finite, factor):
         room = (high / low) ** 0.05
-        return Scale(low / room, high * room, True, named(decades(low, high)))
+        return Scale(low / room, high * room, True, named(thin(decades(low, high), most + 1)))
     room = 0.05 * (high - low) or 0.05 * abs(high) or 0.5
     return linear(low - room, high + room, most)
 
@@ -126,14 +126,14 @@ def named(places: Iterable[float]) -> dict[float, str]:
     return {float(place): tidy(float(place)) for place in places}
 
 
-def wide(positive: Floats) -> bool:
-    return bool(positive.max() > 10 * positive.min())
+def wide(positive: Floats, factor: float = 10) -> bool:
+    return bool(positive.max() > factor * positive.min())
 
 
 def decades(low: float, high: float) -> list[float]:
     """At most six round numbers for a logarithmic axis."""
     width = math.log10(high / low)
-    steps = (1, 2, 5) if width < 2 else (1, 3) if width < 3 else (1,)
+    steps = (1, 1.5, 2, 3, 5, 7) if width < 1 else (1, 2, 5) if width < 2 else (1, 3) if width < 3 else (1,)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     places = (float(f"{step}e{power}") for power in powers for step in steps)
     return thin([place for place in places if low <= place <= high], 6)

@@ -74,7 +74,7 @@ def arm_columns(claim: Claim, verdict: Verdict, runs: Runs) -> Columns:
     stats = [verdict.arms[label] for label in claim.labels]
     columns["mean ± sd"] = [_mean_sd(arm) for arm in stats]
     if claim.kind != "bound":
-        columns["95 % of the mean"] = [_mean_interval(claim, label, runs) for label in claim.labels]
+        columns["95 % interval of the mean"] = [_mean_interval(claim, label, runs) for label in claim.labels]
     columns["median"] = [number(arm["median"], 4) for arm in stats]
     columns["learning rate"] = [tidy(arm["learning_rate"]) for arm in stats]
     columns["diverged"] = [str(arm["diverged"]) for arm in stats]
