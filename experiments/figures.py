@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -88,8 +89,12 @@ def tuning_picture(tuning: Mapping[str, Sequence[Row]], styles: Styles) -> Pictu
     x, y = _tuning_scales(tuning.values(), 6, 5)
     panel = Panel("tuning: validation loss", x, y, "learning rate", legend=shown)
     chosen = [f"{label} {tidy(_draw_tuning(panel, rows, styles[label]))}" for label, rows in tuning.items()]
+    text = "Learning rates tried, every tuning seed; a ring marks the chosen one"
+    text += (
+        "; a gap where a run diverged" if any(row["status"] == "diverged" for row in chain(*tuning.values())) else ""
+    )
     gist = f"Tuning curves; chosen learning rates: {', '.join(chosen)}"
-    return Picture("tuning", panel.svg(), "Learning rates tried, every tuning seed; a ring marks the chosen one", gist)
+    return Picture("tuning", panel.svg(), text, gist)
 
 
 def small_tuning_picture(arm: str, rows: Sequence[Row]) -> Picture:
