@@ -169,8 +169,19 @@ SHAPES = {
 }
 
 
-def standalone(svg: str) -> str:
-    """A panel as a file of its own: with its font and a white ground, whatever it is shown on."""
+def standalone(svgs: Sequence[str]) -> list[str]:
+    """The panels of a row as files of their own: each with its font and a white ground, whatever it is shown on.
+
+    All are as tall as the tallest, so that their plots are level where images stand on their bottoms.
+    """
+    tallest = max((float(HEIGHT.findall(svg)[0]) for svg in svgs), default=0)
+    return [_standalone(HEIGHT.sub(f"{tallest:g}", svg, count=2)) for svg in svgs]
+
+
+HEIGHT = re.compile(r'(?<= height=")[\d.]+|(?<=viewBox="0 0 230 )[\d.]+')
+
+
+def _standalone(svg: str) -> str:
     head, _, rest = svg.partition(">")
     return f'{head} font-family="DejaVu Sans, sans-serif"><path d="M0 0H999V999H0z" fill="#fff"/>{rest}\n'
 

@@ -45,10 +45,13 @@ def write_report(
     claims = {claim.id: claim for claim in registry.family}
     pictures = {verdict.id: claim_pictures(claims[verdict.id], verdict, runs) for verdict in verdicts}
     pictures |= {name: series_pictures(arms) for name, arms in trained_arms(runs).items()}
-    figures = {f"{name}-{picture.name}.svg": picture.svg for name, drawn in pictures.items() for picture in drawn}
+    figures: dict[str, str] = {}
+    for name, row in pictures.items():
+        files = standalone([picture.svg for picture in row])
+        figures |= {f"{name}-{picture.name}.svg": file for picture, file in zip(row, files, strict=True)}
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for name, svg in figures.items():
-        _write(folder / "figures" / name, standalone(svg).encode())
+        _write(folder / "figures" / name, svg.encode())
     for stale in (folder / "figures").glob("*.svg"):
         if stale.name not in figures:
             stale.unlink()

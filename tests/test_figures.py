@@ -38,7 +38,14 @@ def test_a_panel_is_small_xml_without_ids_in_which_names_stay_whole() -> None:
     root = ElementTree.fromstring(svg)
     assert "a < b & 0.00012345" in [element.text for element in root]
     assert ' id="' not in svg and "<g" not in svg and "e-0" not in svg and len(svg) < 4000
-    assert standalone(svg).startswith("<svg") and ElementTree.fromstring(standalone(svg)) is not None
+
+
+def test_the_files_of_a_row_are_equally_tall() -> None:
+    low, tall = (Panel("", linear(0, 1), linear(0, 1), label).svg() for label in ("", "label"))
+    files = [ElementTree.fromstring(file) for file in standalone([low, tall])]
+    assert ElementTree.fromstring(low).get("height") != ElementTree.fromstring(tall).get("height")
+    assert {(file.get("height"), file.get("viewBox")) for file in files} == {("150.5pt", "0 0 230 150.5")}
+    assert standalone([]) == []
 
 
 def test_a_legend_stays_in_its_panel() -> None:
