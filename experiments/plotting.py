@@ -1,21 +1,20 @@
-"""How every figure looks: colours and dashes of the arms, panels, axes and their ticks."""
+"""How every figure looks: colours and dashes of the arms, the scales of the axes and their ticks."""
 
+import colorsys
 import math
 import re
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from experiments.evidence import Floats
 from experiments.wording import tidy
 
 Styles = Mapping[str, tuple[str, Any]]  # colour and dashes by arm
+Numbers = Sequence[float] | Floats
 
 HUES = {  # the first three are those of Okabe and Ito: the colour-blind can tell them apart
     "none": "#6b6b6b",
@@ -29,7 +28,7 @@ HUES = {  # the first three are those of Okabe and Ito: the colour-blind can tel
 OTHERS = ("#222222", "#56b4e9", "#b59f00", "#a0522d")
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 ALARM, SIZE = "#b00020", "#0b5d1e"  # bounds and divergence; estimate and interval
-WIDTH, HEIGHT = 9.0, 2.6  # inches
+INK, FRAME, BAND = "#222222", "#555555", "#e9e9e9"  # text; axes; the margin
 STYLE: Any = {
     "font.family": ["DejaVu Sans", "sans-serif"],
     "font.sans-serif": ["DejaVu Sans"],  # one font to look for
@@ -38,7 +37,7 @@ STYLE: Any = {
     "axes.labelsize": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": "#555555",
+    "axes.edgecolor": FRAME,
     "axes.linewidth": 0.7,
     "axes.unicode_minus": False,
     "xtick.color": "#333333",
@@ -48,6 +47,7 @@ STYLE: Any = {
     "xtick.major.size": 2.5,
     "ytick.major.size": 2.5,
     "text.parse_math": False,
+    "path.simplify": False,  # every evaluation is drawn
     "svg.fonttype": "none",  # text stays text: small files, and quick to write
     "svg.hashsalt": "layer-normalization",  # ids that do not change from run to run
 }
@@ -73,40 +73,67 @@ def _lighter(colour: str, share: float) -> str:
     return "#" + "".join(f"{round(channel + (255 - channel) * share):02x}" for channel in channels)
 
 
-def legend_handles(styles: Styles) -> list[Line2D]:
-    return [
-        Line2D([], [], color=colour, linestyle=dashes, linewidth=1.8, label=label)
-        for label, (colour, dashes) in styles.items()
-    ]
+def on_dark(colour: str) -> str:
+    """The counterpart of a colour on a dark ground: dark becomes light, what fades into white into black."""
+    hue, lightness, saturation = colorsys.rgb_to_hls(*(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)))
+    lightness = 1 - 0.86 * lightness if saturation < 0.1 else min(0.72, max(0.55, 1 - 0.8 * lightness))
+    return "#" + "".join(f"{round(255 * part):02x}" for part in colorsys.hls_to_rgb(hue, lightness, saturation))
 
 
-def side_by_side(figure: Figure, count: int, below: float) -> Iterator[Axes]:
-    """Panels side by side, placed by hand: matplotlib's own layouts cost more than the drawing."""
-    width, height = figure.get_size_inches()
-    left, gap, right, bottom, top = 0.55, 0.6, 0.15, 0.5 + below, 0.3  # inches
-    panel = (width - left - right - gap * (count - 1)) / max(1, count)
-    for place in range(count):
-        x = left + place * (panel + gap)
-        yield figure.add_axes((x / width, bottom / height, panel / width, (height - bottom - top) / height))
+# ---------------------------------------------------------------------------------------------------- scales
 
 
-def scale_y(axes: Axes, values: Floats) -> None:
-    """A logarithmic y axis where values span more than a factor of ten, else a linear one."""
-    if values.size and values.min() > 0 and wide(values):
-        axes.set_yscale("log")
-        set_ticks(axes.yaxis, decades(values.min(), values.max()))
-    else:
-        set_plain_ticks(axes.yaxis, 5)
+@dataclass(frozen=True)
+class Scale:
+    """An axis: from which value to which, logarithmic or not, and what its ticks are called."""
+
+    low: float
+    high: float
+    log: bool = False
+    ticks: Mapping[float, str] = field(default_factory=dict)
+
+    def __call__(self, values: Numbers) -> Floats:
+        """Where values lie between the ends, 0 and 1; NaN for what is not finite or has no logarithm."""
+        given, ends = np.asarray(values, dtype=float), np.array([self.low, self.high])
+        if self.log:
+            given, ends = np.log(np.where(given > 0, given, np.nan)), np.log(ends)
+        return np.asarray((np.where(np.isfinite(given), given, np.nan) - ends[0]) / (ends[1] - ends[0]))
 
 
-def wide(positive: Floats) -> bool:
-    return bool(positive.max() > 10 * positive.min())
+def fitting(values: Numbers, most: int = 5, factor: float = 10) -> Scale:
+    """A scale around all finite values: logarithmic where they span more than this factor, else linear."""
+    finite = np.asarray(values, dtype=float)
+    finite = finite[np.isfinite(finite)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    if low > 0 and wide(finite, factor):
+        room = (high / low) ** 0.05
+        return Scale(low / room, high * room, True, named(thin(decades(low, high), most + 1)))
+    room = 0.05 * (high - low) or 0.05 * abs(high) or 0.5
+    return linear(low - room, high + room, most)
+
+
+def linear(low: float, high: float, most: int = 5) -> Scale:
+    steps = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    return Scale(low, high, ticks=named(0.0 if abs(x) < 1e-9 * (high - low) else x for x in steps if low <= x <= high))
+
+
+def logarithmic(places: Sequence[float], most: int = 6) -> Scale:
+    """A scale with ticks at these places."""
+    return Scale(min(places) / 1.5, max(places) * 1.5, True, named(thin(sorted(places), most)))
+
+
+def named(places: Iterable[float]) -> dict[float, str]:
+    return {float(place): tidy(float(place)) for place in places}
+
+
+def wide(positive: Floats, factor: float = 10) -> bool:
+    return bool(positive.max() > factor * positive.min())
 
 
 def decades(low: float, high: float) -> list[float]:
     """At most six round numbers for a logarithmic axis."""
     width = math.log10(high / low)
-    steps = (1, 2, 5) if width < 2 else (1, 3) if width < 3 else (1,)
+    steps = (1, 1.5, 2, 3, 5, 7) if width < 1 else (1, 2, 5) if width < 2 else (1, 3) if width < 3 else (1,)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     places = (float(f"{step}e{power}") for power in powers for step in steps)
     return thin([place for place in places if low <= place <= high], 6)
@@ -114,27 +141,3 @@ def decades(low: float, high: float) -> list[float]:
 
 def thin(values: list[float], most: int) -> list[float]:
     return values[:: math.ceil(len(values) / most)] if values else []
-
-
-def set_ticks(axis: Axis, places: Sequence[float], named: Mapping[float, str] | None = None) -> None:
-    names = {**{place: tidy(place) for place in places}, **(named or {})}
-    axis.set_major_locator(FixedLocator(list(names)))
-    axis.set_major_formatter(FuncFormatter(lambda x, _: names.get(x, "")))
-    axis.set_minor_locator(NullLocator())
-
-
-def set_plain_ticks(axis: Axis, most: int) -> None:
-    axis.set_major_locator(MaxNLocator(most))
-    axis.set_major_formatter(FuncFormatter(lambda x, _: tidy(0.0 if abs(x) < 1e-20 else x)))
-
-
-def wrapped(text: str) -> str:
-    """At most three lines, as wide as a panel."""
-    return textwrap.fill(text, 44, max_lines=3, placeholder=" …", break_long_words=False)
-
-
-def caption(axes: Axes, title: str, xlabel: str) -> None:
-    """Title and label at fixed places (pixels, 100 per inch): finding free ones costs a third of the time."""
-    axes.set_title(title, loc="left", color="#222222", y=1 + 8 / axes.bbox.height)
-    axes.set_xlabel(xlabel, verticalalignment="top")
-    axes.xaxis.set_label_coords(0.5, -24 / axes.bbox.height)

@@ -1,4 +1,7 @@
-"""Tables: the verdicts for a terminal and for pages, and the arms behind one verdict."""
+"""Tables: the verdicts for a terminal and for pages, and the arms behind one verdict.
+
+What report.md and report.html both show is made once, as columns of cells by their heading.
+"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,9 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.claims import Claim
-from experiments.evidence import Floats, Row, Runs, evaluations, loss_curve
+from experiments.evidence import Floats, Row, Runs, evaluations, loss_curve, metric_value
+from experiments.stats import paired_interval
 from experiments.verdicts import CONTRADICTED, EQUIVALENT, INCOMPLETE, INCONCLUSIVE, SUPPORTED, Verdict
 from experiments.wording import number, span, tidy
+
+Columns = Mapping[str, Sequence[str]]
 
 SYMBOLS = {SUPPORTED: "✔", CONTRADICTED: "✘", EQUIVALENT: "≈", INCONCLUSIVE: "?", INCOMPLETE: "…"}
 _TERMINAL = {
@@ -32,7 +38,7 @@ def verdict_table(verdicts: Iterable[Verdict]) -> Table:
     table.add_column("p (Holm)", justify="right")
     for verdict in verdicts:
         outcome = Text(f"{SYMBOLS[verdict.verdict]} {verdict.verdict}", style=_TERMINAL[verdict.verdict])
-        table.add_row(verdict.id, verdict.source, outcome, Text(_estimate(verdict)), number(verdict.p_holm, 2))
+        table.add_row(verdict.id, verdict.source, outcome, Text(estimate_text(verdict)), number(verdict.p_holm, 2))
     return table
 
 
@@ -50,40 +56,54 @@ def markdown_table(verdicts: Iterable[Verdict], report: str = "") -> str:
             v.source,
             v.statement,
             outcome,
-            _estimate(v),
+            estimate_text(v),
             number(v.p_holm, 2),
         )
         lines.append(_row(cells))
     return "\n".join(lines)
 
 
-def arm_table(claim: Claim, verdict: Verdict, runs: Runs) -> str:
-    """What each arm of a claim came to, one row per arm, for report.md; columns without content are left out."""
+def markdown(columns: Columns) -> str:
+    lines = [_row(columns), "|---" * len(columns) + "|", *map(_row, zip(*columns.values(), strict=True))]
+    return "\n".join(lines)
+
+
+def arm_columns(claim: Claim, verdict: Verdict, runs: Runs) -> Columns:
+    """What each arm of a claim came to, one row per arm; columns without content are left out."""
     columns: dict[str, list[str]] = {"arm": [f"`{label}`" for label in claim.labels]}
     stats = [verdict.arms[label] for label in claim.labels]
     columns["mean ± sd"] = [_mean_sd(arm) for arm in stats]
+    if claim.kind != "bound":
+        columns["95 % interval of the mean"] = [_mean_interval(claim, label, runs) for label in claim.labels]
     columns["median"] = [number(arm["median"], 4) for arm in stats]
     columns["learning rate"] = [tidy(arm["learning_rate"]) for arm in stats]
     columns["diverged"] = [str(arm["diverged"]) for arm in stats]
     columns["undefined"] = [str(arm["undefined"]) for arm in stats]
     columns |= _updates_to_control(claim, runs)
     columns["ms per update"] = [number(_milliseconds(evaluations(claim, label, runs))) for label in claim.labels]
-    used = {name: cells for name, cells in columns.items() if any(cell not in ("-", "0") for cell in cells)}
-    lines = [_row(used), "|---" * len(used) + "|", *map(_row, zip(*used.values(), strict=True))]
-    return "\n".join(lines)
+    return {name: cells for name, cells in columns.items() if any(cell not in ("-", "0") for cell in cells)}
 
 
-def step_time_table(arms: Mapping[str, Sequence[Row]]) -> str:
+def _mean_interval(claim: Claim, label: str, runs: Runs) -> str:
+    """Student's t for the mean of one arm; the comparison rests on the paired differences, which vary less."""
+    values = np.array([metric_value(row, claim) for row in evaluations(claim, label, runs)])
+    if values.size < 2 or not np.isfinite(values).all():
+        return "-"
+    low, high = paired_interval(values)
+    return f"{number(low, 4)} to {number(high, 4)}"
+
+
+def step_time_columns(arms: Mapping[str, Sequence[Row]]) -> Columns:
     """Milliseconds of an update and their ratio to `none`, a row for each arm and a column for each norm."""
     first = next(iter(arms.values()))[0]["timing"]
     norms = [name.removeprefix("milliseconds_") for name in sorted(first) if name.startswith("milliseconds_")]
     norms.sort(key=lambda norm: norm != "none")
-    lines = [_row(["layer", "runs", *norms]), "|---" * (len(norms) + 2) + "|"]
-    for arm, rows in arms.items():
-        ratios = ["" if norm == "none" else f" (× {_middle(rows, f'{norm}_over_none')})" for norm in norms]
-        times = [_middle(rows, f"milliseconds_{norm}") for norm in norms]
-        lines.append(_row([f"`{arm}`", str(len(rows)), *(a + b for a, b in zip(times, ratios, strict=True))]))
-    return "\n".join(lines)
+    columns = {"recurrent layer": [f"`{arm}`" for arm in arms], "runs": [str(len(rows)) for rows in arms.values()]}
+    for norm in norms:
+        times = [_middle(rows, f"milliseconds_{norm}") for rows in arms.values()]
+        ratios = ["" if norm == "none" else f" (× {_middle(rows, f'{norm}_over_none')})" for rows in arms.values()]
+        columns[norm] = [time + ratio for time, ratio in zip(times, ratios, strict=True)]
+    return columns
 
 
 def _middle(rows: Sequence[Row], name: str) -> str:
@@ -93,15 +113,16 @@ def _middle(rows: Sequence[Row], name: str) -> str:
 _SHOWN = ("mean_train_loss", "mean_validation_loss", "test_loss", "test_error", "test_bits_per_character")
 
 
-def experiment_table(arms: Mapping[str, Sequence[Row]]) -> str:
-    """The final metrics of all arms of an experiment, one row per arm, for report.md."""
+def experiment_columns(arms: Mapping[str, Sequence[Row]]) -> Columns:
+    """The final metrics of all arms of an experiment, one row per arm."""
     shown = [name for name in _SHOWN if any(name in row["final"] for rows in arms.values() for row in rows)]
-    lines = [_row(["arm", "learning rate", "runs", "status", *shown]), "|---" * (len(shown) + 4) + "|"]
-    for arm, rows in arms.items():
-        statuses = sorted({str(row["status"]) for row in rows})
-        cells = [f"`{arm}`", tidy(rows[0]["learning_rate"]), str(len(rows)), ", ".join(statuses)]
-        lines.append(_row([*cells, *(_spread([row["final"].get(name) for row in rows]) for name in shown)]))
-    return "\n".join(lines)
+    return {
+        "arm": [f"`{arm}`" for arm in arms],
+        "learning rate": [tidy(rows[0]["learning_rate"]) for rows in arms.values()],
+        "runs": [str(len(rows)) for rows in arms.values()],
+        "status": [", ".join(sorted({str(row["status"]) for row in rows})) for rows in arms.values()],
+        **{name: [_spread([row["final"].get(name) for row in rows]) for rows in arms.values()] for name in shown},
+    }
 
 
 def _spread(values: Sequence[float | None]) -> str:
@@ -146,7 +167,7 @@ def _milliseconds(rows: Sequence[Row]) -> float | None:
     return 1000 * float(np.median(seconds)) if seconds else None
 
 
-def _estimate(verdict: Verdict) -> str:
+def estimate_text(verdict: Verdict) -> str:
     """Effect and interval; a factor where logarithms were compared, the worst value for a bound."""
     if verdict.verdict == INCOMPLETE:
         return "-"

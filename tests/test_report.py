@@ -1,14 +1,16 @@
 """The report is a pure function of the rows: a golden copy is kept, and every file is written whole.
 
-tests/golden/rows.json are invented runs that reach every verdict; report.md and claims.json are what they
-must give. After a deliberate change of the report: REGENERATE_GOLDEN=1 python -m pytest tests/test_report.py,
+tests/golden/rows.json are invented runs that reach every verdict; report.md, report.html and claims.json are what
+they must give. After a deliberate change of the report: REGENERATE_GOLDEN=1 python -m pytest tests/test_report.py,
 then read the difference before committing it.
 """
 
+import hashlib
 import json
 import math
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,12 +66,19 @@ def test_the_golden_runs_reach_every_verdict(verdicts: list[Verdict]) -> None:
     assert {verdict.verdict for verdict in verdicts} == set(VERDICTS)
 
 
-@pytest.mark.parametrize("name", ["report.md", "claims.json"])
+@pytest.mark.parametrize("name", ["report.md", "claims.json", "report.html"])
 def test_report_is_the_golden_one(folder: Path, name: str) -> None:
-    written = (folder / name).read_text(encoding="utf-8")
+    written = without_drawings((folder / name).read_text(encoding="utf-8"))
     if os.environ.get("REGENERATE_GOLDEN"):
         (GOLDEN / name).write_text(written, encoding="utf-8")
     assert written == (GOLDEN / name).read_text(encoding="utf-8")
+
+
+def without_drawings(text: str) -> str:
+    """A page with a hash for each drawing and without style and script, which are files of their own."""
+    text = re.sub(r"<(style|script)>.*?</\1>", "", text, flags=re.S)
+    drawing = r"(<svg[^>]*>)(.*?)(?=</svg>)"
+    return re.sub(drawing, lambda svg: svg[1] + hashlib.sha256(svg[2].encode()).hexdigest()[:12], text, flags=re.S)
 
 
 def test_the_same_rows_in_any_order_give_the_same_bytes(
@@ -83,10 +92,14 @@ def test_the_same_rows_in_any_order_give_the_same_bytes(
 
 def test_every_figure_is_drawn_and_linked(folder: Path, verdicts: list[Verdict]) -> None:
     text = (folder / "report.md").read_text(encoding="utf-8")
-    for verdict in (v for v in verdicts if v.id != "G6-missing"):  # which has nothing to show yet
-        figure = folder / "figures" / f"{verdict.id}.svg"
+    figures = sorted((folder / "figures").iterdir())
+    for figure in figures:
         ElementTree.parse(figure)
         assert f"(figures/{figure.name})" in text
+    names = {figure.name for figure in figures}
+    assert {"G1-better-curves.svg", "G1-better-differences.svg", "G1-better-tuning.svg"} <= names
+    for verdict in (v for v in verdicts if v.id != "G6-missing"):  # which has nothing to show yet
+        assert f"{verdict.id}-{'bound' if verdict.kind == 'bound' else 'differences'}.svg" in names
         assert f"\n## {verdict.id}\n" in text and f"make reproduce CLAIM={verdict.id}" in text
 
 
@@ -98,7 +111,8 @@ def test_stale_figures_and_drafts_do_not_stay(
     (tmp_path / "runs.csv").write_text("kept")
     some = registry.select(["G7-invariant"])
     write_report(some, rows, verdicts[-1:], tmp_path, COMMAND)
-    assert sorted(contents(tmp_path)) == ["claims.json", "figures/G7-invariant.svg", "report.md", "runs.csv"]
+    kept = ["claims.json", "figures/G7-invariant-bound.svg", "report.html", "report.md", "runs.csv"]
+    assert sorted(contents(tmp_path)) == kept
 
 
 def test_without_runs_the_report_says_so(registry: Registry, tmp_path: Path) -> None:

@@ -65,5 +65,5 @@ def test_the_report_shows_medians_and_ratios() -> None:
         for seed, scale in enumerate((1.0, 2.0, 50.0))
     ]
     report = report_text(Registry(0.05, 10, ()), group_runs(rows), [], "make reproduce")
-    assert "| layer | runs | none | batch | layer |" in report
+    assert "| recurrent layer | runs | none | batch | layer |" in report
     assert "| `gru` | 3 | 4.00 | 4.00 (× 2.50) | 4.00 (× 2.20) |" in report
