@@ -40,7 +40,7 @@ class Tuning:
 
 @dataclass
 class Config:
-    # What is measured: a training run, or one of the exact properties and probes of experiments/probes.py.
+    # What is measured: a training run, or one of the exact properties and probes of experiments/probes/.
     method: str = field(default="train", metadata={"choices": ("train", *PROBES)})
     norm: str = field(default="layer", metadata={"choices": tuple(NORMS)})
     seed: int = field(default=0, metadata={"minimum": 0})

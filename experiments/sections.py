@@ -103,7 +103,7 @@ def _runs(experiment: str, claim: Claim, runs: Runs) -> str:
     )
     optim = first["optim"]
     how = f"{', '.join(sizes)}, {optim['name']}, {optim['schedule']} schedule"
-    how = how if first["method"] == "train" else f"no tuning, measured by `{first['method']}` of experiments/probes.py"
+    how = how if first["method"] == "train" else f"no tuning, measured by `{first['method']}` of experiments/probes"
     model, source = (_options([config[part] for config in configs]) for part in ("model", "data"))
     return f"Runs of `{experiment}`: {model} on {source}; {how}."
 

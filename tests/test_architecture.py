@@ -21,6 +21,10 @@ ANALYSIS = (
     "tables",
     "plotting",
     "figures",
+    "panel",
+    "series",
+    "sections",
+    "page",
     "report",
     "verify",
 )

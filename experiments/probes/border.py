@@ -23,7 +23,14 @@ CASES = 500
 SMALLEST_MAP = 6
 INTERIOR = 2  # pixels from the border
 SMALLEST = 1e-300  # instead of 0 in a denominator
-MEASURES = ("border_rate_ratio", "border_share", "channel_share", "border_in_channel_share", "border_mean_difference")
+MEASURES = (
+    "border_rate_ratio",
+    "border_share",
+    "channel_share",
+    "border_in_channel_share",
+    "channel_minus_border_share",
+    "border_mean_difference",
+)
 METRICS = (*MEASURES, *(f"shifted_{name}" for name in MEASURES))
 
 
@@ -73,6 +80,7 @@ def of_layer(sums: Tensor, outputs: Tensor) -> dict[str, float]:
     `channel_share`: the share that the channel explains; by chance it would be channels / units, at most 0.03 here;
     `border_in_channel_share`: what border or interior explains beyond the channel, where each channel may respond to
     the border in its own way;
+    `channel_minus_border_share`: channel_share - border_in_channel_share;
     `border_mean_difference`: |mean at the border - mean in the interior| of a channel, over all cases, in standard
     deviations of that channel over cases and positions; averaged over the channels.
     """
@@ -83,13 +91,15 @@ def of_layer(sums: Tensor, outputs: Tensor) -> dict[str, float]:
     factor = at_border.long().expand(channels, -1)
     channel = torch.arange(channels)[:, None].expand_as(factor)
     channel_share = share(inside, channel)
+    border_in_channel = share(inside, 2 * channel + factor) - channel_share
     means = inside[:, :, at_border].mean((0, 2)) - inside[:, :, ~at_border].mean((0, 2))
     rates = [float((outputs[:, :, region] > 0).double().mean()) for region in (border, interior)]
     return {
         "border_rate_ratio": rates[0] / max(rates[1], 1 / outputs.numel()),
         "border_share": share(inside, factor),
         "channel_share": channel_share,
-        "border_in_channel_share": share(inside, 2 * channel + factor) - channel_share,
+        "border_in_channel_share": border_in_channel,
+        "channel_minus_border_share": channel_share - border_in_channel,
         "border_mean_difference": float((means.abs() / inside.std((0, 2)).clamp(min=SMALLEST)).mean()),
     }
 
