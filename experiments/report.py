@@ -33,8 +33,16 @@ from experiments.sections import (
     trained_arms,
 )
 from experiments.series import series_pictures
-from experiments.tables import SYMBOLS, arm_columns, experiment_columns, markdown, markdown_table, step_time_columns
-from experiments.verdicts import Verdict
+from experiments.tables import (
+    SYMBOLS,
+    arm_columns,
+    counts_columns,
+    experiment_columns,
+    markdown,
+    markdown_table,
+    step_time_columns,
+)
+from experiments.verdicts import SUPPORTED, Verdict
 
 
 def write_report(
@@ -79,9 +87,22 @@ def read_verdicts(path: str | Path) -> list[Verdict]:
         raise ValueError(f"{path}: not the verdicts of a report ({error})") from None
 
 
-def update_readme(readme: str | Path, verdicts: Iterable[Verdict], report: str = "results/reference/report.md") -> None:
+def update_readme(readme: str | Path, verdicts: Sequence[Verdict], report: str = "results/reference/report.md") -> None:
     """Replace what stands between the verdicts markers of a page. Raises ValueError if it, or they, are missing."""
-    replace_marked(Path(readme), "verdicts", markdown_table(verdicts, report))
+    replace_marked(Path(readme), "verdicts", overview(verdicts, report))
+
+
+def overview(verdicts: Sequence[Verdict], report: str) -> str:
+    """The verdicts for a page that has more to tell: counts, what is not simply supported, and, folded away, all."""
+    notable = [verdict for verdict in verdicts if verdict.verdict != SUPPORTED]
+    every = (
+        f"<details><summary>All {len(verdicts)} claims</summary>\n\n{markdown_table(verdicts, report)}\n\n</details>"
+    )
+    parts = [
+        markdown(counts_columns(verdicts)),
+        *(["Those not supported:", markdown_table(notable, report)] if notable else []),
+    ]
+    return "\n\n".join([*parts, every])
 
 
 def replace_marked(page: Path, name: str, text: str) -> None:

@@ -63,6 +63,16 @@ def markdown_table(verdicts: Iterable[Verdict], report: str = "") -> str:
     return "\n".join(lines)
 
 
+def counts_columns(verdicts: Sequence[Verdict]) -> Columns:
+    """How many claims of each source came to each verdict."""
+    sources = list(dict.fromkeys(verdict.source for verdict in verdicts))
+    columns = {"source": [*sources, "all"]}
+    for name, symbol in SYMBOLS.items():
+        found = [verdict.source for verdict in verdicts if verdict.verdict == name]
+        columns[f"{symbol} {name}"] = [str(found.count(source) or "") for source in sources] + [str(len(found))]
+    return {heading: cells for heading, cells in columns.items() if cells[-1] != "0"}
+
+
 def markdown(columns: Columns) -> str:
     lines = [_row(columns), "|---" * len(columns) + "|", *map(_row, zip(*columns.values(), strict=True))]
     return "\n".join(lines)

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from experiments.claims import Registry
 from experiments.claims_file import load_claims
-from experiments.report import main, read_verdicts, update_readme, write_report
+from experiments.report import main, overview, read_verdicts, update_readme, write_report
 from experiments.tables import markdown_table, verdict_table
 from experiments.verdicts import VERDICTS, Verdict, judge
 
@@ -132,13 +132,24 @@ def test_synthetic_data_are_labelled(
     assert "Synthetic" not in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
+def test_the_overview_counts_every_claim_once_and_tells_first_what_does_not_hold(verdicts: list[Verdict]) -> None:
+    counts, rest = overview(verdicts, "report.md").split("Those not supported:")
+    cells = [line.split("|")[1:-1] for line in counts.strip().splitlines()[2:]]
+    numbers = [[int(cell) if cell.strip() else 0 for cell in row[1:]] for row in cells]
+    assert [sum(column) for column in zip(*numbers[:-1], strict=True)] == numbers[-1]
+    assert sum(numbers[-1]) == len(verdicts)
+    notable, every = rest.split("<details>")
+    assert notable.count("](report.md#") == sum(verdict.verdict != "supported" for verdict in verdicts)
+    assert markdown_table(verdicts, "report.md") in every
+
+
 def test_readme_gets_the_table_between_its_markers(verdicts: list[Verdict], tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- verdicts:begin -->\nold\n<!-- verdicts:end -->\nafter\n")
     for _ in range(2):  # again changes nothing
         update_readme(readme, verdicts, "results/reference/report.md")
         text = readme.read_text(encoding="utf-8")
-        table = markdown_table(verdicts, "results/reference/report.md")
+        table = overview(verdicts, "results/reference/report.md")
         assert text == f"before\n<!-- verdicts:begin -->\n{table}\n<!-- verdicts:end -->\nafter\n"
     assert "[G1-better](results/reference/report.md#g1-better)" in text
     assert "layer norm \\| none" in text
@@ -159,7 +170,7 @@ def test_the_command_needs_only_claims_json(
     readme.write_text("before\n<!-- verdicts:begin -->\nold\n<!-- verdicts:end -->\nafter\n")
     run_main(monkeypatch, GOLDEN / "claims.json", readme)
     lines = readme.read_text(encoding="utf-8").splitlines()
-    expected = markdown_table(verdicts, "results/reference/report.md").splitlines()
+    expected = overview(verdicts, "results/reference/report.md").splitlines()
     assert lines == ["before", "<!-- verdicts:begin -->", *lines[2:-2], "<!-- verdicts:end -->", "after"]
     # An infinite estimate is null in JSON, its sign lost; every other cell is that of the report.
     infinite = [v.id for v in verdicts if v.estimate is not None and math.isinf(v.estimate)]
