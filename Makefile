@@ -31,7 +31,7 @@ setup: .venv/installed ## make .venv with the pinned versions; compile the recur
 data: setup ## fetch and verify the data sets
 	@$(RUN) -m data
 
-reproduce: data ## tune, run, judge and report: results/report.md, results/claims.json
+reproduce: data ## tune, run, judge and report: results/report.html, report.md, claims.json, runs.csv
 	@$(RUN) -m experiments.reproduce --scale $(SCALE) $(foreach id,$(CLAIM),--claim $(id)) $(ARGS)
 
 verify: .venv/installed ## recompute every verdict and the report from results/reference/ and compare

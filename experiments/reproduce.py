@@ -180,7 +180,7 @@ def reproduce(options: argparse.Namespace) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160)
     ids = {claim.id for claim in chosen.claims}
     console.print(verdict_table(verdict for verdict in verdicts if verdict.id in ids))
-    console.print(f"{len(rows)} runs; report: {config.results}/report.md, verdicts: {config.results}/claims.json")
+    console.print(f"{len(rows)} runs; report: {config.results}/report.html, verdicts: {config.results}/claims.json")
     if failure:
         raise failure
 
