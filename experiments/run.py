@@ -175,7 +175,8 @@ def tuning_runs(config: Config) -> list[Config]:
         return []
     if not config.tuning.learning_rates:
         raise ConfigError("optim.learning_rate is null and tuning.learning_rates empty: give a rate or a grid of rates")
-    return [schema.at(config, seed, rate) for rate in config.tuning.learning_rates for seed in config.tuning.seeds]
+    once = dataclasses.replace(config, evaluations=1)  # what a rate is chosen by is the loss at the end
+    return [schema.at(once, seed, rate) for rate in config.tuning.learning_rates for seed in config.tuning.seeds]
 
 
 def tuned_rate(config: Config, tuned: list[dict[str, Any]]) -> float | None:

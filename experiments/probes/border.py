@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import models
 from experiments.train import train
 
-CASES = 500
+CASES = 250
 SMALLEST_MAP = 6
 INTERIOR = 2  # pixels from the border
 SMALLEST = 1e-300  # instead of 0 in a denominator
@@ -35,7 +35,7 @@ METRICS = (*MEASURES, *(f"shifted_{name}" for name in MEASURES))
 
 
 def measure(config: Any, data: Any) -> dict[str, float]:
-    """Train a convolutional net, then compare the border of its maps with their interior on 500 validation images.
+    """Train a convolutional net, then compare the border of its maps with their interior on 250 validation images.
 
     Each number is a mean over the layers with maps of at least 6 x 6; what it is of one layer, `of_layer` says. The
     model is in its test mode.
