@@ -17,7 +17,7 @@ from experiments.evidence import Runs
 from experiments.figures import Picture, small_tuning_picture
 from experiments.plotting import on_dark
 from experiments.verdicts import Verdict
-from experiments.wording import number
+from experiments.wording import number, source_order
 
 Pictures = Mapping[str, Sequence[Picture]]  # of each claim and each experiment
 
@@ -57,13 +57,18 @@ def _colours(style: str) -> str:
 
 def page(registry: Registry, runs: Runs, verdicts: Sequence[Verdict], command: str, pictures: Pictures) -> str:
     claims, looks = {claim.id: claim for claim in registry.family}, Looks()
-    sources = [verdict.source for verdict in verdicts]
+    sources = sorted((verdict.source for verdict in verdicts), key=source_order)
     timed = sections.timed_arms(runs)
     told = {
         "claims": [_claim(claims[verdict.id], verdict, runs, pictures, looks) for verdict in verdicts],
         "experiments": [
             _experiment(name, arms, runs, pictures, looks) for name, arms in sections.trained_arms(runs).items()
         ],
+        "measurements": [
+            (name, tables.measurement_columns(arms), _drawings(name, pictures, looks))
+            for name, arms in sections.measured_arms(runs).items()
+        ],
+        "measured": sections.MEASURED,
         "counts": sections.counts(verdicts),
         "sources": {source: sources.count(source) for source in dict.fromkeys(sources)},
         "facts": sections.facts(registry, runs) | {"Made by": f"`{command}`"},
@@ -108,7 +113,7 @@ def _claim(claim: Claim, verdict: Verdict, runs: Runs, pictures: Pictures, looks
         "verdict": verdict,
         "estimate": tables.estimate_text(verdict),
         "p": number(verdict.p_holm, 2),
-        "drawings": [(looks.drawing(picture), picture.caption) for picture in pictures.get(claim.id, ())],
+        "drawings": _drawings(claim.id, pictures, looks),
         "setup": sections.setup(claim, verdict, runs),
         "arms": tables.arm_columns(claim, verdict, runs),
         "outlook": sections.outlook(claim),
@@ -127,5 +132,9 @@ def _experiment(
         "name": name,
         "columns": tables.experiment_columns(arms),
         "tuning": [curves.get(arm, "") for arm in arms] if curves else [],
-        "drawings": [(looks.drawing(picture), picture.caption) for picture in pictures.get(name, ())],
+        "drawings": _drawings(name, pictures, looks),
     }
+
+
+def _drawings(name: str, pictures: Pictures, looks: Looks) -> list[tuple[Markup, str]]:
+    return [(looks.drawing(picture), picture.caption) for picture in pictures.get(name, ())]

@@ -19,12 +19,14 @@ from experiments.panel import standalone
 from experiments.sections import (
     ABOUT,
     MEANING,
+    MEASURED,
     SYNTHETIC,
     TITLE,
     command_of,
     counts,
     facts,
     is_synthetic,
+    measured_arms,
     method,
     outlook,
     setup,
@@ -40,6 +42,7 @@ from experiments.tables import (
     experiment_columns,
     markdown,
     markdown_table,
+    measurement_columns,
     step_time_columns,
 )
 from experiments.verdicts import SUPPORTED, Verdict
@@ -52,7 +55,7 @@ def write_report(
     folder, runs = Path(folder), group_runs(rows)
     claims = {claim.id: claim for claim in registry.family}
     pictures = {verdict.id: claim_pictures(claims[verdict.id], verdict, runs) for verdict in verdicts}
-    pictures |= {name: series_pictures(arms) for name, arms in trained_arms(runs).items()}
+    pictures |= {name: series_pictures(arms) for name, arms in (trained_arms(runs) | measured_arms(runs)).items()}
     figures: dict[str, str] = {}
     for name, row in pictures.items():
         files = standalone([picture.svg for picture in row])
@@ -140,6 +143,10 @@ def report_text(
         body += ["## All arms", "Mean ± sd over the evaluation seeds."]
     for name, arms in trained.items():
         body += filter(None, [f"### {name}", markdown(experiment_columns(arms)), _images(name, drawn.get(name, ()))])
+    if measured := measured_arms(runs):
+        body += ["## All measurements", MEASURED]
+    for name, arms in measured.items():
+        body += filter(None, [f"### {name}", markdown(measurement_columns(arms)), _images(name, drawn.get(name, ()))])
     return "\n\n".join(body) + "\n"
 
 

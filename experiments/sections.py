@@ -14,6 +14,7 @@ ABOUT = """The claims of "Layer Normalization" (Ba, Kiros and Hinton, 2016, arXi
 each with its verdict and the runs behind it. A claim, its test and the smallest effect that counts were declared \
 before the runs."""
 SYNTHETIC = "**Synthetic data**: some runs used generated data; they say nothing about real data."
+MEASURED = "What experiments without a test set measure, by experiments/probes: mean ± sd over the evaluation seeds."
 MEANING = {
     SUPPORTED: """the effect is significant in the claimed direction and reaches the margin; an exact claim holds in \
 every run.""",
@@ -43,18 +44,22 @@ def facts(registry: Registry, runs: Runs) -> dict[str, str]:
     """What the report rests on."""
     every = [row for group in runs.values() for row in group]
     evaluated = sum(row["role"] == "evaluate" for row in every)
-    made = sorted({_made_by(row["environment"]) for row in every if "environment" in row})
+    made = _made_with([row["environment"] for row in every if "environment" in row])
     return {
         "Scale": f"**{', '.join(sorted({str(row['scale']) for row in every})) or 'none'}**",
         "Seeds": f"{registry.seeds} per arm",
         "Runs": f"{evaluated} evaluation and {len(every) - evaluated} tuning runs",
-        **({"Made with": "; ".join(made)} if made else {}),
+        **({"Made with": made} if made else {}),
     }
 
 
-def _made_by(environment: Mapping[str, Any]) -> str:
-    kernel = f", {kernel} recurrent layers" if (kernel := environment.get("kernel")) else ""
-    return f"torch {environment['torch']} on {environment['device']}{kernel}, commit {environment['commit']}"
+def _made_with(environments: Sequence[Mapping[str, Any]]) -> str:
+    if not environments:
+        return ""
+    names = ("torch", "device", "commit")
+    torch, device, commit = (_values(sorted({str(made[name]) for made in environments})) for name in names)
+    kernels = _values(sorted({e["kernel"] for e in environments if e.get("kernel")}))
+    return f"torch {torch} on {device}, commit {commit}" + (f"; recurrent layers {kernels}" if kernels else "")
 
 
 def is_synthetic(runs: Runs) -> bool:
@@ -104,13 +109,27 @@ def _runs(experiment: str, claim: Claim, runs: Runs) -> str:
     optim = first["optim"]
     how = f"{', '.join(sizes)}, {optim['name']}, {optim['schedule']} schedule"
     how = how if first["method"] == "train" else f"no tuning, measured by `{first['method']}` of experiments/probes"
-    model, source = (_options([config[part] for config in configs]) for part in ("model", "data"))
+    norms = {config["norm"] for config in configs}
+    model, source = (_options([config[part] for config in configs], norms) for part in ("model", "data"))
     return f"Runs of `{experiment}`: {model} on {source}; {how}."
 
 
-def _options(configs: Sequence[Mapping[str, Any]]) -> str:
-    """A model or a data set with its options, those left empty omitted, those that differ with all their values."""
-    told = {key: _values(c[key] for c in configs if c[key] not in (None, "", [])) for key in configs[0]}
+# Options of single norms, of no interest where that norm is not used, and values that switch an option off.
+OF_ONE_NORM = {
+    "groups": "group",
+    "detach": "layer",
+    "layer_axes": "layer",
+    "variant": "layer",
+    "ghost_size": "batch",
+    "statistics": "batch",
+}
+IDLE: tuple[Any, ...] = (None, "", [], "none", False)
+
+
+def _options(configs: Sequence[Mapping[str, Any]], norms: set[str]) -> str:
+    """A model or a data set with its options; without those that do nothing, with all values of those that differ."""
+    told = {key: _values(c[key] for c in configs if c[key] not in IDLE) for key in configs[0]}
+    told = {key: value for key, value in told.items() if OF_ONE_NORM.get(key, "") in {"", *norms} and value != "0"}
     name = told.pop("name")
     return f"`{name}` ({', '.join(f'{key} {value}' for key, value in told.items() if value)})"
 
@@ -150,6 +169,16 @@ def trained_arms(runs: Runs) -> dict[str, dict[str, list[Row]]]:
         if role == "evaluate":
             found.setdefault(experiment, {})[arm] = runs[experiment, arm, role]
     return {name: arms for name, arms in found.items() if any(row["history"] for rows in arms.values() for row in rows)}
+
+
+def measured_arms(runs: Runs) -> dict[str, dict[str, list[Row]]]:
+    """The evaluation runs of every arm of the experiments that measure something and train nothing to be tested."""
+    trained, found = trained_arms(runs), dict[str, dict[str, list[Row]]]()
+    for experiment, arm, role in sorted(runs, key=_by_number):
+        rows = runs[experiment, arm, role]
+        if role == "evaluate" and experiment not in trained and all(row["final"] for row in rows):
+            found.setdefault(experiment, {})[arm] = rows
+    return found
 
 
 def _by_number(key: tuple[str, str, str]) -> list[list[tuple[int, str]]]:

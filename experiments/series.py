@@ -1,7 +1,7 @@
-"""Arms that differ in a number: their test results against it, a line for each norm.
+"""Results against a number, a line for each norm: the number arms differ in, or the learning rates of a measurement.
 
 An arm named `<stem>_<letter><number>` says which: `batch_b8` is batch norm at batch size 8, `layer_x0.5` layer norm
-with something scaled by 0.5.
+with something scaled by 0.5. Measurements give the loss at each rate as `loss_at_<rate>`.
 """
 
 import re
@@ -24,43 +24,76 @@ MEANING = {
     "g": "groups, or cases of a ghost batch",
     "gain": "initial gain",
 }
-METRICS = ("test_bits_per_character", "test_loss", "test_error")
+METRICS = ("bits_per_character", "loss", "error")
+# Batch norm's statistics at test time: running averages, averages taken anew, those of each mini-batch.
+STATISTICS = {"test": "running", "test_reestimated": "anew", "test_batch": "own"}
+RATE = "loss_at_"
 
 Points = Mapping[float, list[float]]  # the metric of every seed at each number
 
 
 def series_pictures(arms: Mapping[str, Sequence[Row]]) -> list[Picture]:
-    """A picture for each letter with at least two numbers for some stem, from an experiment's evaluation runs."""
-    finals = [row["final"] for rows in arms.values() for row in rows]
-    metric = next((name for name in METRICS if any(name in final for final in finals)), None)
+    """The pictures of an experiment, from its evaluation runs; none where no number makes a series."""
+    names = {name for rows in arms.values() for row in rows for name in row["final"]}
+    metric = next((name for name in METRICS if f"test_{name}" in names), None)
+    pictures = [_by_rate(arms)] if any(name.startswith(RATE) for name in names) else []
     if metric is None:
-        return []
+        return pictures
+    for letter, stems in sorted(_numbered(arms, f"test_{metric}").items()):
+        pictures.append(_picture(f"by-{letter}", f"test {metric}", MEANING[letter], stems))
+        if ways := _batch_statistics(arms, metric, letter):
+            pictures.append(_picture(f"statistics-by-{letter}", f"test {metric}, by statistics", MEANING[letter], ways))
+    return pictures
+
+
+def _numbered(arms: Mapping[str, Sequence[Row]], metric: str) -> dict[str, dict[str, Points]]:
+    """A metric by letter, stem and number, of letters with at least two numbers for some stem."""
     found: dict[str, dict[str, dict[float, list[float]]]] = defaultdict(lambda: defaultdict(dict))
     for arm, rows in arms.items():
         if parts := NUMBERED.fullmatch(arm):
             values = [_or_nan(row["final"].get(metric)) for row in rows]
             found[parts["letter"]][parts["stem"]][float(parts["number"])] = values
-    several = {letter: stems for letter, stems in found.items() if any(len(points) > 1 for points in stems.values())}
-    return [_picture(metric, letter, stems) for letter, stems in sorted(several.items())]
+    return {letter: dict(stems) for letter, stems in found.items() if any(len(points) > 1 for points in stems.values())}
 
 
-def _picture(metric: str, letter: str, stems: Mapping[str, Points]) -> Picture:
+def _batch_statistics(arms: Mapping[str, Sequence[Row]], metric: str, letter: str) -> dict[str, Points]:
+    """The same of batch norm with each of its statistics; empty where it was evaluated in one way only."""
+    ways = {way: _numbered(arms, f"{split}_{metric}").get(letter, {}) for split, way in STATISTICS.items()}
+    found = {f"{stem}, {way}": ways[way][stem] for stem in ways["running"] for way in ways if stem.startswith("batch")}
+    measured = not any(np.isnan(values).any() for points in found.values() for values in points.values())
+    return found if measured else {}
+
+
+def _by_rate(arms: Mapping[str, Sequence[Row]]) -> Picture:
+    points = {
+        arm: {
+            float(name.removeprefix(RATE)): [_or_nan(row["final"][name]) for row in rows]
+            for name in rows[0]["final"]
+            if name.startswith(RATE)
+        }
+        for arm, rows in arms.items()
+    }
+    return _picture("by-rate", "validation loss", "learning rate", points)
+
+
+def _picture(name: str, title: str, place: str, stems: Mapping[str, Points]) -> Picture:
+    title = title.replace("_", " ")
     styles = arm_styles(sorted(stems))
-    numbers = sorted({place for points in stems.values() for place in points})
+    numbers = sorted({found for points in stems.values() for found in points})
     values = np.array([value for points in stems.values() for seeds in points.values() for value in seeds])
-    panel = Panel(metric.replace("_", " "), _scale(numbers), fitting(values), MEANING[letter], legend=styles)
+    panel = Panel(title, _scale(numbers), fitting(values), place, legend=styles)
     ends = []
     for stem, points in sorted(stems.items()):
         colour, dashes = styles[stem]
-        places = sorted(points)
-        means = [float(np.mean(points[place])) for place in places]  # NaN, a gap, where a run diverged
-        each = np.array([(place, value) for place in places for value in points[place]])
+        at = sorted(points)
+        means = [float(np.mean(points[found])) for found in at]  # NaN, a gap, where a run diverged
+        each = np.array([(found, value) for found in at for value in points[found]])
         panel.dots(each[:, 0], each[:, 1], colour, 2.6, 0.45)
-        panel.line(places, means, colour, 1.6, dashes)
-        panel.marks("diamond", places, means, colour, 6)
-        ends.append(f"{stem} from {number(means[0])} at {tidy(places[0])} to {number(means[-1])} at {tidy(places[-1])}")
-    caption = f"{MEANING[letter].capitalize()}: every seed and the mean; a gap where a run diverged"
-    return Picture(f"by-{letter}", panel.svg(), caption, f"{metric} by {MEANING[letter]}: {'; '.join(ends)}")
+        panel.line(at, means, colour, 1.6, dashes)
+        panel.marks("diamond", at, means, colour, 6)
+        ends.append(f"{stem} from {number(means[0])} at {tidy(at[0])} to {number(means[-1])} at {tidy(at[-1])}")
+    caption = f"{place.capitalize()}: every seed and the mean; a gap where a run diverged"
+    return Picture(name, panel.svg(), caption, f"{title} by {place}: {'; '.join(ends)}")
 
 
 def _scale(numbers: list[float]) -> Scale:

@@ -16,7 +16,7 @@ from experiments.claims import Claim
 from experiments.evidence import Floats, Row, Runs, evaluations, loss_curve, metric_value
 from experiments.stats import paired_interval
 from experiments.verdicts import CONTRADICTED, EQUIVALENT, INCOMPLETE, INCONCLUSIVE, SUPPORTED, Verdict
-from experiments.wording import number, span, tidy
+from experiments.wording import number, source_order, span, tidy
 
 Columns = Mapping[str, Sequence[str]]
 
@@ -65,7 +65,7 @@ def markdown_table(verdicts: Iterable[Verdict], report: str = "") -> str:
 
 def counts_columns(verdicts: Sequence[Verdict]) -> Columns:
     """How many claims of each source came to each verdict."""
-    sources = list(dict.fromkeys(verdict.source for verdict in verdicts))
+    sources = sorted({verdict.source for verdict in verdicts}, key=source_order)
     columns = {"source": [*sources, "all"]}
     for name, symbol in SYMBOLS.items():
         found = [verdict.source for verdict in verdicts if verdict.verdict == name]
@@ -121,11 +121,14 @@ def _middle(rows: Sequence[Row], name: str) -> str:
 
 
 _SHOWN = ("mean_train_loss", "mean_validation_loss", "test_loss", "test_error", "test_bits_per_character")
+_STATISTICS = ("test_reestimated_loss", "test_batch_loss")  # of batch norm, by other statistics than running averages
 
 
 def experiment_columns(arms: Mapping[str, Sequence[Row]]) -> Columns:
     """The final metrics of all arms of an experiment, one row per arm."""
-    shown = [name for name in _SHOWN if any(name in row["final"] for rows in arms.values() for row in rows)]
+    finals = [row["final"] for rows in arms.values() for row in rows]
+    shown = [name for name in _SHOWN if any(name in final for final in finals)]
+    shown += [name for name in _STATISTICS if any(final.get(name) != final.get("test_loss") for final in finals)]
     return {
         "arm": [f"`{arm}`" for arm in arms],
         "learning rate": [tidy(rows[0]["learning_rate"]) for rows in arms.values()],
@@ -133,6 +136,18 @@ def experiment_columns(arms: Mapping[str, Sequence[Row]]) -> Columns:
         "status": [", ".join(sorted({str(row["status"]) for row in rows})) for rows in arms.values()],
         **{name: [_spread([row["final"].get(name) for row in rows]) for rows in arms.values()] for name in shown},
     }
+
+
+def measurement_columns(arms: Mapping[str, Sequence[Row]]) -> Columns:
+    """What an experiment without test metrics measured, one row per metric and a column per arm."""
+    names = list(dict.fromkeys(name for rows in arms.values() for name in rows[0]["final"]))
+    columns = {
+        f"`{arm}`": [
+            _spread([row["final"][name] for row in rows]) if name in rows[0]["final"] else "-" for name in names
+        ]
+        for arm, rows in arms.items()
+    }
+    return {"metric": [f"`{name}`" for name in names], **columns}
 
 
 def _spread(values: Sequence[float | None]) -> str:

@@ -72,3 +72,19 @@ def test_arms_that_differ_in_a_number_make_a_series() -> None:
 def test_single_numbers_make_none() -> None:
     assert series_pictures({"layer_b2": arm(1.0), "batch_b4": arm(1.0), "batch_all": arm(1.0)}) == []
     assert series_pictures({"layer_b2": arm(1.0, metric="own"), "layer_b4": arm(1.0, metric="own")}) == []
+
+
+def test_losses_at_learning_rates_make_a_series_of_each_arm() -> None:
+    finals = {"layer": {"loss_at_0.1": 1.0, "loss_at_1": 2.0}, "none": {"loss_at_0.1": 3.0, "loss_at_1": None}}
+    (picture,) = series_pictures({name: [{"final": final}] for name, final in finals.items()})
+    assert picture.name == "by-rate" and "layer from 1.00 at 0.1 to 2.00 at 1" in picture.gist
+
+
+def test_batch_norm_is_drawn_with_each_of_its_statistics() -> None:
+    def tested(loss: float, own: float) -> list[dict[str, Any]]:
+        return [{"final": {"test_loss": loss, "test_reestimated_loss": loss + 0.5, "test_batch_loss": own}}]
+
+    arms = {"batch_b2": tested(2.0, 9.0), "batch_b8": tested(1.0, 4.0), "layer_b2": tested(1.0, 1.0)}
+    by_norm, by_statistics = series_pictures(arms)
+    assert (by_norm.name, by_statistics.name) == ("by-b", "statistics-by-b")
+    assert "batch, own from 9.00 at 2 to 4.00 at 8" in by_statistics.gist and "layer" not in by_statistics.gist
