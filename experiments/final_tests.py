@@ -4,7 +4,7 @@
     test_reestimated_<metric>     averages taken anew, with the final weights, over training mini-batches
     test_batch_<metric>           each test mini-batch, of the size trained with, by its own statistics; over a quarter
                                   of the cases, for small mini-batches take long
-    test_batch_<metric>_increase  that minus the metric of the same cases with running averages
+    test_batch_<metric>_increase  that minus the metric of the same cases with averages taken anew
 
 So a loss that comes from noisy training is told apart from one that comes from bad averages. A model without batch
 statistics knows one way only: its three values are the same.
@@ -37,12 +37,13 @@ def other_statistics(model: Any, source: Any, batch_size: int, plain: Row) -> Ro
     norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
     if norms and batch_size == 1:
         return {}  # a single value has no statistics
-    by_own, by_running = own_and_running(model, source, batch_size) if norms else (plain, plain)
+    anew, own, anew_of_same = plain, plain, plain
     if norms:
         reestimate(model, norms, source, max(REESTIMATED_CASES // batch_size, 1))
-    reestimated = evaluate(model, source, "test") if norms else plain
-    increase = {f"test_batch_{name}_increase": by_own[name] - value for name, value in by_running.items()}
-    return prefixed("test_reestimated", reestimated) | prefixed("test_batch", by_own) | increase
+        anew = evaluate(model, source, "test")
+        own, anew_of_same = own_and_given(model, source, batch_size)
+    increase = {f"test_batch_{name}_increase": own[name] - value for name, value in anew_of_same.items()}
+    return prefixed("test_reestimated", anew) | prefixed("test_batch", own) | increase
 
 
 @torch.no_grad()
@@ -57,38 +58,35 @@ def reestimate(model: Any, norms: list[BatchNorm], source: Any, batches: int) ->
         _, state = model.loss(source.train_batch(step), state)
 
 
-def own_and_running(model: Any, source: Any, batch_size: int) -> tuple[Row, Row]:
-    """Test metrics in mini-batches of the size trained with, each normalised by itself, and by running averages.
+def own_and_given(model: Any, source: Any, batch_size: int) -> tuple[Row, Row]:
+    """Test metrics of mini-batches of the size trained with, each normalised by itself, and by the model's averages.
 
     Every so many rows of the evaluation batches are read to their end, as a text goes on from batch to batch; of all
     rows the first quarter, but at least one mini-batch.
     """
-    rows = max(len(y) for _, y in source.batches("test"))
-    parts = [Rows(source, start, batch_size) for start in range(0, max(rows // 4, batch_size), batch_size)]
-    counts = [part.count() for part in parts]
-    running = [evaluate(model, part, "test") for part in parts]  # first: training moves the averages
-    return averaged(counts, [evaluate(model, part, "test", training=True) for part in parts]), averaged(counts, running)
-
-
-def averaged(counts: list[int], rows: list[Row]) -> Row:
-    total = sum(counts)
-    return {name: sum(count * row[name] for count, row in zip(counts, rows, strict=True)) / total for name in rows[0]}
+    batches = list(source.batches("test"))
+    carries, rows = source.carries_state("test"), len(batches[0][1])
+    starts = range(0, max(rows // 4, batch_size), batch_size)
+    same_rows = Rows(batches, carries, 0, len(starts) * batch_size)
+    given = evaluate(model, same_rows, "test")  # before what follows moves the averages
+    parts = [Rows(batches, carries, start, batch_size) for start in starts]
+    found = [(part.count(), evaluate(model, part, "test", training=True)) for part in parts]
+    total = sum(count for count, _ in found)
+    return {name: sum(count * row[name] for count, row in found) / total for name in given}, given
 
 
 class Rows:
     """So many rows of every test batch; fewer at an end, but never a single one, which has no statistics."""
 
-    def __init__(self, source: Any, start: int, size: int) -> None:
-        self.source, self.rows = source, slice(start, start + size)
+    def __init__(self, batches: list[Any], carries: bool, start: int, size: int) -> None:
+        parts = [tuple(tensor[start : start + size] for tensor in batch) for batch in batches]
+        self.parts, self.carries = [part for part in parts if len(part[0]) > 1], carries
 
     def carries_state(self, split: str) -> bool:
-        return bool(self.source.carries_state(split))
+        return self.carries
 
     def batches(self, split: str) -> Iterator[Any]:
-        for batch in self.source.batches(split):
-            part = tuple(tensor[self.rows] for tensor in batch)
-            if len(part[0]) > 1:
-                yield part
+        yield from self.parts
 
     def count(self) -> int:
-        return sum(y.numel() for _, y in self.batches("test"))
+        return sum(y.numel() for _, y in self.parts)

@@ -129,7 +129,7 @@ IDLE: tuple[Any, ...] = (None, "", [], "none", False)
 def _options(configs: Sequence[Mapping[str, Any]], norms: set[str]) -> str:
     """A model or a data set with its options; without those that do nothing, with all values of those that differ."""
     told = {key: _values(c[key] for c in configs if c[key] not in IDLE) for key in configs[0]}
-    told = {key: value for key, value in told.items() if OF_ONE_NORM.get(key, "") in {"", *norms} and value != "0"}
+    told = {key: value for key, value in told.items() if OF_ONE_NORM.get(key, "") in {"", *norms}}
     name = told.pop("name")
     return f"`{name}` ({', '.join(f'{key} {value}' for key, value in told.items() if value)})"
 

@@ -27,6 +27,7 @@ MEANING = {
 METRICS = ("bits_per_character", "loss", "error")
 # Batch norm's statistics at test time: running averages, averages taken anew, those of each mini-batch.
 STATISTICS = {"test": "running", "test_reestimated": "anew", "test_batch": "own"}
+INCREASE = "test_batch_{}_increase"  # of the last over the second, on the same cases
 RATE = "loss_at_"
 
 Points = Mapping[float, list[float]]  # the metric of every seed at each number
@@ -51,9 +52,17 @@ def _numbered(arms: Mapping[str, Sequence[Row]], metric: str) -> dict[str, dict[
     found: dict[str, dict[str, dict[float, list[float]]]] = defaultdict(lambda: defaultdict(dict))
     for arm, rows in arms.items():
         if parts := NUMBERED.fullmatch(arm):
-            values = [_or_nan(row["final"].get(metric)) for row in rows]
+            values = [_value(row["final"], metric) for row in rows]
             found[parts["letter"]][parts["stem"]][float(parts["number"])] = values
     return {letter: dict(stems) for letter, stems in found.items() if any(len(points) > 1 for points in stems.values())}
+
+
+def _value(final: Mapping[str, float | None], metric: str) -> float:
+    """A metric; batch norm's by own statistics from those taken anew, for it was measured on fewer cases."""
+    plain = metric.removeprefix("test_batch_")
+    if plain == metric:
+        return _or_nan(final.get(metric))
+    return _or_nan(final.get(f"test_reestimated_{plain}")) + _or_nan(final.get(INCREASE.format(plain)))
 
 
 def _batch_statistics(arms: Mapping[str, Sequence[Row]], metric: str, letter: str) -> dict[str, Points]:

@@ -121,33 +121,34 @@ def _middle(rows: Sequence[Row], name: str) -> str:
 
 
 _SHOWN = ("mean_train_loss", "mean_validation_loss", "test_loss", "test_error", "test_bits_per_character")
-_STATISTICS = ("test_reestimated_loss", "test_batch_loss")  # of batch norm, by other statistics than running averages
+# Of batch norm: averages taken anew, and what each mini-batch's own statistics add to that.
+_STATISTICS = ("test_reestimated_loss", "test_batch_loss_increase")
 
 
 def experiment_columns(arms: Mapping[str, Sequence[Row]]) -> Columns:
     """The final metrics of all arms of an experiment, one row per arm."""
     finals = [row["final"] for rows in arms.values() for row in rows]
     shown = [name for name in _SHOWN if any(name in final for final in finals)]
-    shown += [name for name in _STATISTICS if any(final.get(name) != final.get("test_loss") for final in finals)]
+    if any(final.get("test_batch_loss_increase") for final in finals):
+        shown += _STATISTICS
     return {
         "arm": [f"`{arm}`" for arm in arms],
         "learning rate": [tidy(rows[0]["learning_rate"]) for rows in arms.values()],
         "runs": [str(len(rows)) for rows in arms.values()],
         "status": [", ".join(sorted({str(row["status"]) for row in rows})) for rows in arms.values()],
-        **{name: [_spread([row["final"].get(name) for row in rows]) for rows in arms.values()] for name in shown},
+        **{name: [_spread_of(name, rows) for rows in arms.values()] for name in shown},
     }
 
 
 def measurement_columns(arms: Mapping[str, Sequence[Row]]) -> Columns:
     """What an experiment without test metrics measured, one row per metric and a column per arm."""
     names = list(dict.fromkeys(name for rows in arms.values() for name in rows[0]["final"]))
-    columns = {
-        f"`{arm}`": [
-            _spread([row["final"][name] for row in rows]) if name in rows[0]["final"] else "-" for name in names
-        ]
-        for arm, rows in arms.items()
-    }
+    columns = {f"`{arm}`": [_spread_of(name, rows) for name in names] for arm, rows in arms.items()}
     return {"metric": [f"`{name}`" for name in names], **columns}
+
+
+def _spread_of(name: str, rows: Sequence[Row]) -> str:
+    return _spread([row["final"][name] for row in rows]) if all(name in row["final"] for row in rows) else "-"
 
 
 def _spread(values: Sequence[float | None]) -> str:

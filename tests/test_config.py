@@ -71,14 +71,19 @@ def test_what_a_claim_compares_differs_only_in_what_its_arms_say(scale: str) -> 
         configs = [arms_at(scale)[arm] for arm in claim.arms()]
         overrides = [config.arms[arm] for config, (_, arm) in zip(configs, claim.arms(), strict=True)]
         own = {override.split("=")[0] for text in overrides for override in text.split()}
-        first, *others = [(config, without(config.model, own)) for config in configs]
-        for config, model in others:
-            assert (config.data.name, config.optim, model) == (first[0].data.name, first[0].optim, first[1]), claim.id
-            assert config.updates == first[0].updates or config.training_cases, claim.id
+        first, *others = [shared(config, own) for config in configs]
+        assert all(other == first for other in others), claim.id
+        for config in configs[1:]:
+            assert config.updates == configs[0].updates or config.training_cases, claim.id
 
 
-def without(model: Any, overrides: set[str]) -> dict[str, Any]:
-    return {key: value for key, value in vars(model).items() if f"model.{key}" not in overrides}
+def shared(config: Config, overrides: set[str]) -> tuple[Any, ...]:
+    """All that arms of one claim must have in common: the overrides that make them apart, and further test splits."""
+    model = {key: value for key, value in vars(config.model).items() if f"model.{key}" not in overrides}
+    source = {key: value for key, value in vars(config.data).items() if f"data.{key}" not in overrides}
+    for key in ("test_length", "test_lengths"):
+        source.pop(key, None)
+    return model, source, config.optim, config.tuning
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import models
 from experiments.train import train
-from models.norms import LayerNorm, Norm, Unnormalized
+from models.norms import BatchNorm, LayerNorm, Norm, Unnormalized
 
 METRICS = (
     "train_test_difference",
@@ -118,6 +118,8 @@ def order_difference(model: Any, x: Tensor, after: bool) -> float:
     def normalize(sums: Tensor) -> Tensor:
         if isinstance(norm, Unnormalized):
             return sums
+        if not isinstance(norm, BatchNorm | LayerNorm):  # whose normalisation has no formula here
+            return plain(norm, norm(sums)).detach()
         dim = 1 if isinstance(norm, LayerNorm) else 0
         centred = sums - sums.mean(dim, keepdim=True)
         scaled: Tensor = centred / (centred.square().mean(dim, keepdim=True) + norm.eps).sqrt()

@@ -1,4 +1,4 @@
-"""Gradients of a mini-batch that several workers share (statement A1)."""
+"""Gradients of a mini-batch that several workers share (statement A3)."""
 
 from typing import Any
 
