@@ -77,13 +77,18 @@ def _place(row: Row) -> tuple[Any, ...]:
 
 
 def _arm_configs(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
-    """Experiment -> arm -> what its runs have in common; the order of keys is kept, for the report shows it."""
+    """Experiment -> arm -> what its runs have in common, and how often those of each role are evaluated.
+
+    The order of keys is kept, for the report shows it.
+    """
     arms: dict[str, dict[str, Any]] = {}
     for row in rows:
         if "config" in row:
             optim = {key: value for key, value in row["config"]["optim"].items() if key != "learning_rate"}
             shared = {key: value for key, value in row["config"].items() if key != "seed"} | {"optim": optim}
-            if arms.setdefault(row["experiment"], {}).setdefault(row["arm"], shared) != shared:
+            known = arms.setdefault(row["experiment"], {}).setdefault(row["arm"], {**shared, "evaluations": {}})
+            times = known["evaluations"].setdefault(row["role"], shared.get("evaluations"))
+            if known | {"evaluations": times} != shared | {"evaluations": shared.get("evaluations")}:
                 raise TableError(f"run {row['run']}: its configuration is not that of arm {row['arm']!r}'s other runs")
     return arms
 
@@ -154,7 +159,8 @@ def _read_about(path: Path) -> dict[str, Any]:
 def _whole_arms(arms: Any) -> bool:
     """Whether these are configurations into which a run's learning rate can be put back."""
     configs = list(arms.values()) if isinstance(arms, dict) else [None]
-    return all(isinstance(config, dict) and isinstance(config.get("optim"), dict) for config in configs)
+    parts = ("optim", "evaluations")
+    return all(isinstance(config, dict) and all(isinstance(config.get(p), dict) for p in parts) for config in configs)
 
 
 def _run_reader(about: Mapping[str, Any]) -> Callable[[dict[str, str]], dict[str, Any]]:
@@ -187,6 +193,7 @@ def _made_with(about: Mapping[str, Any], row: Row, environment: str) -> dict[str
     if shared:
         optim = {**shared["optim"], "learning_rate": row["learning_rate"]}
         made["config"] = {**shared, "seed": row["seed"], "optim": optim}
+        made["config"]["evaluations"] = shared["evaluations"].get(row["role"])
     if environment:
         number, known = _whole("environment", environment), about["environments"]
         if not 0 <= number < len(known):

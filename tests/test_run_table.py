@@ -24,7 +24,8 @@ ENVIRONMENT = {"torch": "2", "device": "cpu", "commit": "abc", "kernel": None}
 def full_row(arm: str, seed: int, value: float | None, **changes: Any) -> dict[str, Any]:
     """A row as a record gives it: with configuration, environment and curve, without what only tests carry."""
     optim = {"name": "adam", "learning_rate": 0.01, "schedule": "linear"}
-    config = {"method": "train", "norm": arm, "seed": seed, "model": {"name": "mlp", "gain": None}, "optim": optim}
+    config = {"method": "train", "norm": arm, "seed": seed, "evaluations": 2, "model": {"name": "mlp", "gain": None}}
+    config |= {"optim": optim}
     history = [{"update": 10 * k, "seconds": 0.25 * k, "validation_loss": value} for k in (1, 2)]
     one = row(arm, seed, value, config=config, environment=ENVIRONMENT, history=history) | changes
     return {key: one[key] for key in one if key != "tuned"}
@@ -60,6 +61,17 @@ def test_any_order_of_rows_is_the_same_bytes_and_so_is_a_table_written_again(tmp
     random.Random(1).shuffle(rows)
     assert written(rows, tmp_path) == first
     assert written(read_table(tmp_path)[0], tmp_path) == first
+
+
+def test_tuning_runs_may_be_evaluated_less_often(tmp_path: Path) -> None:
+    tuning = full_row("layer", 1000, 2.0, role="tune", history=[{"update": 20, "validation_loss": 2.0}])
+    tuning["config"] = tuning["config"] | {"evaluations": 1}
+    written([full_row("layer", 0, 2.5), tuning], tmp_path)
+    found = {row["role"]: row["config"]["evaluations"] for row in read_table(tmp_path)[0]}
+    assert found == {"evaluate": 2, "tune": 1}
+    other = full_row("layer", 1, 2.5)
+    with pytest.raises(TableError, match="not that of arm 'layer'"):
+        written([full_row("layer", 0, 2.5), other | {"config": other["config"] | {"norm": "none"}}], tmp_path)
 
 
 @given(st.lists(st.floats(), min_size=1, max_size=5))
