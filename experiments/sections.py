@@ -1,13 +1,12 @@
 """What the report says in sentences, the same in report.md and report.html; `code` and **strong** are marked so."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from experiments.claims import Claim, Registry
 from experiments.evidence import Row, Runs, evaluations
 from experiments.verdicts import CONTRADICTED, EQUIVALENT, INCOMPLETE, INCONCLUSIVE, SUPPORTED, VERDICTS, Verdict
-from experiments.wording import tidy
+from experiments.wording import by_number, tidy
 
 TITLE = "Layer Normalization: what the evidence says"
 ABOUT = """The claims of "Layer Normalization" (Ba, Kiros and Hinton, 2016, arXiv:1607.06450) that this suite tests, \
@@ -181,11 +180,8 @@ def measured_arms(runs: Runs) -> dict[str, dict[str, list[Row]]]:
     return found
 
 
-def _by_number(key: tuple[str, str, str]) -> list[list[tuple[int, str]]]:
-    """For sorting: batch_b2, batch_b8, batch_b32."""
-    return [
-        [(int(part or 0), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", word)] for word in key
-    ]
+def _by_number(key: tuple[str, str, str]) -> list[list[tuple[float, str]]]:
+    return [by_number(word) for word in key]
 
 
 def timed_arms(runs: Runs) -> dict[str, list[Row]]:

@@ -16,7 +16,7 @@ from experiments.claims import Claim
 from experiments.evidence import Floats, Row, Runs, evaluations, loss_curve, metric_value
 from experiments.stats import paired_interval
 from experiments.verdicts import CONTRADICTED, EQUIVALENT, INCOMPLETE, INCONCLUSIVE, SUPPORTED, Verdict
-from experiments.wording import number, source_order, span, tidy
+from experiments.wording import by_number, number, source_order, span, tidy
 
 Columns = Mapping[str, Sequence[str]]
 
@@ -142,7 +142,7 @@ def experiment_columns(arms: Mapping[str, Sequence[Row]]) -> Columns:
 
 def measurement_columns(arms: Mapping[str, Sequence[Row]]) -> Columns:
     """What an experiment without test metrics measured, one row per metric and a column per arm."""
-    names = list(dict.fromkeys(name for rows in arms.values() for name in rows[0]["final"]))
+    names = sorted({name for rows in arms.values() for name in rows[0]["final"]}, key=by_number)
     columns = {f"`{arm}`": [_spread_of(name, rows) for name in names] for arm, rows in arms.items()}
     return {"metric": [f"`{name}`" for name in names], **columns}
 

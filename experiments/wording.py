@@ -18,6 +18,13 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{decimals}f}"
 
 
+def by_number(text: str) -> list[tuple[float, str]]:
+    """For sorting: batch_b2, batch_b8, batch_b32; x0.25, x0.5, x1."""
+    return [
+        (float(part), "") if part[:1].isdigit() else (0.0, part) for part in re.split(r"(\d+(?:\.\d+)?)", text) if part
+    ]
+
+
 def source_order(source: str) -> tuple[int, str]:
     """For sorting the sources of claims: the notes' statements, the paper's sections, its table, others."""
     kinds = (source.startswith("A"), source.startswith("B"), source[:1].isdigit(), source.startswith("Table"), True)
