@@ -23,7 +23,7 @@ import models
 from experiments import machine, records, schema, tracking
 from experiments.claims import ClaimError
 from experiments.evidence import best_learning_rate
-from experiments.final_tests import test_metrics
+from experiments.final_tests import WAYS, test_metrics
 from experiments.probes import PROBES
 from experiments.schema import Config, ConfigError
 from experiments.train import Row, train
@@ -278,6 +278,8 @@ def outcome_line(record: dict[str, Any]) -> str:
     """What a run came to: its id, status and test metrics (a probe's: all)."""
     training = record["config"]["method"] == "train"
     final = (record["final"] or record["timing"]).items()
+    if record["config"]["norm"] != "batch":  # no others have further ways to be tested
+        final = [(name, value) for name, value in final if not name.startswith(WAYS[1:])]
     shown = [(name, value) for name, value in final if name.startswith("test") or not training]
     numbers = "  ".join(f"{name}={'-' if value is None else format(value, '.4g')}" for name, value in shown)
     return f"{record['experiment']}/{record['run']}  {record['status']}  {numbers}"
