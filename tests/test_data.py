@@ -67,9 +67,9 @@ def load(config: Any, batch_size: int = 4, seed: int = 0) -> data.Data:
 
 
 def test_the_file_is_the_registry() -> None:
-    assert set(data.available()) == {"cifar10", "mnist", "text"}
+    assert set(data.available()) == {"cifar10", "mnist", "recall", "text"}
     assert all(config().name == name for name, config in data.available().items())
-    with pytest.raises(DataError, match="no data set 'imagenet'; choose one of: cifar10, mnist, text"):
+    with pytest.raises(DataError, match="no data set 'imagenet'; choose one of: cifar10, mnist, recall, text"):
         load(type("Config", (), {"name": "imagenet"}))
 
 
