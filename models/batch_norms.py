@@ -75,19 +75,15 @@ class BatchNorm(Norm):
             mean = a.detach().view(groups, self.features)
             out = self.scale((a * 0).view(groups, self.features, *a.shape[2:])).view(a.shape)
             return out, mean, torch.full_like(mean, self.eps**-0.5)
-        gain = None if self.gain is None else self.gain.repeat(groups)
-        shift = None if self.shift is None else self.shift.repeat(groups)
+        gain = self.gain if self.gain is None or groups == 1 else self.gain.repeat(groups)
+        shift = self.shift if self.shift is None or groups == 1 else self.shift.repeat(groups)
         out, mean, inverse = torch.native_batch_norm(a, gain, shift, None, None, True, 0.0, self.eps)
         return out, mean.view(groups, self.features), inverse.view(groups, self.features)
 
     def normalize(self, a: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Normalise (N, C, ...) by its own `count` values a channel: output, mean, 1 / sqrt(biased variance + eps)."""
-        if count == 1:
-            self.undefined.fill_(True)
-            mean = a.detach().reshape(-1)
-            return self.scale(a * 0), mean, torch.full_like(mean, self.eps**-0.5)
-        out, mean, inverse = torch.native_batch_norm(a, self.gain, self.shift, None, None, True, 0.0, self.eps)
-        return out, mean, inverse
+        out, mean, inverse = self.of_channels(a, 1, count)
+        return out, mean[0], inverse[0]
 
     def apply_statistics(self, a: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
         """Normalise by given statistics; with them fixed, each case's output depends on that case alone."""
