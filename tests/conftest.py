@@ -1,6 +1,44 @@
-"""What all tests share: generated examples may take as long as a busy machine needs."""
+"""What tests of several files share; generated examples may take as long as a busy machine needs."""
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
 from hypothesis import settings
+
+from experiments.claims import Registry
+from experiments.claims_file import load_claims
+
+GOLDEN = Path(__file__).parent / "golden"
 
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    """The claims of the invented runs below."""
+    return load_claims(GOLDEN / "claims.yaml")
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, Any]]:
+    """Invented runs that reach every verdict."""
+    loaded: list[dict[str, Any]] = json.loads((GOLDEN / "rows.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+@pytest.fixture
+def reference() -> Iterator[None]:
+    """Recurrent layers on their reference implementation, random numbers from the start."""
+    import torch  # here: tests of the analysis do without
+
+    from models import kernels
+    from tests.implementation import on
+
+    torch.manual_seed(0)
+    on("reference")
+    yield
+    kernels.use("auto")

@@ -17,11 +17,10 @@ from typing import Any
 
 import pytest
 
-from experiments.claims_file import load_claims
+from experiments.claims import Registry
 from experiments.report import write_report
 from experiments.verdicts import judge
 
-GOLDEN = Path(__file__).parent / "golden"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 OPTIONS = (
     "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --hide-scrollbars "
@@ -129,9 +128,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> str:
-    registry, folder = load_claims(GOLDEN / "claims.yaml"), tmp_path_factory.mktemp("report")
-    rows = json.loads((GOLDEN / "rows.json").read_text(encoding="utf-8"))
+def address(registry: Registry, rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("report")
     write_report(registry, rows, judge(registry, rows), folder, "make reproduce")
     return (folder / "report.html").as_uri()
 

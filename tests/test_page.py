@@ -1,17 +1,14 @@
 """The page as HTML: well-formed, whole in itself, escaped, and with what its filter reads."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from experiments.claims import Registry
-from experiments.claims_file import load_claims
 from experiments.evidence import Runs, group_runs
 from experiments.figures import claim_pictures
 from experiments.page import marked, page
@@ -20,7 +17,6 @@ from experiments.sections import trained_arms
 from experiments.series import series_pictures
 from experiments.verdicts import Verdict, judge
 
-GOLDEN = Path(__file__).parent / "golden"
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 Attributes = dict[str, str | None]
 
@@ -53,17 +49,6 @@ class Document(HTMLParser):
 
     def with_attribute(self, name: str) -> Iterator[Attributes]:
         return (attributes for _, attributes in self.elements if name in attributes)
-
-
-@pytest.fixture(scope="module")
-def registry() -> Registry:
-    return load_claims(GOLDEN / "claims.yaml")
-
-
-@pytest.fixture(scope="module")
-def rows() -> list[dict[str, Any]]:
-    loaded: list[dict[str, Any]] = json.loads((GOLDEN / "rows.json").read_text(encoding="utf-8"))
-    return loaded
 
 
 def pictures(registry: Registry, verdicts: list[Verdict], runs: Runs) -> dict[str, Any]:

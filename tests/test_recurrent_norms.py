@@ -1,29 +1,21 @@
 """Recurrent layers with the norms that have no native kernel: what holds for none, batch and layer norm holds here."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from models import ModelError, kernels
+from models import ModelError
 from models.norms import NORMS, undefined
 from models.rnn import CELLS, RNN, RecurrentConfig
 from tests import test_recurrent as held
-from tests.implementation import on
 
 torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("reference")
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_norm = pytest.mark.parametrize("norm", [norm for norm in NORMS if norm not in held.NORMS])
-
-
-@pytest.fixture(autouse=True)
-def reference() -> Iterator[None]:
-    torch.manual_seed(0)
-    on("reference")
-    yield
-    kernels.use("auto")
 
 
 @every_cell

@@ -6,7 +6,6 @@ then read the difference before committing it.
 """
 
 import hashlib
-import json
 import math
 import os
 import random
@@ -21,24 +20,12 @@ import pytest
 from rich.console import Console
 
 from experiments.claims import Registry
-from experiments.claims_file import load_claims
 from experiments.report import main, overview, read_verdicts, update_readme, write_report
 from experiments.tables import markdown_table, verdict_table
 from experiments.verdicts import VERDICTS, Verdict, judge
 
 GOLDEN = Path(__file__).parent / "golden"
 COMMAND = "make reproduce"
-
-
-@pytest.fixture(scope="module")
-def registry() -> Registry:
-    return load_claims(GOLDEN / "claims.yaml")
-
-
-@pytest.fixture(scope="module")
-def rows() -> list[dict[str, Any]]:
-    loaded: list[dict[str, Any]] = json.loads((GOLDEN / "rows.json").read_text(encoding="utf-8"))
-    return loaded
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The table of runs: read back it judges as the runs did, and damage is told by file and line."""
 
-import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.claims_file import load_claims
+from experiments.claims import Registry
 from experiments.report import write_report
 from experiments.run_table import FILES, TableError, read_table, rounded, write_table
 from experiments.verdicts import judge
 from tests.invented import row
 
-GOLDEN = Path(__file__).parent / "golden"
 COMMAND = "make reproduce SCALE=laptop"
 ENVIRONMENT = {"torch": "2", "device": "cpu", "commit": "abc", "kernel": None}
 
@@ -84,9 +82,10 @@ def test_a_rounded_number_is_written_without_loss(
     assert read_table(folder)[0][0]["final"] == final == rounded(final)
 
 
-def test_the_golden_runs_give_the_golden_report_from_their_table(tmp_path: Path) -> None:
-    registry = load_claims(GOLDEN / "claims.yaml")
-    rows = rounded(json.loads((GOLDEN / "rows.json").read_text(encoding="utf-8")))
+def test_the_golden_runs_give_the_golden_report_from_their_table(
+    registry: Registry, rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    rows = rounded(rows)
     write_table(rows, tmp_path / "table", COMMAND)
     back, _ = read_table(tmp_path / "table")
     for name, source in (("records", rows), ("table", back)):

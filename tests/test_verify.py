@@ -1,16 +1,16 @@
 """A report is what its table of runs and the claims lead to, or verify says where it is not."""
 
-import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from experiments import verify
-from experiments.claims_file import load_claims
+from experiments.claims import Registry
 from experiments.report import read_verdicts, update_readme, write_report
 from experiments.run_table import rounded, write_table
 from experiments.verdicts import judge
@@ -33,11 +33,10 @@ print(verify(*map(Path, sys.argv[1:])))
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(registry: Registry, rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as make reproduce leaves it, of the golden runs, and a page with its verdicts."""
     folder = tmp_path_factory.mktemp("made") / "results"
-    registry = load_claims(GOLDEN / "claims.yaml")
-    rows = rounded(json.loads((GOLDEN / "rows.json").read_text(encoding="utf-8")))
+    rows = rounded(rows)
     write_table(rows, folder, COMMAND)
     write_report(registry, rows, judge(registry, rows), folder, COMMAND)
     page = folder.parent / "README.md"

@@ -1,6 +1,5 @@
 """Weight norm: W = g V / |V| for each unit, started where the un-normalised model starts."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,14 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from models import kernels
 from models.norms import reparametrize
 from models.rnn import CELLS, RNN, RecurrentConfig
-from tests.implementation import on
 from tests.test_models import MODELS, build, load
 from tests.test_norms import close, gradients, normal
 
 torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("reference")
 # A module, the weight that is normalised, the dimension of its units, and an input.
 PARTS: dict[str, tuple[Any, str, int, tuple[int, ...]]] = {
     "linear": (lambda: nn.Linear(7, 5), "weight", 0, (4, 7)),
@@ -23,14 +21,6 @@ PARTS: dict[str, tuple[Any, str, int, tuple[int, ...]]] = {
     "recurrent": (lambda: CELLS["lstm"](7, "none", 3, RecurrentConfig(hidden_size=4)), "W_h", 1, (3, 2, 7)),
 }
 every_part = pytest.mark.parametrize("part", PARTS)
-
-
-@pytest.fixture(autouse=True)
-def reference() -> Iterator[None]:
-    torch.manual_seed(0)
-    on("reference")
-    yield
-    kernels.use("auto")
 
 
 def normalised(part: str) -> tuple[Any, Tensor, Tensor, Tensor]:
