@@ -14,7 +14,7 @@ help: ## this list
 	@echo
 	@echo "  SCALE=smoke|laptop|paper   size of everything (laptop)"
 	@echo "  CLAIM='<id> <id>'          reproduce only these claims (configs/claims.yaml)"
-	@echo "  ARGS='key=value ...'       for every run, e.g. ARGS='workers=8 tracking=none results=elsewhere'"
+	@echo "  ARGS='key=value ...'       for every run, e.g. ARGS='n_jobs=8 tracking=none results=elsewhere'"
 	@echo "  RESULTS=results            the folder to verify (results/reference) or to freeze (results)"
 	@echo "  PYTHON=python3.12          the interpreter .venv is made with (3.11 or newer)"
 

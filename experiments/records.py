@@ -1,27 +1,39 @@
 """Run records on disk: identity, atomic writes, reading. No torch, hydra or wandb here.
 
     <results>/runs/<experiment>/<norm>-s<seed>-<hash>/
+        config.json       what is run, from the start on: `resume=<norm>-s<seed>-<hash>` goes by it
         metrics.jsonl     one line an evaluation, flushed as the run goes
-        checkpoint.pt     only while the run is unfinished
-        error.txt         only after a failure: its traceback
+        checkpoint.pt     the last state to go on from
+        log.txt           what its process said, of a sweep's runs
+        failed.json       only after a failure: the sweep it happened in and why
+        lock              held by the process at work here, if any
         result.json       the record, written last and by rename: a run is done when this file exists
 
-The hash covers the run's whole scientific configuration (`identity`), never paths, devices, tracking or workers. So
-running is idempotent: the same configuration finds its own record.
+Of a run that is done metrics.jsonl and result.json are left. The hash covers the run's whole scientific configuration
+(`identity`), never paths, devices, tracking or the number of processes. So running is idempotent: the same
+configuration finds its own record.
 """
 
 import hashlib
 import json
 import os
-import tempfile
+from copy import deepcopy
 from math import isfinite
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 # A change of the code that changes what a run measures must raise this number: old records are then not found.
 VERSION = 3
 
 SCIENTIFIC = ("method", "norm", "seed", "batch_size", "updates", "evaluations", "model", "data", "optim")
+
+
+# Of a record, all that a second run of the same bits may change: times, and what it was made on.
+VOLATILE = ("timing", "environment", "history.seconds")
+
+RESULT, CONFIG, FAILED = "result.json", "config.json", "failed.json"
+KEPT = (RESULT, "metrics.jsonl")  # of a run that is done
 
 
 class SuiteError(RuntimeError):
@@ -59,17 +71,17 @@ def finite(value: Any) -> Any:
 
 def write(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(descriptor, "w") as file:
+            with partial.open("w") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(name, path)
+            os.replace(partial, path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise RecordError(unwritable(path.parent, error)) from error
@@ -88,19 +100,51 @@ def make_folder(folder: Path) -> None:
 
 def check_writable(results: str | Path) -> None:
     """Find out before the first run, not after it."""
-    probe = Path(results) / "runs" / ".writable"
+    probe = Path(results) / "runs" / f".writable-{uuid4().hex[:8]}"
     write(probe, "")
     probe.unlink(missing_ok=True)
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
-    write(folder / "result.json", json.dumps(finite(record), indent=1) + "\n")
+    """Write result.json: first the SHA-256 of all that follows, then the record."""
+    body = json.dumps(finite(record), indent=1)[1:] + "\n"
+    write(folder / RESULT, checked(body) + body)
+
+
+def checked(body: str) -> str:
+    return f'{{\n "sha256": "{hashlib.sha256(body.encode()).hexdigest()}",'
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
     """The record of a finished run; None where there is none, or only a damaged one (which is then run again)."""
     try:
-        record: dict[str, Any] = json.loads((folder / "result.json").read_text())
+        text = (folder / RESULT).read_text()
+        start = len(checked(""))
+        if text[:start] != checked(text[start:]):
+            return None
+        record: dict[str, Any] = json.loads("{" + text[start:])
         return record if record["record_version"] == VERSION else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def damaged(folder: Path) -> bool:
+    """Whether there is a record that cannot be read: cut short, changed since, or of another version."""
+    return (folder / RESULT).exists() and read_record(folder) is None
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a finished run needs no more, the remains of killed attempts too; its holder's lock last."""
+    others = [path for path in folder.iterdir() if path.name not in KEPT]
+    for path in sorted(others, key=lambda path: path.name == "lock"):
+        path.unlink(missing_ok=True)
+
+
+def stable(record: dict[str, Any]) -> dict[str, Any]:
+    """A record without what `VOLATILE` names: of the same configuration always the same."""
+    kept = deepcopy(record)
+    for name in VOLATILE:
+        first, _, key = name.partition(".")
+        for place in kept[first] if key else [kept]:
+            place.pop(key or first, None)
+    return kept

@@ -3,68 +3,27 @@
 import argparse
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 import data
 import models
-from experiments import probes, records, schema, sweep
+from experiments import probes, schema, sweep
+from experiments.arms import evaluation_configs, read_arm, run_arms
 from experiments.claims import Registry, check_against
 from experiments.claims_file import load_claims
+from experiments.compose import Arm, compose_arms
 from experiments.final_tests import WAYS
 from experiments.report import write_report
-from experiments.run import check_runnable, folder_of, read, told_in_one_line, tuned_rate, tuning_runs
+from experiments.run import told_in_one_line, tuning_runs
 from experiments.run_table import rounded, write_table
-from experiments.schema import Config, ConfigError
+from experiments.schema import Config
 from experiments.tables import verdict_table
 from experiments.verdicts import judge
 
-Arm = tuple[str, str]  # experiment and arm, as a claim names them
 KEPT = ("run", "config", "status", "synthetic", "final", "history", "timing", "environment")  # of a record, in a row
-
-
-def known_experiments() -> list[str]:
-    return sorted(path.stem for path in (schema.CONFIGS / "experiment").glob("*.yaml"))
-
-
-def compose_config(experiment: str, overrides: Sequence[str] = ()) -> Config:
-    """The configuration `python -m experiments.run experiment=<experiment> <overrides>` would run."""
-    return with_values(compose_experiment(experiment, overrides), experiment)
-
-
-def compose_experiment(experiment: str, overrides: Sequence[str]) -> DictConfig:
-    return compose("run", [f"experiment={experiment}", *overrides], return_hydra_config=True)
-
-
-def with_values(composed: DictConfig, experiment: str, values: Sequence[str] = ()) -> Config:
-    """A composed configuration with some values (not groups) set; much cheaper than to compose it anew."""
-    scale = composed.hydra.runtime.choices["scale"]
-    changed = OmegaConf.merge(composed, OmegaConf.from_dotlist(list(values)))
-    assert isinstance(changed, DictConfig)
-    return schema.to_config(changed, experiment, scale)
-
-
-def compose_arms(overrides: Sequence[str]) -> dict[Arm, Config]:
-    """Every arm of every experiment, as a claim names it; seed and, where it is tuned, learning rate still open."""
-    schema.register()
-    changed = {override.split("=")[0] for override in overrides}
-    with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
-        arms = {}
-        for experiment in known_experiments():
-            composed = compose_experiment(experiment, overrides)
-            for arm, own in with_values(composed, experiment).arms.items():
-                clash = changed & {override.split("=")[0] for override in own.split()}
-                if clash:
-                    raise ConfigError(
-                        f"{min(clash)}=...: the arms of {experiment} differ in it, so no override may set it"
-                    )
-                arms[experiment, arm] = with_values(composed, experiment, own.split())
-    return arms
 
 
 def check_claims(registry: Registry, arms: dict[Arm, Config]) -> None:
@@ -86,54 +45,6 @@ def metric_names(config: Config) -> set[str]:
     for variant in data.test_splits(config.data)[1:]:
         names |= {f"{variant}_{name}" for name in longer} | {f"{variant}_{name}_increase" for name in measured}
     return {"train_loss", "mean_train_loss", "seconds_per_update"} | names
-
-
-def run_arms(configs: Sequence[Config], *, workers: int = 0) -> None:
-    """Run configurations; an open learning rate is tuned first, once for all seeds of an arm.
-
-    An arm's evaluation starts when its own tuning is done, so that no core waits for another arm.
-    """
-    check_runnable(configs)
-    arms: dict[str, list[Config]] = defaultdict(list)
-    for config in configs:
-        arms[arm_key(config)].append(config)
-    trials = {key: tuning_runs(group[0]) for key, group in arms.items()}
-    waiting = {folder_of(trial): key for key, group in trials.items() for trial in group}
-    tuned: dict[str, list[dict[str, Any]]] = defaultdict(list)
-
-    def after(config: Config, record: dict[str, Any]) -> list[Config]:
-        key = waiting.pop(folder_of(config), None)
-        if key is None:
-            return []
-        tuned[key].append(record)
-        if len(tuned[key]) < len(trials[key]):
-            return []
-        rate = tuned_rate(config, tuned[key])
-        return [schema.at(evaluation, evaluation.seed, rate) for evaluation in arms[key]]
-
-    first = [trial for group in trials.values() for trial in group]
-    ready = [config for key, group in arms.items() if not trials[key] for config in group]
-    total = len(first) + len({folder_of(config) for config in configs})
-    sweep.run_all(first + ready, workers=workers, total=total, on_done=after)
-
-
-def arm_key(config: Config) -> str:
-    """The same for all seeds of an arm, and another where the learning rate is given than where it is open."""
-    return config.experiment + records.identity(schema.scientific(schema.at(config, 0, config.optim.learning_rate)))
-
-
-def evaluation_configs(config: Config) -> list[Config]:
-    return [schema.at(config, seed, config.optim.learning_rate) for seed in range(config.seeds)]
-
-
-def read_arm(config: Config, seeds: Sequence[int]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The finished runs of an arm: those that tune its rate and, once these are all there, those of `seeds`."""
-    planned = tuning_runs(config)
-    trials = [record for record in map(read, planned) if record]
-    if len(trials) < len(planned):
-        return trials, []
-    rate = tuned_rate(config, trials)
-    return trials, [record for seed in seeds if (record := read(schema.at(config, seed, rate)))]
 
 
 def collect_rows(arms: dict[Arm, Config]) -> list[dict[str, Any]]:
@@ -169,7 +80,7 @@ def reproduce(options: argparse.Namespace) -> None:
     failure = None
     try:
         runs = [run for arm in arms if arm in wanted for run in evaluation_configs(arms[arm])]
-        run_arms(runs, workers=config.workers)
+        run_arms(runs, n_jobs=config.n_jobs)
     except sweep.SweepError as error:  # the other runs are there: judge what can be judged, then tell
         failure = error
     rows = collect_rows(arms)

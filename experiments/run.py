@@ -24,6 +24,7 @@ from experiments import machine, records, schema, tracking
 from experiments.claims import ClaimError
 from experiments.evidence import best_learning_rate
 from experiments.final_tests import WAYS, test_metrics
+from experiments.locks import hold
 from experiments.probes import PROBES
 from experiments.schema import Config, ConfigError
 from experiments.train import Row, train
@@ -40,14 +41,34 @@ EXPECTED = (records.SuiteError, ClaimError, data.DataError, models.ModelError, k
 
 
 def run(config: Config, observe: Observer = lambda history: None) -> dict[str, Any]:
-    """The record of a run: read where it is done, else trained, going on from its checkpoint if it has one."""
+    """The record of a run: read where it is done, else trained, going on from its checkpoint if it has one.
+
+    Raises Busy where another process is at it.
+    """
     if (done := read(config)) is not None:
         return done
-    plain, folder = schema.scientific(config), folder_of(config)
+    folder = folder_of(config)
+    records.make_folder(folder)
+    with hold(folder):
+        if (done := read(config)) is not None:  # by whoever held the lock before
+            return done
+        if records.damaged(folder):
+            print(f"{folder / records.RESULT}: damaged, the run is done again", file=sys.stderr)
+        (folder / records.FAILED).unlink(missing_ok=True)
+        records.write(folder / records.CONFIG, json.dumps(dataclasses.asdict(config), indent=1) + "\n")
+        record = measure(config, folder, observe)
+        records.write_record(folder, record)
+        records.tidy(folder)
+    finite: dict[str, Any] = records.finite(record)
+    return finite
+
+
+def measure(config: Config, folder: Path, observe: Observer) -> dict[str, Any]:
+    """Train, or measure what the configuration's probe does; the record."""
+    plain = schema.scientific(config)
     prepared = machine.prepare(config.threads, config.batch_size, config.kernel)
     started = time.perf_counter()
     source = data.load(config.data, batch_size=config.batch_size, seed=config.seed)
-    records.make_folder(folder)
     if config.method == "train":
         outcome = train_model(config, source, folder, observe)
     else:
@@ -55,7 +76,7 @@ def run(config: Config, observe: Observer = lambda history: None) -> dict[str, A
         final, timing = ({}, found) if config.method == "step_time" else (found, {})  # times are no results
         outcome = {"status": "completed", "history": [], "timing": timing, "final": final}
     outcome["timing"]["wall_seconds"] = time.perf_counter() - started
-    record = {
+    return {
         "record_version": records.VERSION,
         "run": records.run_id(plain),
         "experiment": config.experiment,
@@ -67,11 +88,6 @@ def run(config: Config, observe: Observer = lambda history: None) -> dict[str, A
         **outcome,
         "environment": {**machine.environment(), "device": device_of(config), **prepared, "kernel": kernel_used()},
     }
-    records.write_record(folder, record)
-    for unneeded in ("checkpoint.pt", "checkpoint.partial", "error.txt"):
-        (folder / unneeded).unlink(missing_ok=True)
-    finite: dict[str, Any] = records.finite(record)
-    return finite
 
 
 def device_of(config: Config) -> str:
@@ -248,6 +264,8 @@ def told_in_one_line(command: Callable[[], None]) -> None:
     try:
         command()
     except (HydraException, OmegaConfBaseException, *EXPECTED) as error:
+        if details := getattr(error, "details", ""):
+            print(details, file=sys.stderr)
         sys.exit(f"error: {one_line(error)}")
     except OSError as error:  # a full disk, mostly
         sys.exit(f"error: {error.filename or 'cannot write'}: {error.strerror or error}")
@@ -266,12 +284,34 @@ def run_and_print(composed: DictConfig) -> None:
 
     choices = HydraConfig.get().runtime.choices
     config = schema.to_config(composed, choices["experiment"], choices["scale"])
+    if config.resume:
+        config = recorded(config.results, config.resume)
     with training_bar(config) as observe:
         found = run_tuned(config, observe)
     if config.tracking == "wandb":
         for record in found:
             tracking.mirror(record, config.results)
     print(outcome_line(found[-1]))
+
+
+def recorded(results: str, name: str) -> Config:
+    """The configuration of a run that was started below `results`, by its id or `<experiment>/<id>`."""
+    found = sorted(folder for folder in Path(results, "runs").glob("*/*") if name in (folder.name, path_name(folder)))
+    if len(found) != 1:
+        which = f"; name one of {', '.join(map(path_name, found))}" if found else f" below {results}/runs"
+        raise ConfigError(f"resume={name}: {'several runs have this id' if found else 'no such run'}{which}")
+    try:
+        plain = json.loads((found[0] / records.CONFIG).read_text())
+        return dataclasses.replace(schema.from_plain(plain), results=results)
+    except FileNotFoundError:
+        done = records.read_record(found[0]) is not None
+        raise ConfigError(f"resume={name}: {'this run is done' if done else 'it never started'}") from None
+    except (OSError, ValueError, KeyError, TypeError, OmegaConfBaseException) as error:
+        raise ConfigError(f"resume={name}: {found[0] / records.CONFIG} is damaged: {one_line(error)}") from error
+
+
+def path_name(folder: Path) -> str:
+    return f"{folder.parent.name}/{folder.name}"
 
 
 def outcome_line(record: dict[str, Any]) -> str:

@@ -59,10 +59,11 @@ class Config:
     tuning: Tuning = field(default_factory=Tuning)
     seeds: int = 12  # evaluation seeds 0, 1, ... of `python -m experiments.reproduce`
     results: str = "results"  # folder of the records
+    resume: str = ""  # the id of a run that was started below `results`: that run goes on, whatever else is given
     tracking: str = field(default="wandb", metadata={"choices": ("wandb", "none")})
     device: str = field(default="cpu", metadata={"choices": ("cpu", "cuda", "auto")})
     threads: int = 1  # of each process; several processes of one thread beat one of several on small nets
-    workers: int = field(default=0, metadata={"minimum": 0})  # processes of a sweep; 0: one for each core
+    n_jobs: int = field(default=0, metadata={"minimum": 0})  # runs of a sweep at a time; 0: one for each core
     # Recurrent layers: compiled kernels where they apply, only those, or the reference implementation.
     kernel: str = field(default="auto", metadata={"choices": kernels.MODES})
     checkpoint_seconds: float = 20.0
@@ -106,6 +107,16 @@ def to_config(composed: DictConfig, experiment: str, scale: str) -> Config:
     config.data = data.identified(config.data)
     if config.training_cases:
         config.updates = max(config.training_cases // config.batch_size, 1)
+    return config
+
+
+def from_plain(plain: dict[str, Any]) -> Config:
+    """The configuration that `dataclasses.asdict` made plain; raises KeyError, ValueError or OmegaConf's errors."""
+    nodes = {"model": models.available()[plain["model"]["name"]], "data": data.available()[plain["data"]["name"]]}
+    typed = OmegaConf.structured(Config(**{group: node() for group, node in nodes.items()}))
+    config = OmegaConf.to_object(OmegaConf.merge(typed, plain))
+    assert isinstance(config, Config)
+    check(config)
     return config
 
 

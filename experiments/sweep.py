@@ -1,90 +1,203 @@
-"""Many runs on the cores of one machine: one process a run, forked from a server that has imported torch already.
+"""Many runs side by side, each in a process of its own (`workers`); what is done is never done again.
 
-A run that raises or dies touches no other; all failures are told at the end. What is done is skipped, what was
-interrupted goes on from its checkpoint: both are in `run` itself.
+Runs that take long go first. A run whose process died, or had no memory, is tried once more. Several sweeps on one
+folder, on one machine or on many, divide the work by the locks of the runs. All failures are told at the end.
 """
 
-import multiprocessing
+import json
 import os
-import signal
 import sys
-import threading
-import traceback
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from experiments import records, tracking
+from experiments.locks import held
 from experiments.machine import commit
-from experiments.progress import bar
-from experiments.run import EXPECTED, folder_of, pick_device, read, run
+from experiments.order import Order
+from experiments.progress import sweep_table
+from experiments.run import folder_of, pick_device, read
 from experiments.schema import Config
+from experiments.workers import BUSY, DONE, LOG_LINES, NO_MEMORY, NO_SPACE, RAISED, Worker
 
 Done = Callable[[Config, dict[str, Any]], Iterable[Config]]  # what a finished run makes possible
-TOLD = 10  # failures named in an error
+ATTEMPTS = 2  # at a run whose process dies
+LOOK_AGAIN = 0.5  # seconds, at the runs that another sweep has in hand
 
 
 class SweepError(records.SuiteError):
-    """Runs that failed, each with its id and where to read why."""
+    """Some runs failed; `details` tells each."""
+
+    def __init__(self, message: str, details: str) -> None:
+        super().__init__(message)
+        self.details = details
+
+
+@dataclass
+class Failure:
+    config: Config
+    reason: str
+    log: list[str] = field(default_factory=list)
+
+    def told(self) -> str:
+        """The run, why it failed, the last it said, and the command that runs it again."""
+        name = f"{self.config.experiment}/{folder_of(self.config).name}"
+        again = f"python -m experiments.run resume={name} results={self.config.results}"
+        return "\n".join([f"{name}: {self.reason}", *(f"  | {line}" for line in self.log), f"  again: {again}"])
 
 
 def run_all(
     configs: Iterable[Config],
     *,
-    workers: int = 0,
-    total: int | None = None,
+    n_jobs: int = 0,
+    total: int = 0,
     on_done: Done = lambda config, record: (),
+    share: tuple[int, int] = (0, 1),
+    token: str = "",
 ) -> None:
-    """Run every configuration, `workers` at a time (0: one for each core).
+    """Run every configuration, `n_jobs` at a time (0: one for each core).
 
-    `on_done` gets each record, in the parent, and returns further configurations to run. Raises SweepError after the
-    last run if any failed.
+    `on_done` gets each record, in this process, and returns further configurations to run, `total` in all. Of several
+    sweeps over one folder each may begin with its `share`, (k, n) being the k-th of n, before it helps with the rest;
+    those of one `token` do not repeat each other's failures. Raises SweepError after the last run if any failed.
     """
-    queue, failed = deque({folder_of(config): config for config in configs}.values()), list[str]()
-    active: dict[Any, tuple[BaseProcess, Config]] = {}  # by the sentinel that tells its end
+    sweep = Sweep(on_done, total, share, token or uuid4().hex)
     commit()  # git is asked here, once: the workers inherit the answer
-    context = server()
-    with bar() as progress:
-        task = progress.add_task("runs", total=total or len(queue))
+    sweep.add(configs)
+    sweep.n_jobs = n_jobs or max(map(cores, list(sweep.known.values())[:1]), default=1)
+    sweep.run()
+    if sweep.failures:
+        details = "\n".join(failure.told() for failure in sweep.failures)
+        raise SweepError(f"{len(sweep.failures)} of {len(sweep.known)} runs failed", details)
 
-        def settle(config: Config, record: dict[str, Any] | None) -> None:
-            progress.advance(task)
-            if record is None:
-                failed.append(failure(config))
-            else:
-                queue.extend(on_done(config, record))
 
-        def fill() -> None:
-            while queue and len(active) < (workers or cores(queue[0])):
-                config = queue.popleft()
-                if (done := read(config)) is not None:
-                    settle(config, done)
-                    continue
-                process = context.Process(target=work, args=(config,), daemon=True)
-                with main_hidden():
-                    process.start()
-                active[process.sentinel] = process, config
+class Sweep:
+    """What is waiting, running, done and failed."""
 
-        try:
-            fill()
-            while active:
-                for sentinel in wait(list(active)):
-                    process, config = active.pop(sentinel)
-                    process.join()
-                    record = read(config)
-                    settle(config, record)
-                    fill()  # before the mirror, so that no core waits for it
-                    if record and config.tracking == "wandb":
-                        tracking.mirror(record, config.results)
-        finally:
-            for process, _ in active.values():
-                process.kill()
-    if failed:
-        more = f"; and {len(failed) - TOLD} more" if len(failed) > TOLD else ""
-        raise SweepError(f"{len(failed)} of {total or 'the'} runs failed: " + "; ".join(failed[:TOLD]) + more)
+    n_jobs = 1
+
+    def __init__(self, on_done: Done, total: int, share: tuple[int, int], token: str) -> None:
+        self.on_done, self.total, self.token = on_done, total, token
+        self.order = Order(share)
+        self.known: dict[Path, Config] = {}
+        self.active: dict[int, Worker] = {}  # by the sentinel that tells its end
+        self.elsewhere: dict[Path, Config] = {}  # in the hands of another sweep
+        self.attempts: Counter[Path] = Counter()
+        self.failures: list[Failure] = []
+        self.counts: Counter[str] = Counter()  # of runs done: `found`, `here`, `elsewhere`
+        self.busy_seconds, self.started = 0.0, time.monotonic()
+
+    def add(self, configs: Iterable[Config]) -> None:
+        for config in configs:
+            folder = folder_of(config)
+            if folder not in self.known:
+                self.known[folder] = config
+                if (record := read(config)) is None:
+                    self.order.push(config)
+                else:
+                    self.settle(config, record, "found")
+
+    def run(self) -> None:
+        with sweep_table(self) as tell:
+            try:
+                while self.fill() or self.elsewhere:
+                    for sentinel in wait(list(self.active), LOOK_AGAIN if self.elsewhere else None):
+                        assert isinstance(sentinel, int)
+                        self.collect(self.active.pop(sentinel))
+                    self.look_elsewhere()
+                    tell()
+            finally:
+                for worker in self.active.values():
+                    worker.process.kill()
+
+    def fill(self) -> bool:
+        """Start what there is room for; whether anything runs."""
+        while len(self.active) < self.n_jobs and (config := self.order.pop()) is not None:
+            self.start(config)
+        return bool(self.active)
+
+    def start(self, config: Config) -> None:
+        folder = folder_of(config)
+        failed = failure(folder)
+        if held(folder):
+            self.elsewhere[folder] = config
+        elif (record := read(config)) is not None:
+            self.settle(config, record, "elsewhere")
+        elif failed and failed["sweep"] == self.token:
+            self.failures.append(Failure(config, failed["reason"], failed["log"]))
+        else:
+            worker = Worker(config)
+            self.active[worker.sentinel] = worker
+
+    def collect(self, worker: Worker) -> None:
+        """Take note of how a run ended."""
+        config, folder, code = worker.config, worker.folder, worker.join()
+        if code == BUSY:
+            self.elsewhere[folder] = config
+        elif code == DONE and (record := read(config)) is not None:
+            self.busy_seconds += record["timing"]["wall_seconds"]
+            self.relay(worker)
+            self.settle(config, record, "here")
+            self.fill()  # before the mirror, so that no core waits for it
+            if config.tracking == "wandb":
+                tracking.mirror(record, config.results)
+        elif code == NO_SPACE:  # which every further run would meet too
+            raise records.RecordError(" ".join(worker.log.lines()[-1:]))
+        else:
+            self.retry_or_fail(worker, code)
+
+    def retry_or_fail(self, worker: Worker, code: int) -> None:
+        self.attempts[worker.folder] += 1
+        if code != RAISED and self.attempts[worker.folder] < ATTEMPTS:
+            self.order.push(worker.config, last=True)
+            return
+        log = worker.log.lines()
+        reason = " ".join(log[-1:]) if code in (RAISED, NO_MEMORY) else died(code)
+        self.failures.append(Failure(worker.config, reason, log[-LOG_LINES:]))
+        told = {"sweep": self.token, "reason": reason, "log": log[-LOG_LINES:]}
+        records.write(worker.folder / records.FAILED, json.dumps(told, indent=1) + "\n")
+
+    def settle(self, config: Config, record: dict[str, Any], where: str) -> None:
+        self.counts[where] += 1
+        self.order.timed(config, record["timing"]["wall_seconds"])
+        self.add(self.on_done(config, record))
+
+    def look_elsewhere(self) -> None:
+        """Whatever another sweep has ended with, or left, is settled, or ours to run."""
+        for folder, config in list(self.elsewhere.items()):
+            if not held(folder):
+                del self.elsewhere[folder]
+                self.order.push(config)
+
+    def relay(self, worker: Worker) -> None:
+        """Warnings of a run that succeeded."""
+        for line in worker.log.lines():
+            print(f"{worker.folder.name}: {line}", file=sys.stderr)
+
+    def seconds_left(self) -> float | None:
+        """Estimated from runs of the same kind, this sweep's or earlier ones."""
+        unborn = max(self.total - len(self.known), 0)  # evaluations that wait for their tuning
+        left = self.order.expected(unborn)
+        if left is None:
+            return None
+        active = list(self.active.values())
+        running = sum(max(self.order.mean(worker.config) - worker.seconds(), 0) for worker in active)
+        return (left + running) / self.n_jobs
+
+    def summary(self) -> str:
+        """What the sweep came to, in a line."""
+        elapsed = time.monotonic() - self.started
+        share = self.busy_seconds / (self.n_jobs * elapsed)
+        shown = {"found": "found done", "elsewhere": "done by others"}
+        parts = [f"{self.counts[where]} {words}" for where, words in shown.items() if self.counts[where]]
+        parts += [f"{len(self.failures)} failed"] if self.failures else []
+        here = f"{self.counts['here']} runs in {elapsed:.0f} s, {self.n_jobs} at a time ({share:.0%} of it in runs)"
+        return "; ".join([here, *parts])
 
 
 def cores(config: Config) -> int:
@@ -94,53 +207,16 @@ def cores(config: Config) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def server() -> Any:
-    """A fork server with all that a run imports, so that a run starts in hundredths of a second."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["experiments.sweep", "torch._dynamo"])
-    return context
-
-
-@contextmanager
-def main_hidden() -> Iterator[None]:
-    """Keep a starting worker from importing the command's own module once more: all it needs is in the server."""
-    main = sys.modules["__main__"]
-    spec, file = main.__spec__, main.__dict__.pop("__file__", None)
-    main.__spec__ = None
+def failure(folder: Path) -> dict[str, Any] | None:
+    """How a run failed when it was last tried, if it did."""
     try:
-        yield
-    finally:
-        main.__spec__ = spec
-        if file is not None:
-            main.__file__ = file
+        found: dict[str, Any] = json.loads((folder / records.FAILED).read_text())
+        return found if found.keys() >= {"sweep", "reason", "log"} else None
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
-def work(config: Config) -> None:
-    """What a worker does; its failure is a file in the run's folder."""
-    (folder_of(config) / "error.txt").unlink(missing_ok=True)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends its workers
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    try:
-        run(config)
-    except Exception as error:
-        expected = isinstance(error, (OSError, *EXPECTED))
-        try:
-            records.write(folder_of(config) / "error.txt", str(error) if expected else traceback.format_exc())
-        except records.RecordError:  # a full disk has no room for the reason either
-            print(f"{folder_of(config).name}: {error}", file=sys.stderr)
-        sys.exit(1)
-
-
-def end_with_parent() -> None:
-    """A sweep killed outright must leave no worker behind that writes into the folders of the next one."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
-def failure(config: Config) -> str:
-    path = folder_of(config) / "error.txt"
-    lines = path.read_text().strip().splitlines() if path.exists() else []
-    reason = f"{lines[-1]}; see {path}" if lines else "its process died"
-    return f"{config.experiment}/{path.parent.name} ({reason})"
+def died(code: int) -> str:
+    if code == -9:
+        return f"its process was killed, {ATTEMPTS} times: out of memory, perhaps (fewer at a time: n_jobs=1)"
+    return f"its process died, {ATTEMPTS} times, " + (f"by signal {-code}" if code < 0 else f"with exit code {code}")

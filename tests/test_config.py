@@ -17,6 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 import data
 from data import mnist, text
+from experiments import compose as compose_module
 from experiments import reproduce, schema
 from experiments.claims import ClaimError
 from experiments.claims_file import load_claims
@@ -35,13 +36,13 @@ def hydra() -> Iterator[None]:
 
 @cache
 def compose(experiment: str, *overrides: str) -> Config:
-    return reproduce.compose_config(experiment, overrides)
+    return compose_module.compose_config(experiment, overrides)
 
 
 @cache
-def arms_at(scale: str) -> dict[reproduce.Arm, Config]:
+def arms_at(scale: str) -> dict[compose_module.Arm, Config]:
     GlobalHydra.instance().clear()
-    return reproduce.compose_arms([f"scale={scale}"])
+    return compose_module.compose_arms([f"scale={scale}"])
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -55,10 +56,10 @@ def test_every_experiment_composes_at_every_scale(experiment: str, scale: str) -
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_arms_are_what_the_command_line_would_make_of_their_overrides(experiment: str) -> None:
-    composed = reproduce.compose_experiment(experiment, ["scale=laptop"])
+    composed = compose_module.compose_experiment(experiment, ["scale=laptop"])
     for overrides in compose(experiment).arms.values():
         by_hydra = compose(experiment, *overrides.split(), "scale=laptop")
-        assert reproduce.with_values(composed, experiment, overrides.split()) == by_hydra
+        assert compose_module.with_values(composed, experiment, overrides.split()) == by_hydra
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -117,7 +118,7 @@ def test_the_declared_claims_find_their_arms_and_metrics() -> None:
     reproduce.check_claims(load_claims(schema.CONFIGS / "claims.yaml"), arms_of(*EXPERIMENTS))
 
 
-def arms_of(*experiments: str, **changes: Any) -> dict[reproduce.Arm, Config]:
+def arms_of(*experiments: str, **changes: Any) -> dict[compose_module.Arm, Config]:
     return {
         (name, arm): replace(compose(name, *overrides.split()), **changes)
         for name in experiments
@@ -161,7 +162,7 @@ def test_a_tuned_claim_on_a_grid_of_one_rate_is_refused() -> None:
 def test_an_override_of_what_the_arms_differ_in_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"norm=\.\.\.: the arms of .* differ in it"):
         GlobalHydra.instance().clear()  # compose_arms brings its own
-        reproduce.compose_arms(["norm=layer"])
+        compose_module.compose_arms(["norm=layer"])
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Runs, records and sweeps: identity, idempotence, resume, isolation. On synthetic data, in seconds."""
 
 import dataclasses
-import json
 import os
 import signal
 import subprocess
@@ -13,12 +12,11 @@ from typing import Any
 import pytest
 
 from data import mnist, text
-from experiments import records, reproduce, schema, sweep
+from experiments import records, reproduce, schema, sweep, workers
+from experiments.arms import run_arms
 from experiments.run import run, tuned_rate, tuning_runs
 from experiments.schema import Config, Optim, Tuning
 from models import ModelError, language_model, mlp, sequence_classifier
-
-VOLATILE = ("timing", "environment")  # all of a record that a second run of the same bits may change
 
 
 def tiny(results: Path, **changes: Any) -> Config:
@@ -33,15 +31,17 @@ def tiny(results: Path, **changes: Any) -> Config:
         batch_size=8,
         results=str(results),
         tracking="none",
-        workers=2,
+        n_jobs=2,
     )
     return dataclasses.replace(base, **changes)
 
 
-def stable(record: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in record.items() if key not in VOLATILE}
-    kept["history"] = [{k: v for k, v in row.items() if k != "seconds"} for row in record["history"]]
-    return kept
+def recorded(results: Path) -> dict[str, Any]:
+    """The only record below a folder."""
+    (path,) = results.rglob("result.json")
+    record = records.read_record(path.parent)
+    assert record
+    return record
 
 
 def test_a_run_is_run_once(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_another_science_is_another_run(change: dict[str, Any], tmp_path: Path) 
     assert records.run_id(base) != records.run_id(other)
 
 
-@pytest.mark.parametrize("change", [{"workers": 7}, {"tracking": "wandb"}, {"threads": 2}, {"device": "auto"}])
+@pytest.mark.parametrize("change", [{"n_jobs": 7}, {"tracking": "wandb"}, {"threads": 2}, {"device": "auto"}])
 def test_infrastructure_is_not_part_of_a_runs_identity(change: dict[str, Any], tmp_path: Path) -> None:
     base, other = schema.scientific(tiny(tmp_path)), schema.scientific(tiny(tmp_path, **change))
     assert records.run_id(base) == records.run_id(other)
@@ -81,14 +81,14 @@ def test_the_users_file_counts_by_content_not_by_name(tmp_path: Path) -> None:
 def test_results_do_not_depend_on_what_ran_before(tmp_path: Path) -> None:
     alone = run(tiny(tmp_path / "alone", seed=1))
     run(tiny(tmp_path / "after", norm="batch"))
-    assert stable(run(tiny(tmp_path / "after", seed=1))) == stable(alone)
+    assert records.stable(run(tiny(tmp_path / "after", seed=1))) == records.stable(alone)
 
 
 def test_a_damaged_record_is_run_again(tmp_path: Path) -> None:
     first = run(tiny(tmp_path))
     path = records.run_folder(tmp_path, schema.scientific(tiny(tmp_path))) / "result.json"
     path.write_text(path.read_text()[:100])
-    assert stable(run(tiny(tmp_path))) == stable(first)
+    assert records.stable(run(tiny(tmp_path))) == records.stable(first)
 
 
 def test_norms_of_single_values_are_undefined_and_a_wild_rate_diverges(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_tuning_runs_never_see_the_test_set(tmp_path: Path) -> None:
 def test_a_tuning_seed_is_never_evaluated_and_a_tuning_record_never_taken_for_an_evaluation(tmp_path: Path) -> None:
     tuning = Tuning(learning_rates=[1e-3, 1e-2, 1e-1], seeds=[1000])
     with pytest.raises(schema.ConfigError, match="seed=1000 is one of"):
-        reproduce.run_arms([tiny(tmp_path, seed=1000, optim=Optim(), tuning=tuning)])
+        run_arms([tiny(tmp_path, seed=1000, optim=Optim(), tuning=tuning)])
     trial = tiny(tmp_path, seed=1000, tuning=tuning)
     assert "test_loss" not in run(trial)["final"]
     assert "test_loss" in run(dataclasses.replace(trial, tuning=Tuning(seeds=[7])))["final"]
@@ -171,29 +171,30 @@ def test_killed_and_started_again_a_run_ends_with_the_same_bits(tmp_path: Path) 
     assert not list(killed.rglob("result.json"))
     for folder in (killed, whole):
         subprocess.run([*command, f"results={folder}"], check=True, stdout=subprocess.DEVNULL)
-    resumed, uninterrupted = (json.loads(next(folder.rglob("result.json")).read_text()) for folder in (killed, whole))
-    assert stable(resumed) == stable(uninterrupted)
+    resumed, uninterrupted = (recorded(folder) for folder in (killed, whole))
+    assert records.stable(resumed) == records.stable(uninterrupted)
     assert not list(killed.rglob("checkpoint.pt"))
 
 
 def test_a_sweep_tunes_then_evaluates_and_a_dying_run_touches_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep, "work", fail_on_some_seeds)
+    monkeypatch.setattr(workers, "work", fail_on_some_seeds)
     tuning = Tuning(learning_rates=[1e-3, 1e-2, 1e-1], seeds=[1000])
     configs = [tiny(tmp_path, seed=seed, optim=Optim(), tuning=tuning) for seed in (0, 1, 2, 3)]
     with pytest.raises(sweep.SweepError) as raised:
-        reproduce.run_arms(configs, workers=2)
-    told = str(raised.value)
-    assert "2 of 7 runs failed" in told and "its process died" in told and "ValueError: seed 3" in told
+        run_arms(configs, n_jobs=2)
+    assert "2 of 7 runs failed" in str(raised.value)
+    told = raised.value.details
+    assert "its process died, 2 times, with exit code 9" in told and "ValueError: seed 3" in told
     rows = reproduce.collect_rows({("tiny", "layer"): dataclasses.replace(configs[0], seeds=4)})
     assert [(row["role"], row["seed"]) for row in rows] == [("tune", 1000)] * 3 + [("evaluate", 0), ("evaluate", 1)]
 
 
-REAL_WORK = sweep.work
+REAL_WORK = workers.work
 
 
-def fail_on_some_seeds(config: Config) -> None:
+def fail_on_some_seeds(config: Config, log: int) -> None:
     """In the worker's own process: seed 2 kills it, seed 3 raises."""
 
     def run_or_fail(config: Config) -> dict[str, Any]:
@@ -203,8 +204,8 @@ def fail_on_some_seeds(config: Config) -> None:
             raise ValueError("seed 3")
         return run(config)
 
-    sweep.run = run_or_fail  # type: ignore[assignment]
-    REAL_WORK(config)
+    workers.run = run_or_fail  # type: ignore[assignment]
+    REAL_WORK(config, log)
 
 
 SWEEP = [

@@ -1,0 +1,58 @@
+"""The arms of experiments: each tunes its learning rate, then runs its seeds."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from experiments import records, schema, sweep
+from experiments.run import check_runnable, folder_of, read, tuned_rate, tuning_runs
+from experiments.schema import Config
+
+
+def run_arms(configs: Sequence[Config], *, n_jobs: int = 0, share: tuple[int, int] = (0, 1), token: str = "") -> None:
+    """Run configurations; an open learning rate is tuned first, once for all seeds of an arm.
+
+    An arm's evaluation starts when its own tuning is done, so that no core waits for another arm. For `n_jobs`,
+    `share` and `token` see `sweep.run_all`.
+    """
+    check_runnable(configs)
+    arms: dict[str, list[Config]] = defaultdict(list)
+    for config in configs:
+        arms[arm_key(config)].append(config)
+    trials = {key: tuning_runs(group[0]) for key, group in arms.items()}
+    waiting = {folder_of(trial): key for key, group in trials.items() for trial in group}
+    tuned: dict[str, list[dict[str, Any]]] = defaultdict(list)
+
+    def after(config: Config, record: dict[str, Any]) -> list[Config]:
+        key = waiting.pop(folder_of(config), None)
+        if key is None:
+            return []
+        tuned[key].append(record)
+        if len(tuned[key]) < len(trials[key]):
+            return []
+        rate = tuned_rate(config, tuned[key])
+        return [schema.at(evaluation, evaluation.seed, rate) for evaluation in arms[key]]
+
+    first = [trial for group in trials.values() for trial in group]
+    ready = [config for key, group in arms.items() if not trials[key] for config in group]
+    total = len(first) + len({folder_of(config) for config in configs})
+    sweep.run_all(first + ready, n_jobs=n_jobs, total=total, on_done=after, share=share, token=token)
+
+
+def arm_key(config: Config) -> str:
+    """The same for all seeds of an arm, and another where the learning rate is given than where it is open."""
+    return config.experiment + records.identity(schema.scientific(schema.at(config, 0, config.optim.learning_rate)))
+
+
+def evaluation_configs(config: Config) -> list[Config]:
+    return [schema.at(config, seed, config.optim.learning_rate) for seed in range(config.seeds)]
+
+
+def read_arm(config: Config, seeds: Sequence[int]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The finished runs of an arm: those that tune its rate and, once these are all there, those of `seeds`."""
+    planned = tuning_runs(config)
+    trials = [record for record in map(read, planned) if record]
+    if len(trials) < len(planned):
+        return trials, []
+    rate = tuned_rate(config, trials)
+    return trials, [record for seed in seeds if (record := read(schema.at(config, seed, rate)))]

@@ -1,0 +1,65 @@
+"""In which order runs are started: those that take long first, so that no core is left with a long one at the end."""
+
+from collections import deque
+from math import inf
+from typing import Any
+
+Kind = tuple[Any, ...]
+
+
+def kind_of(config: Any) -> Kind:
+    """What runs must share to take about equally long."""
+    return (config.experiment, config.norm, config.batch_size, config.updates, config.evaluations, str(config.model))
+
+
+class Order:
+    """Runs to be started, by kind. How long a kind takes is measured: new kinds go before those that are known.
+
+    With share=(k, n) the k-th of n shares of the kinds comes first.
+    """
+
+    def __init__(self, share: tuple[int, int] = (0, 1)) -> None:
+        self.share = share
+        self.waiting: dict[Kind, deque[Any]] = {}
+        self.last: deque[Any] = deque()
+        self.times: dict[Kind, tuple[int, float]] = {}  # runs measured, the sum of their seconds
+
+    def push(self, config: Any, *, last: bool = False) -> None:
+        if last:
+            self.last.append(config)
+        else:
+            self.waiting.setdefault(kind_of(config), deque()).append(config)
+
+    def pop(self) -> Any | None:
+        ready = [(kind, index) for index, (kind, runs) in enumerate(self.waiting.items()) if runs]
+        if not ready:
+            return self.last.popleft() if self.last else None
+        kind, _ = max(ready, key=lambda item: (self.own(item[1]), self.seconds(item[0], inf)))
+        return self.waiting[kind].popleft()
+
+    def own(self, index: int) -> bool:
+        k, n = self.share
+        return index % n == k
+
+    def timed(self, config: Any, seconds: float) -> None:
+        count, total = self.times.get(kind := kind_of(config), (0, 0.0))
+        self.times[kind] = count + 1, total + seconds
+
+    def seconds(self, kind: Kind, unknown: float) -> float:
+        count, total = self.times.get(kind, (0, 0.0))
+        return total / count if count else unknown
+
+    def mean(self, config: Any) -> float:
+        """Seconds a run like this takes: its kind's mean, else that of all."""
+        return self.seconds(kind_of(config), self.overall() or 0.0)
+
+    def overall(self) -> float | None:
+        counts, totals = zip(*self.times.values(), strict=True) if self.times else ((), ())
+        return sum(totals) / sum(counts) if counts else None
+
+    def expected(self, unborn: int) -> float | None:
+        """Seconds all waiting runs will take one after another, and `unborn` more of unknown kind; None: no idea."""
+        if (overall := self.overall()) is None:
+            return None
+        waiting = sum(len(runs) * self.seconds(kind, overall) for kind, runs in list(self.waiting.items()))
+        return waiting + (len(self.last) + unborn) * overall

@@ -1,0 +1,133 @@
+"""One process a run, forked from a server that has imported torch already: it starts in hundredths of a second.
+
+A run that raises or dies, however hard, touches no other. What it says is kept for whoever must know why.
+"""
+
+import errno
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import reduction
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from experiments.locks import Busy
+from experiments.run import EXPECTED, folder_of, run
+from experiments.schema import Config
+
+DONE, RAISED, NO_MEMORY, NO_SPACE, BUSY = 0, 1, 71, 74, 75  # how a worker ends; any other way it died
+LOG_LINES = 12  # the last ones, that are shown
+
+
+def server() -> Any:
+    """A fork server with all that a run imports."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["experiments.workers", "torch._dynamo"])
+    return context
+
+
+class Log:
+    """A file without a name; a worker gets it as its standard output and error."""
+
+    def __init__(self) -> None:
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115 (closed, and so gone, with this object)
+
+    def __reduce__(self) -> tuple[Callable[[Any], int], tuple[Any]]:
+        return opened, (reduction.DupFd(self.file.fileno()),)
+
+    def lines(self) -> list[str]:
+        self.file.seek(0)
+        return self.file.read().decode(errors="replace").strip().splitlines()
+
+
+def opened(handle: Any) -> int:
+    """The worker's own descriptor of its parent's log."""
+    descriptor: int = handle.detach()
+    return descriptor
+
+
+class Worker:
+    """A process at one run."""
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.folder = config, folder_of(config)
+        self.log, self.started = Log(), time.monotonic()
+        self.process = started(config, self.log)
+        self.sentinel: int = self.process.sentinel  # ready when the process has ended
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    def join(self) -> int:
+        """Wait for the end; one of the codes above, or how the process died: -9 if killed, say."""
+        self.process.join()
+        return self.process.exitcode or DONE
+
+
+def started(config: Config, log: Log) -> BaseProcess:
+    """A process at work; once more if the server itself had died just then (a new one takes its place)."""
+    for last in (False, True):
+        process: BaseProcess = server().Process(target=work, args=(config, log), daemon=True)
+        try:
+            with main_hidden():
+                process.start()
+            return process
+        except (EOFError, ConnectionError):
+            if last:
+                raise
+    raise AssertionError
+
+
+@contextmanager
+def main_hidden() -> Iterator[None]:
+    """Keep a starting worker from importing the command's own module once more: all it needs is in the server."""
+    main = sys.modules["__main__"]
+    spec, file = main.__spec__, main.__dict__.pop("__file__", None)
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        main.__spec__ = spec
+        if file is not None:
+            main.__file__ = file
+
+
+def work(config: Config, log: int) -> None:
+    """What a worker does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends its workers
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(log, stream.fileno())
+    try:
+        run(config)
+    except Busy:
+        sys.exit(BUSY)
+    except Exception as error:
+        expected = isinstance(error, (OSError, *EXPECTED))
+        print(f"{error}" if expected else traceback.format_exc(), file=sys.stderr)
+        sys.exit(ending(error))
+
+
+def ending(error: BaseException) -> int:
+    """The exit code for an error: what a second try or an emptier disk may mend is told apart from the rest."""
+    cause = error.__cause__ or error
+    if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NO_SPACE
+    memory = isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error)
+    return NO_MEMORY if memory else RAISED
+
+
+def end_with_parent() -> None:
+    """A sweep killed outright must leave no worker behind that writes into the folders of the next one."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
