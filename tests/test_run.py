@@ -1,7 +1,6 @@
 """Runs, records and sweeps: identity, idempotence, resume, isolation. On synthetic data, in seconds."""
 
 import dataclasses
-import os
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from data import mnist, text
-from experiments import records, reproduce, schema, sweep, workers
+from experiments import records, schema
 from experiments.arms import run_arms
 from experiments.run import run, tuned_rate, tuning_runs
 from experiments.schema import Config, Optim, Tuning
@@ -174,38 +173,6 @@ def test_killed_and_started_again_a_run_ends_with_the_same_bits(tmp_path: Path) 
     resumed, uninterrupted = (recorded(folder) for folder in (killed, whole))
     assert records.stable(resumed) == records.stable(uninterrupted)
     assert not list(killed.rglob("checkpoint.pt"))
-
-
-def test_a_sweep_tunes_then_evaluates_and_a_dying_run_touches_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(workers, "work", fail_on_some_seeds)
-    tuning = Tuning(learning_rates=[1e-3, 1e-2, 1e-1], seeds=[1000])
-    configs = [tiny(tmp_path, seed=seed, optim=Optim(), tuning=tuning) for seed in (0, 1, 2, 3)]
-    with pytest.raises(sweep.SweepError) as raised:
-        run_arms(configs, n_jobs=2)
-    assert "2 of 7 runs failed" in str(raised.value)
-    told = raised.value.details
-    assert "its process died, 2 times, with exit code 9" in told and "ValueError: seed 3" in told
-    rows = reproduce.collect_rows({("tiny", "layer"): dataclasses.replace(configs[0], seeds=4)})
-    assert [(row["role"], row["seed"]) for row in rows] == [("tune", 1000)] * 3 + [("evaluate", 0), ("evaluate", 1)]
-
-
-REAL_WORK = workers.work
-
-
-def fail_on_some_seeds(config: Config, log: int) -> None:
-    """In the worker's own process: seed 2 kills it, seed 3 raises."""
-
-    def run_or_fail(config: Config) -> dict[str, Any]:
-        if config.seed == 2:
-            os._exit(9)
-        if config.seed == 3:
-            raise ValueError("seed 3")
-        return run(config)
-
-    workers.run = run_or_fail  # type: ignore[assignment]
-    REAL_WORK(config, log)
 
 
 SWEEP = [
