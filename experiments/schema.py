@@ -142,8 +142,11 @@ def check(node: Any, prefix: str = "") -> None:
 
 def scientific(config: Config) -> dict[str, Any]:
     """The configuration as plain data, as it is recorded."""
-    plain = dataclasses.asdict(config)
-    return {key: plain[key] for key in ("experiment", *SCIENTIFIC)}
+    return {key: plain(getattr(config, key)) for key in ("experiment", *SCIENTIFIC)}
+
+
+def plain(value: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(type(value)) else value
 
 
 def at(config: Config, seed: int, learning_rate: float | None) -> Config:
