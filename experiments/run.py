@@ -196,6 +196,8 @@ def run_tuned(config: Config, observe: Observer = lambda history: None) -> list[
 
 def check_runnable(configs: Sequence[Config]) -> None:
     """Find what would fail in every run before the first: the folder, the device, the data, a model that reads it."""
+    if debugged := {config.debug for config in configs} - {""}:
+        raise ConfigError(f"debug={min(debugged)}: only single runs can be debugged; leave it out, or -m")
     for results in {config.results for config in configs}:
         records.check_writable(results)
     checked = set()
@@ -266,6 +268,10 @@ def run_and_print(composed: DictConfig) -> None:
 
     choices = HydraConfig.get().runtime.choices
     config = schema.to_config(composed, choices["experiment"], choices["scale"])
+    if config.debug:
+        from experiments.debug import debug  # takes a while to import, and only who debugs needs it
+
+        return debug(config)
     with training_bar(config) as observe:
         found = run_tuned(config, observe)
     if config.tracking == "wandb":

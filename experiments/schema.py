@@ -66,6 +66,8 @@ class Config:
     # Recurrent layers: compiled kernels where they apply, only those, or the reference implementation.
     kernel: str = field(default="auto", metadata={"choices": kernels.MODES})
     checkpoint_seconds: float = 20.0
+    # A look at how a single run trains, without a record (experiments/debug.py).
+    debug: str = field(default="", metadata={"choices": ("overfit", "fast", "nan", "profile")})
 
 
 def register() -> None:
@@ -119,7 +121,7 @@ def check(node: Any, prefix: str = "") -> None:
         if dataclasses.is_dataclass(value):
             check(value, key + ".")
         choices = spec.metadata.get("choices")
-        if choices and value not in choices:
+        if choices and value not in (spec.default, *choices):
             raise ConfigError(f"{key}={value}: choose one of {', '.join(map(str, choices))}")
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, bool) or not isinstance(number, int | float):
