@@ -234,6 +234,7 @@ def shares(events: Any, seconds: float) -> str:
 
 def built(config: Config, source: Any) -> Any:
     device = pick_device(config.device)
+    machine.check_memory(config.model, config.norm, source.spec)
     source.to(device)
     return models.build(config.model, config.norm, source.spec, config.seed).to(device)
 

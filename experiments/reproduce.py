@@ -93,6 +93,8 @@ def run_arms(configs: Sequence[Config], *, workers: int = 0) -> None:
 
     An arm's evaluation starts when its own tuning is done, so that no core waits for another arm.
     """
+    if debugged := {config.debug for config in configs} - {""}:
+        raise ConfigError(f"debug={min(debugged)}: only single runs can be debugged; leave it out, or -m")
     check_runnable(configs)
     arms: dict[str, list[Config]] = defaultdict(list)
     for config in configs:

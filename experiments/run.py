@@ -34,6 +34,7 @@ from models.rnn import RecurrentConfig
 Observer = Callable[[list[Row]], None]
 
 # Lines of Hydra's and OmegaConf's messages that tell a user nothing.
+GROUP = "Config group override"  # begins its ValueError for model=null
 HYDRA_CONTEXT = ("full_key:", "object_type=", "reference_type=")
 # What a user can mend, told in one line; anything else is a fault of ours and keeps its traceback.
 EXPECTED = (records.SuiteError, ClaimError, data.DataError, models.ModelError, kernels.KernelError)
@@ -196,8 +197,6 @@ def run_tuned(config: Config, observe: Observer = lambda history: None) -> list[
 
 def check_runnable(configs: Sequence[Config]) -> None:
     """Find what would fail in every run before the first: the folder, the device, the data, a model that reads it."""
-    if debugged := {config.debug for config in configs} - {""}:
-        raise ConfigError(f"debug={min(debugged)}: only single runs can be debugged; leave it out, or -m")
     for results in {config.results for config in configs}:
         records.check_writable(results)
     checked = set()
@@ -210,7 +209,7 @@ def check_runnable(configs: Sequence[Config]) -> None:
             pick_device(config.device)
             source = data.load(config.data, batch_size=config.batch_size, seed=config.seed)
             if config.method != "table1":
-                models.build(config.model, config.norm, source.spec, config.seed)
+                machine.check_memory(config.model, config.norm, source.spec)
             checked.add(key)
 
 
@@ -235,6 +234,8 @@ def one_line(error: BaseException) -> str:
     """The message of an error without the paragraphs that Hydra and OmegaConf put around it."""
     cause = error.__cause__ if isinstance(error, HydraException) else None
     text = str(error) if cause is None or str(cause) in str(error) else f"{error}; {cause}"
+    override = getattr(error, "override", None) or ""
+    text = (text if override in text else f"{override}: {text}").replace(GROUP, "model, data, experiment and scale")
     text = re.sub(r"To append to your config use \S+", "", text)
     text = text.split("Config search path:")[0].split("Set the environment variable")[0]
     lines = [line.strip() for line in text.splitlines() if not line.lstrip().startswith(HYDRA_CONTEXT)]
@@ -251,6 +252,10 @@ def told_in_one_line(command: Callable[[], None]) -> None:
         command()
     except (HydraException, OmegaConfBaseException, *EXPECTED) as error:
         sys.exit(f"error: {one_line(error)}")
+    except ValueError as error:
+        if GROUP not in str(error):
+            raise
+        sys.exit(f"error: {one_line(error)}")
     except OSError as error:  # a full disk, mostly
         sys.exit(f"error: {error.filename or 'cannot write'}: {error.strerror or error}")
     except KeyboardInterrupt:
@@ -264,14 +269,13 @@ def main(composed: DictConfig) -> None:
 
 
 def run_and_print(composed: DictConfig) -> None:
+    from experiments import debug
     from experiments.progress import training_bar
 
     choices = HydraConfig.get().runtime.choices
     config = schema.to_config(composed, choices["experiment"], choices["scale"])
     if config.debug:
-        from experiments.debug import debug  # takes a while to import, and only who debugs needs it
-
-        return debug(config)
+        return debug.debug(config)
     with training_bar(config) as observe:
         found = run_tuned(config, observe)
     if config.tracking == "wandb":
