@@ -47,7 +47,7 @@ class Config:
     # rows only: all pixels in another order, always the same (Le, Jaitly and Hinton 2015)
     permuted: bool = False
     # rows only: further test splits test_rows_<n>, each image stretched or shrunk to n steps
-    test_lengths: list[int] = field(default_factory=list)
+    test_lengths: list[int] = field(default_factory=list, metadata={"maximum": 10_000, "distinct": True})
     # synthetic: 2,000 + 500 + 500 generated images of the same shape, no download; for trials only
     source: str = field(default="real", metadata={"choices": ("real", "synthetic")})
     # evaluate on the first so many of the 5,000 validation and 10,000 test images

@@ -8,16 +8,17 @@ Schmidhuber (1997); cases are drawn, so there is no file, no end of training dat
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from data import Batch, Spec
+from data import Batch, DataError, Spec
 
 SPLITS = {"train": 0, "validation": 1, "test": 2}
 EVALUATION_BATCH = 1000
+LARGEST_BATCH = 10**9  # numbers, of 4 bytes each
 
 
 @dataclass
@@ -28,13 +29,19 @@ class Config:
     # steps of a sequence, the symbol to keep included
     sequence_length: int = 50
     # K, symbols to keep, and as many that mean nothing
-    symbols: int = 8
+    symbols: int = field(default=8, metadata={"minimum": 2})
     validation_size: int = 2_000
     test_size: int = 5_000
 
 
 def load(config: Config, *, batch_size: int, seed: int) -> Recall:
-    """The task as configured; training cases depend on the seed, those of validation and test do not."""
+    """The task as configured; training cases depend on the seed, those of validation and test do not.
+
+    Raises DataError if a batch would have more than LARGEST_BATCH numbers.
+    """
+    if max(batch_size, EVALUATION_BATCH) * config.sequence_length * 2 * config.symbols > LARGEST_BATCH:
+        sizes = f"batch_size={batch_size}, data.sequence_length={config.sequence_length}, data.symbols={config.symbols}"
+        raise DataError(f"{sizes}: a batch of {LARGEST_BATCH:,} numbers or more is too large; lower one of them")
     return Recall(config, batch_size, seed)
 
 

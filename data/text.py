@@ -66,9 +66,11 @@ class Config:
 
 def identified(config: Config) -> Config:
     """The configuration with the digest of the file it names; raises DataError if that cannot be read."""
+    if config.digest and not config.path:
+        raise DataError(f"data.digest={config.digest}: it is taken from the file data.path; leave it out")
     if not config.path:
         return config
-    return replace(config, digest=hashlib.sha256(_read(Path(config.path).expanduser())).hexdigest())
+    return replace(config, digest=hashlib.sha256(_read(_path(config))).hexdigest())
 
 
 def test_splits(config: Config) -> list[str]:
@@ -103,7 +105,7 @@ DOWNLOADS = {"text": prepare_shakespeare, "wikitext": prepare_wikitext}
 
 def _corpus(config: Config) -> Corpus:
     if config.path:
-        return _own(Path(config.path).expanduser())
+        return _own(_path(config))
     match config.corpus:
         case "shakespeare":
             return _stored(cache.ensure("shakespeare", SHAKESPEARE, _shakespeare_sources()))
@@ -114,6 +116,10 @@ def _corpus(config: Config) -> Corpus:
         case "file":
             raise DataError("data.corpus=file needs data.path=<a text file>")
     raise DataError(f"there is no corpus {config.corpus!r}; choose one of: {', '.join(CORPORA)}")
+
+
+def _path(config: Config) -> Path:
+    return Path(os.path.expanduser(config.path))  # Path's own raises for a user that does not exist
 
 
 def _own(path: Path) -> Corpus:

@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments import records, schema, sweep
 from experiments.run import check_runnable, folder_of, read, tuned_rate, tuning_runs
-from experiments.schema import Config
+from experiments.schema import Config, ConfigError
 
 
 def run_arms(configs: Sequence[Config], *, n_jobs: int = 0, share: tuple[int, int] = (0, 1), token: str = "") -> None:
@@ -15,6 +15,8 @@ def run_arms(configs: Sequence[Config], *, n_jobs: int = 0, share: tuple[int, in
     An arm's evaluation starts when its own tuning is done, so that no core waits for another arm. For `n_jobs`,
     `share` and `token` see `sweep.run_all`.
     """
+    if debugged := {config.debug for config in configs} - {""}:
+        raise ConfigError(f"debug={min(debugged)}: only single runs can be debugged; leave it out, or -m")
     check_runnable(configs)
     arms: dict[str, list[Config]] = defaultdict(list)
     for config in configs:

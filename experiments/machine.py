@@ -4,6 +4,7 @@ Nothing that is set changes a number beyond the rounding of float32.
 """
 
 import ctypes
+import math
 import os
 import platform
 import re
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import models
 from models import kernels
 
 BACKENDS: Any = torch.backends  # whose modules have few types
@@ -94,6 +96,35 @@ def largest_error(product: Callable[[Tensor, Tensor], Tensor] = torch.matmul) ->
         for right in (b, b.t().contiguous().t()):
             errors.append(float((product(a, right) - exact).norm() / exact.norm()))
     return max(errors)
+
+
+def check_memory(config: Any, norm: str, spec: Any) -> None:
+    """Refuse a model whose weights, gradients and Adam's two averages exceed this machine's memory."""
+    try:
+        with torch.device("meta"):  # of tensors only the shapes
+            model = models.build(config, norm, spec, seed=0)
+        numbers = sum(4 * p.numel() for p in model.parameters()) + sum(b.numel() for b in model.buffers())
+    except RuntimeError as error:
+        if "overflow" not in str(error):
+            raise
+        numbers = 2**62  # more bytes than 64 bits can count
+    needed, had = 4 * numbers / 2**30, memory() / 2**30
+    if needed > had:
+        key, value = max(vars(config).items(), key=lambda option: size(option[1]))
+        asked = f"model={config.name} with model.{key}={value}"
+        raise models.ModelError(f"{asked}: training takes {needed:,.0f} GB, this machine has {had:,.0f} GB; lower it")
+
+
+def size(option: Any) -> int:
+    return max(option, default=0) if isinstance(option, list) else option if isinstance(option, int) else 0
+
+
+def memory() -> float:
+    """Bytes of the machine's memory; infinite where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 def environment() -> dict[str, Any]:

@@ -15,9 +15,10 @@ from experiments.arms import evaluation_configs, read_arm, run_arms
 from experiments.claims import Registry, check_against
 from experiments.claims_file import load_claims
 from experiments.compose import Arm, compose_arms
+from experiments.errors import told_in_one_line
 from experiments.final_tests import WAYS
 from experiments.report import write_report
-from experiments.run import told_in_one_line, tuning_runs
+from experiments.run import tuning_runs
 from experiments.run_table import rounded, write_table
 from experiments.schema import Config
 from experiments.tables import verdict_table

@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import os
-import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,14 +12,13 @@ from typing import Any
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 import data
 import models
 from experiments import machine, records, schema, tracking
-from experiments.claims import ClaimError
+from experiments.errors import one_line, told_in_one_line
 from experiments.evidence import best_learning_rate
 from experiments.final_tests import WAYS, test_metrics
 from experiments.locks import hold
@@ -33,11 +30,6 @@ from models.norms import undefined
 from models.rnn import RecurrentConfig
 
 Observer = Callable[[list[Row]], None]
-
-# Lines of Hydra's and OmegaConf's messages that tell a user nothing.
-HYDRA_CONTEXT = ("full_key:", "object_type=", "reference_type=")
-# What a user can mend, told in one line; anything else is a fault of ours and keeps its traceback.
-EXPECTED = (records.SuiteError, ClaimError, data.DataError, models.ModelError, kernels.KernelError)
 
 
 def run(config: Config, observe: Observer = lambda history: None) -> dict[str, Any]:
@@ -224,7 +216,7 @@ def check_runnable(configs: Sequence[Config]) -> None:
             pick_device(config.device)
             source = data.load(config.data, batch_size=config.batch_size, seed=config.seed)
             if config.method != "table1":
-                models.build(config.model, config.norm, source.spec, config.seed)
+                machine.check_memory(config.model, config.norm, source.spec)
             checked.add(key)
 
 
@@ -245,47 +237,21 @@ def warn_once(message: str) -> None:
     print(message, file=sys.stderr)
 
 
-def one_line(error: BaseException) -> str:
-    """The message of an error without the paragraphs that Hydra and OmegaConf put around it."""
-    cause = error.__cause__ if isinstance(error, HydraException) else None
-    text = str(error) if cause is None or str(cause) in str(error) else f"{error}; {cause}"
-    text = re.sub(r"To append to your config use \S+", "", text)
-    text = text.split("Config search path:")[0].split("Set the environment variable")[0]
-    lines = [line.strip() for line in text.splitlines() if not line.lstrip().startswith(HYDRA_CONTEXT)]
-    known = getattr(cause or error, "object_type", None)
-    if dataclasses.is_dataclass(known) and "' not in '" in text:
-        lines.append("; valid keys: " + ", ".join(field.name for field in dataclasses.fields(known)))
-    return " ".join(line for line in lines if line).replace(" ;", ";")
-
-
-def told_in_one_line(command: Callable[[], None]) -> None:
-    """Run a command; what its user can mend is said in one line on stderr, with a non-zero exit code."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints paragraphs and exits by itself
-    try:
-        command()
-    except (HydraException, OmegaConfBaseException, *EXPECTED) as error:
-        if details := getattr(error, "details", ""):
-            print(details, file=sys.stderr)
-        sys.exit(f"error: {one_line(error)}")
-    except OSError as error:  # a full disk, mostly
-        sys.exit(f"error: {error.filename or 'cannot write'}: {error.strerror or error}")
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on where this one stopped", file=sys.stderr)
-        sys.exit(130)
-
-
 @hydra.main(config_path=str(schema.CONFIGS), config_name="run", version_base="1.3")
 def main(composed: DictConfig) -> None:
     told_in_one_line(lambda: run_and_print(composed))  # here too: past this point Hydra adds lines of its own
 
 
 def run_and_print(composed: DictConfig) -> None:
+    from experiments import debug
     from experiments.progress import training_bar
 
     choices = HydraConfig.get().runtime.choices
     config = schema.to_config(composed, choices["experiment"], choices["scale"])
     if config.resume:
         config = recorded(config.results, config.resume)
+    if config.debug:
+        return debug.debug(config)
     with training_bar(config) as observe:
         found = run_tuned(config, observe)
     if config.tracking == "wandb":

@@ -12,8 +12,9 @@ from experiments import schema
 from experiments.arms import evaluation_configs
 from experiments.claims_file import load_claims
 from experiments.compose import Arm, compose_arms
+from experiments.errors import told_in_one_line
 from experiments.locks import held
-from experiments.run import folder_of, read, told_in_one_line, tuned_rate, tuning_runs
+from experiments.run import folder_of, read, tuned_rate, tuning_runs
 from experiments.schema import Config, ConfigError
 from experiments.sweep import Failure, failure
 

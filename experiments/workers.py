@@ -19,8 +19,9 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from experiments.errors import EXPECTED
 from experiments.locks import Busy
-from experiments.run import EXPECTED, folder_of, run
+from experiments.run import folder_of, run
 from experiments.schema import Config
 
 DONE, RAISED, NO_MEMORY, NO_SPACE, BUSY = 0, 1, 71, 74, 75  # how a worker ends; any other way it died

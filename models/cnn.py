@@ -15,7 +15,7 @@ from models.norms import LAYER_AXES, FeedforwardNormConfig, Unnormalized, feedfo
 @dataclass
 class Config(FeedforwardNormConfig):
     name: str = "cnn"
-    depth: int = 8  # convolutions, 3x3
+    depth: int = field(default=8, metadata={"maximum": 1000})  # convolutions, 3x3
     width: int = 16  # channels of the first half; the second half has twice as many
     # What reads the last maps: all their units, or global average pooling.
     head: str = field(default="gap", metadata={"choices": ("flatten", "gap")})

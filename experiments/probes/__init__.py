@@ -1,5 +1,7 @@
 """Measurements that are no training runs of their own: one file each, with its `METRICS` and a function `measure`.
 
+A probe that looks into a model names, in `MODELS`, those it knows.
+
 `measure(config, data)` gives the metrics. Probes use the models and norms of the suite, on real data where they read
 any, in float64 where an identity is to show as one. The bounds are in configs/claims.yaml.
 """
@@ -36,4 +38,5 @@ _MODULES = {
     "step_time": step_time,
 }
 PROBES: dict[str, Probe] = {name: module.measure for name, module in _MODULES.items()}
+MODELS: dict[str, tuple[str, ...]] = {n: module.MODELS for n, module in _MODULES.items() if hasattr(module, "MODELS")}
 METRICS: dict[str, tuple[str, ...]] = {name: module.METRICS for name, module in _MODULES.items()}

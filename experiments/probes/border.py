@@ -31,6 +31,7 @@ MEASURES = (
     "channel_minus_border_share",
     "border_mean_difference",
 )
+MODELS = ("cnn",)
 METRICS = (*MEASURES, *(f"shifted_{name}" for name in MEASURES))
 
 

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from data import DataError
 from models.rnn import CELLS
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the recurrent weights; they decide between vanishing and exploding
 STEPS, BACK = 100, 50
+MODELS = ("language_model",)
 METRICS = (
     "gradient_ratio_spread",
     "state_norm_spread",
@@ -28,6 +30,8 @@ def measure(config: Any, data: Any) -> dict[str, float]:
     h_100, relative to that with respect to the state of step 100. Reported are also their spreads over the scales: a
     layer with stable dynamics does not care how large its recurrent weights are.
     """
+    if data.spec.input_shape[0] < STEPS:
+        raise DataError(f"data.sequence_length={data.spec.input_shape[0]}: method=dynamics reads {STEPS} steps")
     norms, ratios = [], []
     for scale in SCALES:
         options = replace(config.model, recurrent_scale=scale)

@@ -20,6 +20,7 @@ UNITS, SIDE = 16, 5
 FACTORS = (2.0, 4.0, 0.5)
 INPUT_FACTOR = 10.0
 SMALLEST = 1e-300  # instead of 0 in a denominator
+MODELS = ("mlp", "cnn")
 METRICS = (
     "gradient_law_deviation",
     "fisher_law_deviation",

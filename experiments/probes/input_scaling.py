@@ -13,6 +13,7 @@ from models.norms import EPS, Norm
 BYTE = 255.0
 FIRST, LAST = 20, 20  # updates
 CAP = 1e3  # nats; larger differences, and those that are no number, count as this
+MODELS = ("mlp", "cnn", "sequence_classifier")
 METRICS = ("loss_curve_difference", "final_loss_difference", "exact_loss_curve_difference")
 
 

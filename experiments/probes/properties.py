@@ -9,6 +9,7 @@ import models
 from experiments.train import train
 from models.norms import BatchNorm, LayerNorm, Norm, Unnormalized
 
+MODELS = ("mlp",)
 METRICS = (
     "train_test_difference",
     "company_effect",

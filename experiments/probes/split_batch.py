@@ -9,6 +9,7 @@ import models
 from experiments.train import train
 
 PARTS = 8
+MODELS = ("mlp", "cnn", "sequence_classifier")
 METRICS = ("gradient_difference",)
 
 

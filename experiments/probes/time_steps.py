@@ -6,6 +6,7 @@ from typing import Any
 import models
 from models.norms import BatchNorm
 
+MODELS = ("language_model",)
 METRICS = ("parameters_added", "statistics_added")
 
 
