@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+INIT_TIMEOUT = 20.0  # seconds; wandb itself tries for 90 where it cannot be reached, and the sweep waits
 given_up: list[str] = []  # why mirroring stopped in this process
 
 
@@ -48,6 +49,7 @@ def write(record: dict[str, Any], results: str | Path) -> None:
     config, status = record["config"], record["status"]
     settings = wandb.Settings(
         console="off",
+        init_timeout=INIT_TIMEOUT,
         x_disable_stats=True,
         x_disable_meta=True,
         x_disable_machine_info=True,
