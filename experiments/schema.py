@@ -45,6 +45,7 @@ class Config:
     norm: str = field(default="layer", metadata={"choices": tuple(NORMS)})
     seed: int = field(default=0, metadata={"minimum": 0})
     batch_size: int = 32
+    ranks: int = 1  # processes that share each mini-batch
     updates: int = 300  # optimiser steps
     # Above 0: the number of training cases, which then, divided by the batch size, gives the updates.
     training_cases: int = field(default=0, metadata={"minimum": 0})
@@ -130,9 +131,9 @@ def check(node: Any, prefix: str = "") -> None:
 
 
 def scientific(config: Config) -> dict[str, Any]:
-    """The configuration as plain data, as it is recorded."""
+    """The configuration as plain data, as it is recorded; `ranks` where there are several."""
     plain = dataclasses.asdict(config)
-    return {key: plain[key] for key in ("experiment", *SCIENTIFIC)}
+    return {key: plain[key] for key in ("experiment", *SCIENTIFIC, *(("ranks",) if config.ranks > 1 else ()))}
 
 
 def at(config: Config, seed: int, learning_rate: float | None) -> Config:

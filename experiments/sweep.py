@@ -4,24 +4,24 @@ A run that raises or dies touches no other; all failures are told at the end. Wh
 interrupted goes on from its checkpoint: both are in `run` itself.
 """
 
-import multiprocessing
 import os
 import signal
 import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from experiments import records, tracking
 from experiments.machine import commit
+from experiments.processes import end_with_parent, main_hidden, server
 from experiments.progress import bar
-from experiments.run import EXPECTED, folder_of, pick_device, read, run
+from experiments.run import EXPECTED, folder_of, read, run
 from experiments.schema import Config
+from experiments.training_run import pick_device
 
 Done = Callable[[Config, dict[str, Any]], Iterable[Config]]  # what a finished run makes possible
 TOLD = 10  # failures named in an error
@@ -63,7 +63,7 @@ def run_all(
                 if (done := read(config)) is not None:
                     settle(config, done)
                     continue
-                process = context.Process(target=work, args=(config,), daemon=True)
+                process = context.Process(target=work, args=(config,))  # no daemon: those may have no ranks
                 with main_hidden():
                     process.start()
                 active[process.sentinel] = process, config
@@ -88,31 +88,11 @@ def run_all(
 
 
 def cores(config: Config) -> int:
-    """How many runs at a time: one for each processor this process may use, or one on a GPU."""
+    """How many runs at a time: their ranks together one for each processor this process may use; one run on a GPU."""
     if config.device != "cpu" and str(pick_device(config.device)) != "cpu":
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def server() -> Any:
-    """A fork server with all that a run imports, so that a run starts in hundredths of a second."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["experiments.sweep", "torch._dynamo"])
-    return context
-
-
-@contextmanager
-def main_hidden() -> Iterator[None]:
-    """Keep a starting worker from importing the command's own module once more: all it needs is in the server."""
-    main = sys.modules["__main__"]
-    spec, file = main.__spec__, main.__dict__.pop("__file__", None)
-    main.__spec__ = None
-    try:
-        yield
-    finally:
-        main.__spec__ = spec
-        if file is not None:
-            main.__file__ = file
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(usable // config.ranks, 1)
 
 
 def work(config: Config) -> None:
@@ -129,14 +109,6 @@ def work(config: Config) -> None:
         except records.RecordError:  # a full disk has no room for the reason either
             print(f"{folder_of(config).name}: {error}", file=sys.stderr)
         sys.exit(1)
-
-
-def end_with_parent() -> None:
-    """A sweep killed outright must leave no worker behind that writes into the folders of the next one."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
 
 
 def failure(config: Config) -> str:
