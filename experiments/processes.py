@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -13,6 +14,10 @@ def server() -> Any:
     """A fork server with all that a run imports, so that a run starts in hundredths of a second."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["experiments.sweep", "torch._dynamo"])
+    known: Any = forkserver._forkserver
+    # A process forked by a server knows it, but would start another one, for seconds (python/cpython#86354, open).
+    if known._forkserver_address and known._forkserver_pid is None and getattr(known, "_forkserver_authkey", True):
+        known.ensure_running = lambda: None
     return context
 
 
