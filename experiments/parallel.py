@@ -74,7 +74,13 @@ class SharedModel(nn.Module):
             torch.manual_seed(int(seeds.generate_state(1)[0]))
 
     def loss(self, batch: Any, state: Any = None) -> tuple[Tensor, Any]:
-        """The mean of all ranks' losses, whose gradient is the mean of theirs, and the state of this rank's rows."""
+        """The mean of all ranks' losses, whose gradient is the mean of theirs, and the state of this rank's rows.
+
+        Without gradients, where norms only collect statistics, it is this rank's own loss.
+        """
+        if not torch.is_grad_enabled():
+            loss, state = self.copies.module(batch, state)
+            return loss, state
         loss, state = self.copies(batch, state)
         return MeanOfRanks.apply(loss), state
 
