@@ -156,15 +156,16 @@ def processes(ranks: int, work: Work, *arguments: Any) -> Iterator[None]:
     else:
         with TemporaryDirectory() as folder:
             meeting = os.path.join(folder, "store"), ranks
-            others = [start(rank, meeting, work, arguments) for rank in range(1, ranks)]
-            pipes = [pipe for _, pipe in others]
+            others: list[tuple[Any, Connection]] = []
             try:
-                for pipe in pipes:  # until each lives: whoever waits for them below waits long
+                for rank in range(1, ranks):
+                    others.append(start(rank, meeting, work, arguments))
+                for _, pipe in others:  # until each lives: whoever waits for them below waits long
                     pipe.recv()
                 join(0, *meeting)
                 yield
             except (RuntimeError, EOFError) as error:
-                raise lost(pipes) or error from None
+                raise lost([pipe for _, pipe in others]) or error from None
             finally:
                 for process, _ in others:  # rank 0 has all it needs of them
                     process.kill()
