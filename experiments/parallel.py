@@ -238,13 +238,13 @@ def led(command: Callable[[], None], work: Work) -> None:
     """Run a command; under torchrun on rank 0 alone, whose training runs the other ranks share by `work`."""
     if not dist.is_torchelastic_launched():
         return command()
-    if {"-m", "--multirun"} & set(sys.argv):
-        raise ParallelError("torchrun starts single runs; for a sweep leave torchrun out and give ranks=<number>")
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group(backend(), timeout=SILENCE)
     try:
         if dist.get_rank() == 0:
+            if {"-m", "--multirun"} & set(sys.argv):
+                raise ParallelError("torchrun starts single runs; for a sweep give ranks=<number> instead")
             command()
             dist.broadcast_object_list([None])
         else:
