@@ -29,9 +29,10 @@ import data
 import models
 from experiments import machine, records, schema
 from experiments.final_tests import WAYS
-from experiments.run import check_kernel, pick_device, train_model, tuning_runs
+from experiments.run import check_kernel, tuning_runs
 from experiments.schema import Config, ConfigError
 from experiments.train import Row, evaluate, train
+from experiments.training_run import pick_device, train_model
 
 FEW = 5  # updates of `fast`, and of the warm-up before `profile`
 PROFILED = 20  # updates

@@ -46,7 +46,8 @@ class RecordError(SuiteError):
 
 def identity(config: dict[str, Any]) -> str:
     """Ten hexadecimal digits of the SHA-256 of a run's scientific configuration."""
-    scientific = {key: config[key] for key in SCIENTIFIC} | {"version": VERSION}
+    shared = ("ranks",) if "ranks" in config else ()  # a run in one process has no such key
+    scientific = {key: config[key] for key in (*SCIENTIFIC, *shared)} | {"version": VERSION}
     # Of the user's own file the digest counts, not where it lies.
     scientific["data"] = {key: value for key, value in config["data"].items() if key != "path"}
     return hashlib.sha256(json.dumps(scientific, sort_keys=True).encode()).hexdigest()[:10]

@@ -4,32 +4,27 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
 import hydra
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 import data
-import models
-from experiments import machine, records, schema, tracking
+from experiments import machine, parallel, records, schema, tracking
 from experiments.errors import one_line, told_in_one_line
 from experiments.evidence import best_learning_rate
-from experiments.final_tests import WAYS, test_metrics
+from experiments.final_tests import WAYS
 from experiments.locks import hold
 from experiments.probes import PROBES
 from experiments.schema import Config, ConfigError
-from experiments.train import Row, train
+from experiments.training_run import Observer, pick_device, role_of, take_part, train_model
 from models import kernels
-from models.norms import undefined
 from models.rnn import RecurrentConfig
-
-Observer = Callable[[list[Row]], None]
 
 
 def run(config: Config, observe: Observer = lambda history: None) -> dict[str, Any]:
@@ -58,7 +53,7 @@ def run(config: Config, observe: Observer = lambda history: None) -> dict[str, A
 def measure(config: Config, folder: Path, observe: Observer) -> dict[str, Any]:
     """Train, or measure what the configuration's probe does; the record."""
     plain = schema.scientific(config)
-    prepared = machine.prepare(config.threads, config.batch_size, config.kernel)
+    prepared = machine.prepare(config.threads, config.batch_size // config.ranks, config.kernel)
     started = time.perf_counter()
     source = data.load(config.data, batch_size=config.batch_size, seed=config.seed)
     if config.method == "train":
@@ -76,7 +71,7 @@ def measure(config: Config, folder: Path, observe: Observer) -> dict[str, Any]:
         "role": role_of(config),
         "group": arm_of(config),
         "synthetic": source.synthetic,
-        "config": {key: plain[key] for key in records.SCIENTIFIC},
+        "config": {key: value for key, value in plain.items() if key != "experiment"},
         **outcome,
         "environment": {**machine.environment(), "device": device_of(config), **prepared, "kernel": kernel_used()},
     }
@@ -95,64 +90,10 @@ def folder_of(config: Config) -> Path:
     return records.run_folder(config.results, schema.scientific(config))
 
 
-def role_of(config: Config) -> str:
-    return "tune" if config.seed in config.tuning.seeds else "evaluate"
-
-
 def read(config: Config) -> dict[str, Any] | None:
     """The record of a finished run; None also where it served to tune and is now to be evaluated, with test metrics."""
     record = records.read_record(folder_of(config))
     return record if record and (record["role"] == "evaluate" or role_of(config) == "tune") else None
-
-
-def train_model(config: Config, source: Any, folder: Path, observe: Observer) -> dict[str, Any]:
-    device = pick_device(config.device)
-    model: Any = models.build(config.model, config.norm, source.spec, config.seed).to(device)
-    metrics = MetricsFile(folder / "metrics.jsonl")
-
-    def observe_both(history: list[Row]) -> None:
-        metrics.update(history)
-        observe(history)
-
-    status, progress = train(
-        model,
-        source.to(device),
-        config.optim,
-        updates=config.updates,
-        evaluations=config.evaluations,
-        checkpoint=folder / "checkpoint.pt",
-        checkpoint_seconds=config.checkpoint_seconds,
-        observe=observe_both,
-    )
-    if status == "completed" and undefined(model):
-        status = "undefined"
-    final = summary(progress.history)
-    # Runs that choose a learning rate never see the test set.
-    if role_of(config) == "evaluate":
-        final |= test_metrics(model, source, config.batch_size)
-    timing = {"seconds_per_update": progress.seconds / progress.update, "cpu_seconds": progress.cpu_seconds}
-    return {"status": status, "history": progress.history, "final": final, "timing": timing}
-
-
-def summary(history: list[Row]) -> Row:
-    """The last validation metrics, and `mean_...`: their mean over the run, the measure of speed at equal updates."""
-    names = [name for name in history[-1] if name not in ("update", "seconds")]
-    means = {f"mean_{name}": sum(row[name] for row in history) / len(history) for name in names}
-    return {name: history[-1][name] for name in names} | means
-
-
-class MetricsFile:
-    """The evaluations so far, one JSON object a line, for whoever watches the run."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.written = path, 0
-        path.unlink(missing_ok=True)
-
-    def update(self, history: list[Row]) -> None:
-        lines = [json.dumps(records.finite(row)) + "\n" for row in history[self.written :]]
-        with self.path.open("a") as file:
-            file.writelines(lines)
-        self.written = len(history)
 
 
 def arm_of(config: Config) -> str:
@@ -167,14 +108,6 @@ def holds(config: Config, override: str) -> bool:
     key, value = override.split("=")
     found = reduce(getattr, key.split("."), config)
     return str(found) == value or (isinstance(found, float) and found == float(value))
-
-
-def pick_device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device=cuda: torch sees no CUDA device here; use device=cpu or device=auto")
-    return torch.device(name)
 
 
 def tuning_runs(config: Config) -> list[Config]:
@@ -210,8 +143,11 @@ def check_runnable(configs: Sequence[Config]) -> None:
     for config in configs:
         if tuning_runs(config) and config.seed in config.tuning.seeds:
             raise ConfigError(f"seed={config.seed} is one of tuning.seeds, which only choose learning rates")
-        key = repr((config.device, config.kernel, config.data, config.model, config.norm, config.batch_size))
+        key = repr(
+            (config.device, config.kernel, config.data, config.model, config.norm, config.batch_size, config.ranks)
+        )
         if key not in checked:
+            parallel.check(config)
             check_kernel(config)
             pick_device(config.device)
             source = data.load(config.data, batch_size=config.batch_size, seed=config.seed)
@@ -247,9 +183,9 @@ def run_and_print(composed: DictConfig) -> None:
     from experiments.progress import training_bar
 
     choices = HydraConfig.get().runtime.choices
-    config = schema.to_config(composed, choices["experiment"], choices["scale"])
+    config = parallel.as_started(schema.to_config(composed, choices["experiment"], choices["scale"]))
     if config.resume:
-        config = recorded(config.results, config.resume)
+        config = parallel.as_started(recorded(config.results, config.resume))
     if config.debug:
         return debug.debug(config)
     with training_bar(config) as observe:
@@ -284,7 +220,7 @@ def outcome_line(record: dict[str, Any]) -> str:
     """What a run came to: its id, status and test metrics (a probe's: all)."""
     training = record["config"]["method"] == "train"
     final = (record["final"] or record["timing"]).items()
-    if record["config"]["norm"] != "batch":  # no others have further ways to be tested
+    if record["config"]["norm"] not in ("batch", "sync_batch"):  # no others have further ways to be tested
         final = [(name, value) for name, value in final if not name.startswith(WAYS[1:])]
     shown = [(name, value) for name, value in final if name.startswith("test") or not training]
     numbers = "  ".join(f"{name}={'-' if value is None else format(value, '.4g')}" for name, value in shown)
@@ -293,4 +229,4 @@ def outcome_line(record: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     schema.register()
-    told_in_one_line(main)
+    told_in_one_line(lambda: parallel.led(main, take_part))

@@ -53,6 +53,7 @@ class Config:
     norm: str = field(default="layer", metadata={"choices": tuple(NORMS)})
     seed: int = field(default=0, metadata=ANY_SEED)
     batch_size: int = 32
+    ranks: int = 1  # processes that share each mini-batch
     updates: int = 300  # optimiser steps
     # Above 0: the number of training cases, which then, divided by the batch size, gives the updates.
     training_cases: int = field(default=0, metadata={"minimum": 0})
@@ -193,8 +194,9 @@ def check_together(config: Config) -> None:
 
 
 def scientific(config: Config) -> dict[str, Any]:
-    """The configuration as plain data, as it is recorded."""
-    return {key: plain(getattr(config, key)) for key in ("experiment", *SCIENTIFIC)}
+    """The configuration as plain data, as it is recorded; `ranks` where there are several."""
+    keys = ("experiment", *SCIENTIFIC, *(("ranks",) if config.ranks > 1 else ()))
+    return {key: plain(getattr(config, key)) for key in keys}
 
 
 def plain(value: Any) -> Any:

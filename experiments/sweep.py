@@ -21,8 +21,9 @@ from experiments.locks import held
 from experiments.machine import commit
 from experiments.order import Order
 from experiments.progress import sweep_table
-from experiments.run import folder_of, pick_device, read
+from experiments.run import folder_of, read
 from experiments.schema import Config
+from experiments.training_run import pick_device
 from experiments.workers import BUSY, DONE, LOG_LINES, NO_MEMORY, NO_SPACE, RAISED, Worker
 
 Done = Callable[[Config, dict[str, Any]], Iterable[Config]]  # what a finished run makes possible
@@ -117,9 +118,12 @@ class Sweep:
 
     def fill(self) -> bool:
         """Start what there is room for; whether anything runs."""
-        while len(self.active) < self.n_jobs and (config := self.order.pop()) is not None:
+        while self.processes() < self.n_jobs and (config := self.order.pop()) is not None:
             self.start(config)
         return bool(self.active)
+
+    def processes(self) -> int:
+        return sum(worker.config.ranks for worker in self.active.values())
 
     def start(self, config: Config) -> None:
         folder = folder_of(config)

@@ -1,10 +1,6 @@
-"""One process a run, forked from a server that has imported torch already: it starts in hundredths of a second.
-
-A run that raises or dies, however hard, touches no other. What it says is kept for whoever must know why.
-"""
+"""One process a run: one that raises or dies, however hard, touches no other. What it says is kept."""
 
 import errno
-import multiprocessing
 import os
 import signal
 import sys
@@ -12,27 +8,19 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from multiprocessing import reduction
-from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from experiments.errors import EXPECTED
 from experiments.locks import Busy
+from experiments.processes import end_with_parent, main_hidden, server
 from experiments.run import folder_of, run
 from experiments.schema import Config
 
 DONE, RAISED, NO_MEMORY, NO_SPACE, BUSY = 0, 1, 71, 74, 75  # how a worker ends; any other way it died
 LOG_LINES = 12  # the last ones, that are shown
-
-
-def server() -> Any:
-    """A fork server with all that a run imports."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["experiments.workers", "torch._dynamo"])
-    return context
 
 
 class Log:
@@ -76,7 +64,7 @@ class Worker:
 def started(config: Config, log: Log) -> BaseProcess:
     """A process at work; once more if the server itself had died just then (a new one takes its place)."""
     for last in (False, True):
-        process: BaseProcess = server().Process(target=work, args=(config, log), daemon=True)
+        process: BaseProcess = server().Process(target=work, args=(config, log))  # no daemon: it may start ranks
         try:
             with main_hidden():
                 process.start()
@@ -85,20 +73,6 @@ def started(config: Config, log: Log) -> BaseProcess:
             if last:
                 raise
     raise AssertionError
-
-
-@contextmanager
-def main_hidden() -> Iterator[None]:
-    """Keep a starting worker from importing the command's own module once more: all it needs is in the server."""
-    main = sys.modules["__main__"]
-    spec, file = main.__spec__, main.__dict__.pop("__file__", None)
-    main.__spec__ = None
-    try:
-        yield
-    finally:
-        main.__spec__ = spec
-        if file is not None:
-            main.__file__ = file
 
 
 def work(config: Config, log: int) -> None:
@@ -124,11 +98,3 @@ def ending(error: BaseException) -> int:
         return NO_SPACE
     memory = isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error)
     return NO_MEMORY if memory else RAISED
-
-
-def end_with_parent() -> None:
-    """A sweep killed outright must leave no worker behind that writes into the folders of the next one."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)

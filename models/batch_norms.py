@@ -1,6 +1,9 @@
-"""Norms whose statistics cases share: batch norm, in feed-forward and in recurrent nets."""
+"""Norms whose statistics cases share: batch norm, in feed-forward and recurrent nets, in one process or several."""
+
+from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -180,3 +183,58 @@ class StepwiseBatchNorm(BatchNorm):
         means, inverses, counts = zip(*statistics, strict=True)
         count = torch.tensor(counts, device=means[0].device)[:, None]
         self.update(torch.stack(means), torch.stack(inverses), count)
+
+
+def processes() -> int:
+    """How many processes train this model together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+class OfAllProcesses(torch.autograd.Function):
+    """A tensor of this process -> those of all, (processes, ...). Its gradient is the sum of what all make of it."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:
+        every = own.new_empty(processes(), *own.shape)
+        dist.all_gather(list(every.unbind(0)), own)
+        return every
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
+        total = slopes[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total[dist.get_rank()]
+
+
+class SyncBatchNorm(BatchNorm):
+    """`norm=sync_batch`: batch norm by the mini-batches of all processes together, as torch's SyncBatchNorm on GPUs.
+
+    All mini-batches have the same size. Each process takes its mean, then its variance about that; they are exchanged
+    and combined (Chan, Golub and LeVeque 1979), which costs no digit where means are large. A process by itself
+    exchanges nothing: this is then `batch`, bit for bit.
+    """
+
+    def of_channels(self, a: Tensor, groups: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        if processes() == 1:
+            return super().of_channels(a, groups, count)
+        dims, wide = [d for d in range(a.dim()) if d != 1], (-1, *[1] * (a.dim() - 2))
+        own = a.mean(dims)
+        own_variance = (a - own.view(wide)).square().mean(dims)
+        means, variances = OfAllProcesses.apply(torch.stack([own, own_variance])).unbind(1)
+        mean = means.mean(0)
+        inverse = ((variances + (means - mean).square()).mean(0) + self.eps).rsqrt()
+        normalized = (a - mean.view(wide)) * inverse.view(wide)
+        out = self.scale(normalized if groups == 1 else normalized.view(len(a), groups, self.features)).view(a.shape)
+        return out, *(found.detach().view(groups, self.features) for found in (mean, inverse))
+
+    def update(self, mean: Tensor, inverse: Tensor, count: int | Tensor) -> None:
+        super().update(mean, inverse, count * processes())
+
+
+class StepwiseSyncBatchNorm(SyncBatchNorm, StepwiseBatchNorm):
+    """`norm=sync_batch` in a recurrent net. Raises ModelError on padding, of which each process would have its own."""
+
+    def one_step(self, a: Tensor, mask: Tensor | None) -> tuple[Tensor, Statistics]:
+        if mask is not None and processes() > 1:
+            raise ModelError("norm=sync_batch: sequences with padding cannot be shared by processes; use norm=batch")
+        return super().one_step(a, mask)

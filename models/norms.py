@@ -2,13 +2,14 @@
 
 A norm turns summed inputs `a` into what the non-linearity sees. Ba, Kiros and Hinton (2016), equations 2-4:
 
-    none      a + b                             no statistics; the shift is the layer's ordinary bias
-    batch     g * (a - mu) / sigma + b          mu, sigma of each unit over the cases of the mini-batch
-    layer     g * (a - mu) / sigma + b          mu, sigma of each case over the units of the layer
-    rms       g * a / root mean square + b      of each case over the units of the layer
-    group     g * (a - mu) / sigma + b          of each case over each group of units or channels
-    instance  g * (a - mu) / sigma + b          of each case and channel over its positions
-    weight    a + b, with W = g V / |V|         no statistics of a; each unit's weights have the length g
+    none        a + b                         no statistics; the shift is the layer's ordinary bias
+    batch       g * (a - mu) / sigma + b      mu, sigma of each unit over the cases of the mini-batch
+    sync_batch  g * (a - mu) / sigma + b      of each unit over the mini-batches of all processes that train the model
+    layer       g * (a - mu) / sigma + b      mu, sigma of each case over the units of the layer
+    rms         g * a / root mean square + b  of each case over the units of the layer
+    group       g * (a - mu) / sigma + b      of each case over each group of units or channels
+    instance    g * (a - mu) / sigma + b      of each case and channel over its positions
+    weight      a + b, with W = g V / |V|     no statistics of a; each unit's weights have the length g
 
 so the shift always belongs to the norm and a layer's linear part has none: a bias inside the normalised sum would
 be cancelled (batch) or break the invariances of the paper's Table 1 (layer). sigma^2 is the biased variance, and one
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from models import ModelError
-from models.batch_norms import MOMENTUM, BatchNorm, StepwiseBatchNorm
+from models.batch_norms import MOMENTUM, BatchNorm, StepwiseBatchNorm, StepwiseSyncBatchNorm, SyncBatchNorm
 from models.case_norms import (
     DETACH,
     EPS,
@@ -52,6 +53,8 @@ __all__ = [
     "NormConfig",
     "RMSNorm",
     "StepwiseBatchNorm",
+    "StepwiseSyncBatchNorm",
+    "SyncBatchNorm",
     "Unnormalized",
     "WeightNorm",
     "feedforward",
@@ -68,6 +71,7 @@ NORMS: dict[str, type[Norm]] = {
     "group": GroupNorm,
     "instance": InstanceNorm,
     "weight": WeightNorm,
+    "sync_batch": SyncBatchNorm,
 }
 
 
@@ -116,8 +120,9 @@ def recurrent(
     The gain starts at 1, for batch norm at 0.1: Cooijmans et al. (2016, section 4) found that larger gains let the
     gradient through saturated units vanish.
     """
-    if norm == "batch":
-        return StepwiseBatchNorm(features, steps=steps, gain=0.1 if gain is None else gain, shift=shift)
+    if norm in ("batch", "sync_batch"):
+        stepwise = StepwiseBatchNorm if norm == "batch" else StepwiseSyncBatchNorm
+        return stepwise(features, steps=steps, gain=0.1 if gain is None else gain, shift=shift)
     return of_each_case(norm, features, 1.0 if gain is None else gain, shift, config or NormConfig())
 
 

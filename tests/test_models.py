@@ -116,7 +116,7 @@ def test_a_batch_of_one_trains_and_only_norms_without_a_second_value_call_it_und
     loss.backward()
     assert loss.isfinite() and all(value.isfinite().all() for value in model.state_dict().values())
     # One case, or one position: this CNN has only maps to normalise.
-    assert models.norms.undefined(model) == (norm in ("batch", "instance") and name != "cnn")
+    assert models.norms.undefined(model) == (norm in ("batch", "sync_batch", "instance") and name != "cnn")
 
 
 @every_model
@@ -190,8 +190,8 @@ def test_only_normalize_all_reaches_the_logits_of_an_mlp(norm: str) -> None:
         config = mlp.Config(hidden_sizes=[12], normalize=normalize, groups=2)
         model: Any = models.build(config, norm, load("image").spec, 0)
         assert [type(part) for part in model.norms] == [NORMS[norm], expected]
-        if normalize == "all" and norm in ("batch", "layer", "group", "instance"):
-            dim = 0 if norm == "batch" else 1
+        if normalize == "all" and norm in ("batch", "sync_batch", "layer", "group", "instance"):
+            dim = 0 if norm in ("batch", "sync_batch") else 1
             assert torch.allclose(model(x).mean(dim), torch.zeros(()), atol=1e-5)
         if normalize == "all" and norm == "rms":
             assert torch.allclose(model(x).square().mean(1), torch.ones(()), atol=1e-3)

@@ -28,6 +28,7 @@ EXACT: dict[str, tuple[str, Any, Any, int]] = {
     "exact_table1": ("table1", mlp.Config(), IMAGES, 32),
     "exact_geometry": ("geometry", mlp.Config(), IMAGES, 32),
     "exact_input_scaling": ("input_scaling", mlp.Config(hidden_sizes=[16, 16]), IMAGES, 32),
+    "exact_data_parallel": ("data_parallel", mlp.Config(hidden_sizes=[16, 16]), IMAGES, 32),
     "exact_split_batch": ("split_batch", mlp.Config(hidden_sizes=[16, 16]), IMAGES, 32),
     "exact_mlp": ("properties", mlp.Config(hidden_sizes=[16, 16]), IMAGES, 16),
     "exact_one_case_mlp": ("one_case", mlp.Config(hidden_sizes=[16, 16]), IMAGES, 1),

@@ -128,7 +128,7 @@ def written_out(cell: str, norm: str, layer: Any, x: Tensor, mask: Tensor) -> tu
                 variance = halves.var(2, unbiased=False, keepdim=True)
                 centred = halves - halves.mean(2, keepdim=True)
                 return unit.gain * (centred / torch.sqrt(variance + 1e-5)).view(a.shape) + shift
-            dim, values = (0, a[inside]) if norm == "batch" else (1, a)
+            dim, values = (0, a[inside]) if norm in ("batch", "sync_batch") else (1, a)
             mean = values.mean(dim, keepdim=True)
             variance = ((values - mean) ** 2).mean(dim, keepdim=True)
             return unit.gain * (a - mean) / torch.sqrt(variance + 1e-5) + shift

@@ -54,7 +54,8 @@ def test_of_each_norm(holds: Callable[[str], None], norm: str) -> None:
 @every_cell
 @every_norm
 def test_a_carried_state_continues_a_sequence(cell: str, norm: str) -> None:
-    held.test_a_carried_state_continues_a_sequence(cell, norm, {})
+    options = {"statistics": "pooled"} if norm == "sync_batch" else {}
+    held.test_a_carried_state_continues_a_sequence(cell, norm, options)
 
 
 @every_cell

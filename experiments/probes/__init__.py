@@ -11,6 +11,7 @@ from typing import Any
 
 from experiments.probes import (
     border,
+    data_parallel,
     dynamics,
     geometry,
     input_scaling,
@@ -30,6 +31,7 @@ _MODULES = {
     "input_scaling": input_scaling,
     "properties": properties,
     "split_batch": split_batch,
+    "data_parallel": data_parallel,
     "one_case": one_case,
     "time_steps": time_steps,
     "dynamics": dynamics,
