@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from experiments import records, run, slurm, workers  # noqa: E402
+from experiments.errors import told_in_one_line  # noqa: E402
 from experiments.schema import Config  # noqa: E402
 
 SLURM = ROOT / "scripts" / "slurm_local.sh"
@@ -56,7 +57,7 @@ def failing_sweep(arguments: list[str]) -> None:
     slurm.Task = FailingTask
     sys.argv = arguments[2:]
     run.schema.register()
-    run.told_in_one_line(run.main)
+    told_in_one_line(run.main)
 
 
 @contextmanager
