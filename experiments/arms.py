@@ -18,6 +18,12 @@ def run_arms(configs: Sequence[Config], *, n_jobs: int = 0, share: tuple[int, in
     if debugged := {config.debug for config in configs} - {""}:
         raise ConfigError(f"debug={min(debugged)}: only single runs can be debugged; leave it out, or -m")
     check_runnable(configs)
+    first, total, after = planned(configs)
+    sweep.run_all(first, n_jobs=n_jobs, total=total, on_done=after, share=share, token=token)
+
+
+def planned(configs: Sequence[Config]) -> tuple[list[Config], int, sweep.Done]:
+    """What can be run first, how many runs there will be, and what each that is done makes possible."""
     arms: dict[str, list[Config]] = defaultdict(list)
     for config in configs:
         arms[arm_key(config)].append(config)
@@ -38,7 +44,7 @@ def run_arms(configs: Sequence[Config], *, n_jobs: int = 0, share: tuple[int, in
     first = [trial for group in trials.values() for trial in group]
     ready = [config for key, group in arms.items() if not trials[key] for config in group]
     total = len(first) + len({folder_of(config) for config in configs})
-    sweep.run_all(first + ready, n_jobs=n_jobs, total=total, on_done=after, share=share, token=token)
+    return first + ready, total, after
 
 
 def arm_key(config: Config) -> str:
@@ -52,9 +58,9 @@ def evaluation_configs(config: Config) -> list[Config]:
 
 def read_arm(config: Config, seeds: Sequence[int]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The finished runs of an arm: those that tune its rate and, once these are all there, those of `seeds`."""
-    planned = tuning_runs(config)
-    trials = [record for record in map(read, planned) if record]
-    if len(trials) < len(planned):
+    expected = tuning_runs(config)
+    trials = [record for record in map(read, expected) if record]
+    if len(trials) < len(expected):
         return trials, []
     rate = tuned_rate(config, trials)
     return trials, [record for seed in seeds if (record := read(schema.at(config, seed, rate)))]

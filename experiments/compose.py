@@ -4,10 +4,12 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from functools import cache
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -54,6 +56,12 @@ def compose_arms(overrides: Sequence[str]) -> dict[Arm, Config]:
                     )
                 arms[experiment, arm] = with_values(composed, experiment, own.split())
     return arms
+
+
+def launcher(overrides: Sequence[str]) -> Any:
+    """What runs the runs: this machine (hydra/launcher=sweep) or a cluster (hydra/launcher=slurm)."""
+    with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
+        return instantiate(compose_experiment(known_experiments()[0], overrides).hydra.launcher)
 
 
 class Jobs:

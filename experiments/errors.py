@@ -51,6 +51,6 @@ def told_in_one_line(command: Callable[[], None]) -> None:
         sys.exit(f"error: {one_line(error)}")
     except OSError as error:  # a full disk, mostly
         sys.exit(f"error: {error.filename or 'cannot write'}: {error.strerror or error}")
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on where this one stopped", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"\ninterrupted; {str(stop) or 'the same command goes on where this one stopped'}", file=sys.stderr)
         sys.exit(130)

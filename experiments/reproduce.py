@@ -11,10 +11,10 @@ from rich.console import Console
 import data
 import models
 from experiments import probes, schema, sweep
-from experiments.arms import evaluation_configs, read_arm, run_arms
+from experiments.arms import evaluation_configs, read_arm
 from experiments.claims import Registry, check_against
 from experiments.claims_file import load_claims
-from experiments.compose import Arm, compose_arms
+from experiments.compose import Arm, compose_arms, launcher
 from experiments.errors import told_in_one_line
 from experiments.final_tests import WAYS
 from experiments.report import write_report
@@ -81,7 +81,7 @@ def reproduce(options: argparse.Namespace) -> None:
     failure = None
     try:
         runs = [run for arm in arms if arm in wanted for run in evaluation_configs(arms[arm])]
-        run_arms(runs, n_jobs=config.n_jobs)
+        launcher([f"scale={options.scale}", *options.overrides]).run_arms(runs)
     except sweep.SweepError as error:  # the other runs are there: judge what can be judged, then tell
         failure = error
     rows = collect_rows(arms)

@@ -28,7 +28,7 @@ from experiments.workers import BUSY, DONE, LOG_LINES, NO_MEMORY, NO_SPACE, RAIS
 
 Done = Callable[[Config, dict[str, Any]], Iterable[Config]]  # what a finished run makes possible
 ATTEMPTS = 2  # at a run whose process dies
-LOOK_AGAIN = 0.5  # seconds, at the runs that another sweep has in hand
+LOOK_AGAIN = 0.5  # seconds, for each run that another sweep has in hand: locks on a shared disk are not free
 
 
 class SweepError(records.SuiteError):
@@ -64,8 +64,9 @@ def run_all(
     """Run every configuration, `n_jobs` at a time (0: one for each core).
 
     `on_done` gets each record, in this process, and returns further configurations to run, `total` in all. Of several
-    sweeps over one folder each may begin with its `share`, (k, n) being the k-th of n, before it helps with the rest;
-    those of one `token` do not repeat each other's failures. Raises SweepError after the last run if any failed.
+    sweeps over one folder each may begin with its `share`, (k, n) being the k-th of n, before it helps with the rest,
+    and ends when all that is left is in the hands of others; those of one `token` do not repeat each other's failures.
+    Raises SweepError after the last run if any failed.
     """
     sweep = Sweep(on_done, total, share, token or uuid4().hex)
     commit()  # git is asked here, once: the workers inherit the answer
@@ -106,8 +107,8 @@ class Sweep:
     def run(self) -> None:
         with sweep_table(self) as tell:
             try:
-                while self.fill() or self.elsewhere:
-                    for sentinel in wait(list(self.active), LOOK_AGAIN if self.elsewhere else None):
+                while self.fill() or self.waits():
+                    for sentinel in wait(list(self.active), LOOK_AGAIN * len(self.elsewhere) or None):
                         assert isinstance(sentinel, int)
                         self.collect(self.active.pop(sentinel))
                     self.look_elsewhere()
@@ -124,6 +125,11 @@ class Sweep:
 
     def processes(self) -> int:
         return sum(worker.config.ranks for worker in self.active.values())
+
+    def waits(self) -> bool:
+        """Whether runs in other hands are waited for: by one of many only where more to do may come of them."""
+        alone = self.order.share == (0, 1)
+        return bool(self.elsewhere) and (alone or len(self.known) < self.total)
 
     def start(self, config: Config) -> None:
         folder = folder_of(config)

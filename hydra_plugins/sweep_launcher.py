@@ -1,14 +1,23 @@
-"""`-m` on the command line: Hydra lists the jobs, our sweep runs them side by side (hydra/launcher=sweep)."""
+"""`-m` on the command line: Hydra lists the jobs; all cores of this machine run them, or a cluster.
+
+hydra/launcher=sweep, the default, or hydra/launcher=slurm with the options of `experiments.slurm.Options`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.slurm import Options
+
+if TYPE_CHECKING:  # Hydra reads this file at every start, also for --help
+    from experiments.schema import Config
 
 
 @dataclass
@@ -16,7 +25,13 @@ class LauncherConfig:
     _target_: str = "hydra_plugins.sweep_launcher.SweepLauncher"
 
 
+@dataclass
+class SlurmConfig(Options):
+    _target_: str = "hydra_plugins.sweep_launcher.SlurmLauncher"
+
+
 ConfigStore.instance().store(group="hydra/launcher", name="sweep", node=LauncherConfig)
+ConfigStore.instance().store(group="hydra/launcher", name="slurm", node=SlurmConfig)
 
 
 class Sweeper(BasicSweeper):
@@ -27,20 +42,40 @@ class Sweeper(BasicSweeper):
 
 
 class SweepLauncher(Launcher):
+    """Runs side by side on this machine."""
+
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from experiments.arms import read_arm, run_arms
+        from experiments.arms import read_arm
         from experiments.compose import Jobs
         from experiments.run import outcome_line
 
         jobs = Jobs(lambda overrides: self.context.config_loader.load_sweep_config(self.config, overrides))
         configs = jobs.configs(job_overrides)
         try:
-            run_arms(configs, n_jobs=configs[0].n_jobs)
+            self.run_arms(configs)
         finally:  # also where some failed
             for config in configs:
                 for record in read_arm(config, [config.seed])[1]:
                     print(outcome_line(record))
         return [JobReturn(overrides=list(o), status=JobStatus.COMPLETED) for o in job_overrides]
+
+    def run_arms(self, configs: "Sequence[Config]") -> None:
+        from experiments import arms
+
+        arms.run_arms(configs, n_jobs=configs[0].n_jobs)
+
+
+class SlurmLauncher(SweepLauncher):
+    """Runs in an array of tasks on a cluster."""
+
+    def __init__(self, **options: Any) -> None:
+        plain: Any = OmegaConf.to_container(OmegaConf.create(options))
+        self.options = Options(**plain)
+
+    def run_arms(self, configs: "Sequence[Config]") -> None:
+        from experiments import cluster
+
+        cluster.run_arms(configs, self.options)
