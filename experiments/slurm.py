@@ -44,7 +44,7 @@ class Options:
     time_minutes: int = field(default=60, metadata={"minimum": 3})
     memory_gb: float | None = None  # of a task
     cpus: int = 4  # of a task; without GPU that many runs at a time, unless n_jobs says otherwise
-    gpus: int = field(default=0, metadata={"minimum": 0})  # of a task; all its runs share the first, with device=cuda
+    gpus: int = field(default=0, metadata={"minimum": 0})  # of a task, for device=cuda: as many as a run has ranks
     runs_per_task: int = 16  # the array gets a task for so many missing runs ...
     tasks: int = 32  # ... but not more than this
     requeues: int = field(default=20, metadata={"minimum": 0})  # of a task that is out of time
