@@ -34,18 +34,21 @@ def run(config: Config, observe: Observer = lambda history: None) -> dict[str, A
     """
     if (done := read(config)) is not None:
         return done
+    records.make_folder(folder_of(config))
+    with hold(folder_of(config)):
+        return read(config) or run_alone(config, observe)  # it may be done by now, by whoever held the lock before
+
+
+def run_alone(config: Config, observe: Observer = lambda history: None) -> dict[str, Any]:
+    """Train, by a process that holds the run's lock."""
     folder = folder_of(config)
-    records.make_folder(folder)
-    with hold(folder):
-        if (done := read(config)) is not None:  # by whoever held the lock before
-            return done
-        if records.damaged(folder):
-            print(f"{folder / records.RESULT}: damaged, the run is done again", file=sys.stderr)
-        (folder / records.FAILED).unlink(missing_ok=True)
-        records.write(folder / records.CONFIG, json.dumps(dataclasses.asdict(config), indent=1) + "\n")
-        record = measure(config, folder, observe)
-        records.write_record(folder, record)
-        records.tidy(folder)
+    if records.damaged(folder):
+        print(f"{folder / records.RESULT}: damaged, the run is done again", file=sys.stderr)
+    (folder / records.FAILED).unlink(missing_ok=True)
+    records.write(folder / records.CONFIG, json.dumps(dataclasses.asdict(config), indent=1) + "\n")
+    record = measure(config, folder, observe)
+    records.write_record(folder, record)
+    records.tidy(folder)
     finite: dict[str, Any] = records.finite(record)
     return finite
 

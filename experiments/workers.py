@@ -13,10 +13,11 @@ from multiprocessing import reduction
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from experiments import records
 from experiments.errors import EXPECTED
-from experiments.locks import Busy
+from experiments.locks import Busy, hold
 from experiments.processes import end_with_parent, main_hidden, server
-from experiments.run import folder_of, run
+from experiments.run import folder_of, read, run_alone
 from experiments.schema import Config
 
 DONE, RAISED, NO_MEMORY, NO_SPACE, BUSY = 0, 1, 71, 74, 75  # how a worker ends; any other way it died
@@ -82,7 +83,11 @@ def work(config: Config, log: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         os.dup2(log, stream.fileno())
     try:
-        run(config)
+        records.make_folder(folder_of(config))
+        with hold(folder_of(config)):
+            if read(config) is not None:  # another sweep was quicker
+                sys.exit(BUSY)
+            run_alone(config)
     except Busy:
         sys.exit(BUSY)
     except Exception as error:

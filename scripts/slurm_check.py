@@ -28,7 +28,7 @@ SWEEP = ["-m", "experiments.run", "-m", "data.source=synthetic", "model.hidden_s
 SWEEP += ["optim.learning_rate=0.01", "norm=layer"]
 ON_SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus=1"]
 RAISES, KILLED = 7, 11  # seeds
-REAL_WORK, REAL_RUN = workers.work, run.run
+REAL_WORK, REAL_RUN = workers.work, run.run_alone
 
 
 class FailingTask(slurm.Task):
@@ -40,7 +40,7 @@ class FailingTask(slurm.Task):
 
 
 def fail_on_some_seeds(config: Config, log: int) -> None:
-    workers.run = run_or_fail
+    workers.run_alone = run_or_fail
     REAL_WORK(config, log)
 
 

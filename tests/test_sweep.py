@@ -16,7 +16,7 @@ from experiments import records, reproduce, schema, status, sweep, workers
 from experiments.arms import run_arms
 from experiments.locks import Busy, held, hold
 from experiments.order import Order
-from experiments.run import folder_of, read, run
+from experiments.run import folder_of, read, run, run_alone
 from experiments.schema import Config, Optim, Tuning
 from tests.test_run import tiny
 
@@ -36,9 +36,9 @@ def fail_on_some_seeds(config: Config, log: int) -> None:
             torch.ones(2**34)
         if config.seed == 5:
             print("a warning", file=sys.stderr)
-        return run(config)
+        return run_alone(config)
 
-    workers.run = run_or_fail  # type: ignore[assignment]
+    workers.run_alone = run_or_fail  # type: ignore[assignment]
     REAL_WORK(config, log)
 
 
