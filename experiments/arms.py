@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from experiments import records, schema, sweep
@@ -15,11 +16,18 @@ def run_arms(configs: Sequence[Config], *, n_jobs: int = 0, share: tuple[int, in
     An arm's evaluation starts when its own tuning is done, so that no core waits for another arm. For `n_jobs`,
     `share` and `token` see `sweep.run_all`.
     """
-    if debugged := {config.debug for config in configs} - {""}:
-        raise ConfigError(f"debug={min(debugged)}: only single runs can be debugged; leave it out, or -m")
-    check_runnable(configs)
+    check_sweep(configs)
     first, total, after = planned(configs)
     sweep.run_all(first, n_jobs=n_jobs, total=total, on_done=after, share=share, token=token)
+
+
+def check_sweep(configs: Sequence[Config]) -> None:
+    """As `check_runnable`; also refuse what is for single runs."""
+    for config in configs:
+        for key in ("debug", "resume"):
+            if value := getattr(config, key):
+                raise ConfigError(f"{key}={value} is for single runs; leave it out, or -m")
+    check_runnable(configs)
 
 
 def planned(configs: Sequence[Config]) -> tuple[list[Config], int, sweep.Done]:
@@ -28,22 +36,24 @@ def planned(configs: Sequence[Config]) -> tuple[list[Config], int, sweep.Done]:
     for config in configs:
         arms[arm_key(config)].append(config)
     trials = {key: tuning_runs(group[0]) for key, group in arms.items()}
-    waiting = {folder_of(trial): key for key, group in trials.items() for trial in group}
+    waiting: dict[Path, set[str]] = defaultdict(set)  # arms may share trials
+    for key, group in trials.items():
+        for trial in group:
+            waiting[folder_of(trial)].add(key)
     tuned: dict[str, list[dict[str, Any]]] = defaultdict(list)
 
     def after(config: Config, record: dict[str, Any]) -> list[Config]:
-        key = waiting.pop(folder_of(config), None)
-        if key is None:
-            return []
-        tuned[key].append(record)
-        if len(tuned[key]) < len(trials[key]):
-            return []
-        rate = tuned_rate(config, tuned[key])
-        return [schema.at(evaluation, evaluation.seed, rate) for evaluation in arms[key]]
+        possible = []
+        for key in waiting.pop(folder_of(config), ()):
+            tuned[key].append(record)
+            if len(tuned[key]) == len(trials[key]):
+                rate = tuned_rate(arms[key][0], tuned[key])
+                possible += [schema.at(evaluation, evaluation.seed, rate) for evaluation in arms[key]]
+        return possible
 
     first = [trial for group in trials.values() for trial in group]
     ready = [config for key, group in arms.items() if not trials[key] for config in group]
-    total = len(first) + len({folder_of(config) for config in configs})
+    total = len(waiting) + len({folder_of(config) for config in configs})
     return first + ready, total, after
 
 

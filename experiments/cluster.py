@@ -10,15 +10,16 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from experiments import schema
-from experiments.arms import planned
+from experiments.arms import check_sweep, planned
 from experiments.progress import LINES_APART, bar
-from experiments.run import check_runnable, folder_of, read
+from experiments.run import folder_of, read
 from experiments.schema import Config
-from experiments.slurm import Array, Options
+from experiments.slurm import Array, ClusterError, Options
 from experiments.sweep import Failure, SweepError, failure
 
 FASTEST, SLOWEST = 0.5, 15.0  # seconds from look to look, ever longer
@@ -27,12 +28,15 @@ FASTEST, SLOWEST = 0.5, 15.0  # seconds from look to look, ever longer
 def run_arms(configs: Sequence[Config], options: Options) -> None:
     """As `arms.run_arms`, on a cluster. Raises SweepError at the end if runs failed or are missing."""
     schema.check(options, "hydra.launcher.")
-    check_runnable([replace(config, device="cpu") for config in configs])  # GPUs are where the tasks will be
+    check_sweep([replace(config, device="cpu") for config in configs])  # GPUs are where the tasks will be
     missing, array = Missing(configs), Array(options, folder_for(configs))
     missing.look()
     if not missing.runs:
         return
-    found = options.cluster == "slurm" and array.states()
+    array.check()
+    found = array.states()
+    if found is None:
+        raise ClusterError("squeue does not answer, so tasks of this sweep may be in the queue; try again")
     if not found:
         count = min(math.ceil(missing.count() / options.runs_per_task), options.tasks)
         array.submit(configs, count, configs[0].n_jobs or (1 if options.gpus else options.cpus))
@@ -115,7 +119,7 @@ def watch(missing: Missing, array: Array) -> None:
 
 
 def line(missing: Missing, states: Counter[str]) -> str:
-    """Such as `14 of 20 runs done; tasks: 3 RUNNING, 1 PENDING (Resources)`."""
+    """Such as `14 of 20 runs done; tasks: 3 RUNNING, 1 PENDING Resources`."""
     tasks = ", ".join(f"{number} {state}" for state, number in sorted(states.items(), reverse=True))
     return f"{missing.done} of {missing.total} runs done; tasks: {tasks}"
 
@@ -123,11 +127,13 @@ def line(missing: Missing, states: Counter[str]) -> str:
 def refresh(configs: Sequence[Config]) -> None:
     """Have a network file system, which remembers for a minute what was not there, look at these folders anew."""
     for folder in {place for config in configs for place in (folder_of(config).parent, folder_of(config))}:
-        if folder.exists():
+        with suppress(FileNotFoundError, PermissionError):
             folder.chmod(folder.stat().st_mode)
 
 
 def left_alone(array: Array) -> str:
     """What Ctrl-C while watching means; nothing to say where the tasks have ended with it."""
-    number = array.identifier() if array.options.cluster == "slurm" else ""
-    return f"the tasks go on: scancel {number} stops them, the same command watches them again" if number else ""
+    if array.options.cluster == "local" or array.states() == Counter():
+        return ""
+    number = array.identifier() or f"--name={array.folder.name}"
+    return f"the tasks go on: scancel {number} stops them, the same command watches them again"

@@ -86,7 +86,7 @@ class Jobs:
         if common not in self.typed:
             self.typed[common] = self.with_values(common)
         seed = parsed(seeds[-1]).value() if seeds else self.typed[common].seed
-        if type(seed) is not int or seed < 0:
+        if type(seed) is not int or not 0 <= seed <= schema.ANY_SEED["maximum"]:
             return self.in_full(overrides)  # which says what is wrong
         return dataclasses.replace(self.typed[common], seed=seed)
 

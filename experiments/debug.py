@@ -28,7 +28,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 import data
 import models
 from experiments import machine, records, schema
-from experiments.final_tests import WAYS
+from experiments.final_tests import OF_A_BATCH, WAYS
 from experiments.run import check_kernel, tuning_runs
 from experiments.schema import Config, ConfigError
 from experiments.train import Row, evaluate, train
@@ -74,7 +74,7 @@ def fast(config: Config, source: Any) -> None:
     with TemporaryDirectory() as folder:
         outcome = train_model(few, source, Path(folder), lambda history: None)
     print(f"{outcome['status']}, {1000 * outcome['timing']['seconds_per_update']:.2f} ms an update")
-    same = WAYS[1:] if config.norm != "batch" else ()  # further ways to test that only batch norm knows
+    same = WAYS[1:] if config.norm not in OF_A_BATCH else ()
     for name, value in outcome["final"].items():
         if not name.startswith(("mean_", *same)):
             print(f"{name} {value:.4g}")

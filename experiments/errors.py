@@ -50,7 +50,7 @@ def told_in_one_line(command: Callable[[], None]) -> None:
             raise
         sys.exit(f"error: {one_line(error)}")
     except OSError as error:  # a full disk, mostly
-        sys.exit(f"error: {error.filename or 'cannot write'}: {error.strerror or error}")
+        sys.exit(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}")
     except KeyboardInterrupt as stop:
         print(f"\ninterrupted; {str(stop) or 'the same command goes on where this one stopped'}", file=sys.stderr)
         sys.exit(130)

@@ -20,6 +20,7 @@ from models.norms import BatchNorm
 
 REESTIMATED_CASES = 2560  # over which averages are taken anew, in mini-batches of the size trained with
 WAYS = ("test", "test_reestimated", "test_batch")
+OF_A_BATCH = ("batch", "sync_batch")  # the norms that differ in these ways
 
 
 def test_metrics(model: Any, source: Any, batch_size: int) -> Row:

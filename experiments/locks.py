@@ -10,9 +10,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from experiments.records import RecordError, SuiteError
+from experiments.records import RESULT, RecordError, SuiteError
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+UNKNOWN = (errno.ESTALE, errno.EACCES, errno.EPERM, errno.EROFS)  # removed on another machine; another user's
+A_LOOK = 0.5  # seconds, longer than anybody holds a lock only to see whether it is free
 
 
 class Busy(SuiteError):
@@ -20,11 +22,14 @@ class Busy(SuiteError):
 
 
 @contextmanager
-def hold(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run's folder; raises Busy at once where another process has it."""
+def hold(folder: Path, *, seconds: float = A_LOOK) -> Iterator[None]:
+    """Hold the lock of a run's folder; raises Busy where another process has it for longer than `seconds`.
+
+    A run that is done needs no lock any more: it goes.
+    """
+    lock = FileLock(folder / "lock", timeout=seconds, fallback_to_soft=False)
     try:
-        with FileLock(folder / "lock", blocking=False, fallback_to_soft=False):
-            yield
+        lock.acquire()
     except Timeout:
         raise Busy(f"{folder} is being run by another process; wait for it, or stop it") from None
     except OSError as error:
@@ -33,14 +38,24 @@ def hold(folder: Path) -> Iterator[None]:
         raise RecordError(
             f"the file system of {folder} has no file locks; choose another folder with results=<folder>"
         ) from error
+    try:
+        yield
+    finally:
+        if (folder / RESULT).exists():
+            (folder / "lock").unlink(missing_ok=True)
+        lock.release()
 
 
 def held(folder: Path) -> bool:
-    """Whether a process is at the run of this folder just now."""
+    """Whether a process is at the run of this folder just now, as far as can be seen."""
     if not (folder / "lock").exists():
         return False
     try:
-        with hold(folder):
+        with hold(folder, seconds=0):
             return False
     except Busy:
         return True
+    except OSError as error:
+        if error.errno not in UNKNOWN:
+            raise
+        return False

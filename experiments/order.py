@@ -9,7 +9,8 @@ Kind = tuple[Any, ...]
 
 def kind_of(config: Any) -> Kind:
     """What runs must share to take about equally long."""
-    return (config.experiment, config.norm, config.batch_size, config.updates, config.evaluations, str(config.model))
+    size = config.batch_size, config.ranks, config.updates, config.evaluations
+    return (config.experiment, config.norm, *size, str(config.model))
 
 
 class Order:

@@ -11,6 +11,7 @@ one for each rank, by NCCL.
 """
 
 import dataclasses
+import gc
 import os
 import signal
 import socket
@@ -34,11 +35,15 @@ from experiments.processes import end_with_parent, main_hidden, server
 from experiments.records import SuiteError
 
 Work = Callable[..., Any]
-SILENCE = timedelta(minutes=10)  # after which a rank counts as stuck; of one that died the others hear at once
+SILENCE = timedelta(minutes=10)  # after which a rank counts as stuck; once all have met, a death is heard of at once
 
 
 class ParallelError(SuiteError):
-    """A run that cannot be shared as asked, or that lost a rank."""
+    """A run that cannot be shared as asked, or whose rank failed."""
+
+
+class RankDied(ParallelError):
+    """A rank's process is gone without a word."""
 
 
 # ------------------------------------------------------------------------------------------- what the loop is given
@@ -150,9 +155,11 @@ def processes(ranks: int, work: Work, *arguments: Any) -> Iterator[None]:
     """
     if ranks == 1:
         yield
-    elif dist.is_initialized():  # torchrun's: they wait in `follow`
+    elif dist.is_initialized() and ranks == dist.get_world_size():  # torchrun's: they wait in `follow`
         dist.broadcast_object_list([arguments])
         yield
+    elif dist.is_initialized():
+        raise ParallelError(f"this needs {ranks} processes and torchrun started {dist.get_world_size()}; do without it")
     else:
         with TemporaryDirectory() as folder:
             meeting = os.path.join(folder, "store"), ranks
@@ -209,7 +216,8 @@ def lost(pipes: list[Connection]) -> ParallelError | None:
             except EOFError:
                 reasons.append(((-np.inf, "its process died"), rank))
     (when, reason), rank = min(reasons, default=((np.inf, ""), 0))
-    return None if when == np.inf else ParallelError(f"rank {rank}: {' '.join(reason.split())}")
+    kind = RankDied if when == -np.inf else ParallelError
+    return None if when == np.inf else kind(f"rank {rank}: {' '.join(reason.split())}")
 
 
 def join(rank: int, path: str, ranks: int) -> None:
@@ -224,6 +232,7 @@ def join(rank: int, path: str, ranks: int) -> None:
 
 def leave() -> None:
     if dist.is_initialized():
+        gc.collect()  # what still holds the group is gone: else its threads outlive it and abort the process at the end
         dist.destroy_process_group()
 
 

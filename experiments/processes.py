@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,20 @@ def server() -> Any:
     # A process forked by a server knows it, but would start another one, for seconds (python/cpython#86354, open).
     if known._forkserver_address and known._forkserver_pid is None and getattr(known, "_forkserver_authkey", True):
         known.ensure_running = lambda: None
+    with ignored(signal.SIGINT):  # Ctrl-C is for the command, also while its server still imports
+        known.ensure_running()
     return context
+
+
+@contextmanager
+def ignored(*numbers: signal.Signals) -> Iterator[None]:
+    """Ignore signals; processes started meanwhile do so for good."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -4,14 +4,13 @@
         config.json       what is run, from the start on: `resume=<norm>-s<seed>-<hash>` goes by it
         metrics.jsonl     one line an evaluation, flushed as the run goes
         checkpoint.pt     the last state to go on from
-        log.txt           what its process said, of a sweep's runs
-        failed.json       only after a failure: the sweep it happened in and why
+        failed.json       after a failure: the sweep it happened in, how often, and why
         lock              held by the process at work here, if any
         result.json       the record, written last and by rename: a run is done when this file exists
 
-Of a run that is done metrics.jsonl and result.json are left. The hash covers the run's whole scientific configuration
-(`identity`), never paths, devices, tracking or the number of processes. So running is idempotent: the same
-configuration finds its own record.
+Of a run that is done metrics.jsonl and result.json are left, and `mirrored` once it has been shown to wandb. The hash
+covers the run's whole scientific configuration (`identity`), never paths, devices, tracking or how many run at a time.
+So running is idempotent: the same configuration finds its own record.
 """
 
 import hashlib

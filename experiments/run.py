@@ -18,7 +18,7 @@ import data
 from experiments import machine, parallel, records, schema, tracking
 from experiments.errors import one_line, told_in_one_line
 from experiments.evidence import best_learning_rate
-from experiments.final_tests import WAYS
+from experiments.final_tests import OF_A_BATCH, WAYS
 from experiments.locks import hold
 from experiments.probes import PROBES
 from experiments.schema import Config, ConfigError
@@ -44,7 +44,6 @@ def run_alone(config: Config, observe: Observer = lambda history: None) -> dict[
     folder = folder_of(config)
     if records.damaged(folder):
         print(f"{folder / records.RESULT}: damaged, the run is done again", file=sys.stderr)
-    (folder / records.FAILED).unlink(missing_ok=True)
     records.write(folder / records.CONFIG, json.dumps(dataclasses.asdict(config), indent=1) + "\n")
     record = measure(config, folder, observe)
     records.write_record(folder, record)
@@ -223,7 +222,7 @@ def outcome_line(record: dict[str, Any]) -> str:
     """What a run came to: its id, status and test metrics (a probe's: all)."""
     training = record["config"]["method"] == "train"
     final = (record["final"] or record["timing"]).items()
-    if record["config"]["norm"] not in ("batch", "sync_batch"):  # no others have further ways to be tested
+    if record["config"]["norm"] not in OF_A_BATCH:
         final = [(name, value) for name, value in final if not name.startswith(WAYS[1:])]
     shown = [(name, value) for name, value in final if name.startswith("test") or not training]
     numbers = "  ".join(f"{name}={'-' if value is None else format(value, '.4g')}" for name, value in shown)

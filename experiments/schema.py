@@ -181,8 +181,10 @@ def check_together(config: Config) -> None:
     if config.model.name not in known:
         raise ConfigError(f"method={config.method} with model={config.model.name}: choose model={' or '.join(known)}")
     ghost_size = getattr(config.model, "ghost_size", 0)
-    if config.norm == "batch" and ghost_size and config.batch_size % ghost_size:
-        raise ConfigError(f"model.ghost_size={ghost_size} does not divide batch_size={config.batch_size}")
+    share = config.batch_size // config.ranks
+    if config.norm == "batch" and ghost_size and share % ghost_size:
+        of = f"batch_size={config.batch_size}" + (f" shared by ranks={config.ranks}" if config.ranks > 1 else "")
+        raise ConfigError(f"model.ghost_size={ghost_size} does not divide {of}")
     for arm, overrides in config.arms.items():
         for override in overrides.split():
             key, *value = override.split("=")

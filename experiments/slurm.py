@@ -14,10 +14,10 @@ import shutil
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field
-from multiprocessing import forkserver
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -66,9 +66,8 @@ class Task:
     def __call__(self) -> None:
         from experiments import arms, processes
 
-        processes.server()
-        with ignored(SIGNALS):  # by all workers: they end with the task, not where the end is only announced
-            forkserver.ensure_running()
+        with processes.ignored(*SIGNALS):  # by all workers: they end with the task, not where the end is announced
+            processes.server()
         configs = pickle.loads(self.configurations.read_bytes())
         arms.run_arms(configs, n_jobs=self.n_jobs, share=self.share, token=self.token)
 
@@ -77,17 +76,6 @@ class Task:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
-
-
-@contextmanager
-def ignored(numbers: Sequence[signal.Signals]) -> Iterator[None]:
-    """Ignore signals; processes started meanwhile do so for good."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Array:
@@ -113,14 +101,17 @@ class Array:
             lines = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in str(error).splitlines()]
             raise ClusterError("sbatch: " + "; ".join(line for line in lines if line)) from error
 
-    def executor(self) -> Any:
-        try:
-            import submitit
-        except ImportError:
-            raise ClusterError("hydra/launcher=slurm needs submitit: make setup, or pip install submitit") from None
-        options, cluster = self.options, self.options.cluster
-        if cluster == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
+    def check(self) -> None:
+        """Raise ClusterError where nothing can be submitted."""
+        if find_spec("submitit") is None:
+            raise ClusterError("hydra/launcher=slurm needs submitit: make setup, or pip install submitit")
+        if self.options.cluster == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
             raise ClusterError("no sbatch here: log in to the cluster, or try hydra.launcher.cluster=local")
+
+    def executor(self) -> Any:
+        import submitit
+
+        options, cluster = self.options, self.options.cluster
         requeues: dict[str, Any] = {f"{cluster}_max_num_timeout": options.requeues}
         executor = submitit.AutoExecutor(self.folder, cluster=cluster, **requeues)
         executor.update_parameters(

@@ -4,12 +4,14 @@ Runs that take long go first. A run whose process died, or had no memory, is tri
 folder, on one machine or on many, divide the work by the locks of the runs. All failures are told at the end.
 """
 
+import errno
 import json
 import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -17,14 +19,14 @@ from typing import Any
 from uuid import uuid4
 
 from experiments import records, tracking
-from experiments.locks import held
+from experiments.locks import Busy, held, hold
 from experiments.machine import commit
 from experiments.order import Order
 from experiments.progress import sweep_table
 from experiments.run import folder_of, read
 from experiments.schema import Config
 from experiments.training_run import pick_device
-from experiments.workers import BUSY, DONE, LOG_LINES, NO_MEMORY, NO_SPACE, RAISED, Worker
+from experiments.workers import AGAIN, BUSY, DONE, LOG_LINES, NO_SPACE, RAISED, Worker
 
 Done = Callable[[Config, dict[str, Any]], Iterable[Config]]  # what a finished run makes possible
 ATTEMPTS = 2  # at a run whose process dies
@@ -71,7 +73,7 @@ def run_all(
     sweep = Sweep(on_done, total, share, token or uuid4().hex)
     commit()  # git is asked here, once: the workers inherit the answer
     sweep.add(configs)
-    sweep.n_jobs = n_jobs or max(map(cores, list(sweep.known.values())[:1]), default=1)
+    sweep.n_jobs = n_jobs or (cores(next(iter(sweep.known.values()))) if sweep.known else 1)
     sweep.run()
     if sweep.failures:
         details = "\n".join(failure.told() for failure in sweep.failures)
@@ -89,7 +91,6 @@ class Sweep:
         self.known: dict[Path, Config] = {}
         self.active: dict[int, Worker] = {}  # by the sentinel that tells its end
         self.elsewhere: dict[Path, Config] = {}  # in the hands of another sweep
-        self.attempts: Counter[Path] = Counter()
         self.failures: list[Failure] = []
         self.counts: Counter[str] = Counter()  # of runs done: `found`, `here`, `elsewhere`
         self.busy_seconds, self.started = 0.0, time.monotonic()
@@ -133,12 +134,12 @@ class Sweep:
 
     def start(self, config: Config) -> None:
         folder = folder_of(config)
-        failed = failure(folder)
+        failed = self.failure(folder)
         if held(folder):
             self.elsewhere[folder] = config
         elif (record := read(config)) is not None:
             self.settle(config, record, "elsewhere")
-        elif failed and failed["sweep"] == self.token:
+        elif failed and failed["attempts"] >= ATTEMPTS:
             self.failures.append(Failure(config, failed["reason"], failed["log"]))
         else:
             worker = Worker(config)
@@ -157,22 +158,30 @@ class Sweep:
             if config.tracking == "wandb":
                 tracking.mirror(record, config.results)
         elif code == NO_SPACE:  # which every further run would meet too
-            raise records.RecordError(" ".join(worker.log.lines()[-1:]))
+            raise records.RecordError(records.unwritable(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
         else:
             self.retry_or_fail(worker, code)
 
     def retry_or_fail(self, worker: Worker, code: int) -> None:
-        self.attempts[worker.folder] += 1
-        if code != RAISED and self.attempts[worker.folder] < ATTEMPTS:
-            self.order.push(worker.config, last=True)
-            return
+        """A mark in its folder says so to all tasks of this sweep."""
+        before = self.failure(worker.folder)
+        attempts = ATTEMPTS if code == RAISED else 1 + (before["attempts"] if before else 0)
         log = worker.log.lines()
-        reason = " ".join(log[-1:]) if code in (RAISED, NO_MEMORY) else died(code)
-        self.failures.append(Failure(worker.config, reason, log[-LOG_LINES:]))
-        told = {"sweep": self.token, "reason": reason, "log": log[-LOG_LINES:]}
+        reason = " ".join(log[-1:]) if code in (RAISED, AGAIN) else died(code)
+        told = {"sweep": self.token, "attempts": attempts, "reason": reason, "log": log[-LOG_LINES:]}
         records.write(worker.folder / records.FAILED, json.dumps(told, indent=1) + "\n")
+        self.order.push(worker.config, last=True)  # to be tried again, or told
+
+    def failure(self, folder: Path) -> dict[str, Any] | None:
+        """How the run of a folder failed in this sweep, if it did."""
+        found = failure(folder)
+        return found if found and found["sweep"] == self.token else None
 
     def settle(self, config: Config, record: dict[str, Any], where: str) -> None:
+        folder = folder_of(config)
+        if (folder / records.CONFIG).exists():  # its process was killed between its record and the last it does
+            with suppress(Busy), hold(folder):
+                records.tidy(folder)
         self.counts[where] += 1
         self.order.timed(config, record["timing"]["wall_seconds"])
         self.add(self.on_done(config, record))
@@ -221,12 +230,12 @@ def failure(folder: Path) -> dict[str, Any] | None:
     """How a run failed when it was last tried, if it did."""
     try:
         found: dict[str, Any] = json.loads((folder / records.FAILED).read_text())
-        return found if found.keys() >= {"sweep", "reason", "log"} else None
+        return found if found.keys() >= {"sweep", "attempts", "reason", "log"} else None
     except (OSError, ValueError, AttributeError):
         return None
 
 
 def died(code: int) -> str:
     if code == -9:
-        return f"its process was killed, {ATTEMPTS} times: out of memory, perhaps (fewer at a time: n_jobs=1)"
-    return f"its process died, {ATTEMPTS} times, " + (f"by signal {-code}" if code < 0 else f"with exit code {code}")
+        return "its process was killed: out of memory, perhaps (fewer at a time: n_jobs=1)"
+    return "its process died " + (f"by signal {-code}" if code < 0 else f"with exit code {code}")

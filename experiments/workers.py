@@ -16,11 +16,12 @@ from typing import Any
 from experiments import records
 from experiments.errors import EXPECTED
 from experiments.locks import Busy, hold
+from experiments.parallel import RankDied
 from experiments.processes import end_with_parent, main_hidden, server
 from experiments.run import folder_of, read, run_alone
 from experiments.schema import Config
 
-DONE, RAISED, NO_MEMORY, NO_SPACE, BUSY = 0, 1, 71, 74, 75  # how a worker ends; any other way it died
+DONE, RAISED, AGAIN, NO_SPACE, BUSY = 0, 1, 71, 74, 75  # how a worker ends; any other way it died
 LOG_LINES = 12  # the last ones, that are shown
 
 
@@ -64,16 +65,17 @@ class Worker:
 
 def started(config: Config, log: Log) -> BaseProcess:
     """A process at work; once more if the server itself had died just then (a new one takes its place)."""
-    for last in (False, True):
-        process: BaseProcess = server().Process(target=work, args=(config, log))  # no daemon: it may start ranks
-        try:
-            with main_hidden():
-                process.start()
-            return process
-        except (EOFError, ConnectionError):
-            if last:
-                raise
-    raise AssertionError
+    try:
+        return forked(config, log)
+    except (EOFError, ConnectionError):
+        return forked(config, log)
+
+
+def forked(config: Config, log: Log) -> BaseProcess:
+    process: BaseProcess = server().Process(target=work, args=(config, log))  # no daemon: it may start ranks
+    with main_hidden():
+        process.start()
+    return process
 
 
 def work(config: Config, log: int) -> None:
@@ -98,8 +100,7 @@ def work(config: Config, log: int) -> None:
 
 def ending(error: BaseException) -> int:
     """The exit code for an error: what a second try or an emptier disk may mend is told apart from the rest."""
-    cause = error.__cause__ or error
-    if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+    if any(isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT) for e in (error, error.__cause__)):
         return NO_SPACE
-    memory = isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error)
-    return NO_MEMORY if memory else RAISED
+    memory = "can't allocate memory" in str(error) or "out of memory" in str(error)
+    return AGAIN if memory or isinstance(error, MemoryError | RankDied) else RAISED

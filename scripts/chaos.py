@@ -44,9 +44,9 @@ def family(pid: int) -> list[int]:
     """A process and all its descendants."""
     found = [pid]
     for parent in found:
-        tasks = Path(f"/proc/{parent}/task")
-        for children in tasks.glob("*/children"):
-            found += map(int, children.read_text().split())
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            for children in Path(f"/proc/{parent}/task").glob("*/children"):
+                found += map(int, children.read_text().split())
     return found
 
 

@@ -155,7 +155,7 @@ def test_a_profile_has_a_table_and_a_trace(results: Path, capsys: pytest.Capture
 def test_only_single_training_runs_can_be_debugged(results: Path) -> None:
     with pytest.raises(ConfigError, match="debug=nan with method=table1: only training runs can be debugged"):
         debug.debug(tiny(results, debug="nan", method="table1"))
-    with pytest.raises(ConfigError, match="debug=nan: only single runs can be debugged; leave it out, or -m"):
+    with pytest.raises(ConfigError, match="debug=nan is for single runs; leave it out, or -m"):
         run_arms([tiny(results, debug="nan")])
 
 

@@ -83,13 +83,6 @@ def test_results_do_not_depend_on_what_ran_before(tmp_path: Path) -> None:
     assert records.stable(run(tiny(tmp_path / "after", seed=1))) == records.stable(alone)
 
 
-def test_a_damaged_record_is_run_again(tmp_path: Path) -> None:
-    first = run(tiny(tmp_path))
-    path = records.run_folder(tmp_path, schema.scientific(tiny(tmp_path))) / "result.json"
-    path.write_text(path.read_text()[:100])
-    assert records.stable(run(tiny(tmp_path))) == records.stable(first)
-
-
 def test_norms_of_single_values_are_undefined_and_a_wild_rate_diverges(tmp_path: Path) -> None:
     ghosts = mlp.Config(hidden_sizes=[8], ghost_size=1)
     undefined: list[dict[str, Any]] = [

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import arms, cluster, compose, slurm, workers
+from experiments import arms, cluster, compose, processes, slurm, workers
 from experiments.run import run
 from experiments.schema import Config, ConfigError, Optim, Tuning, at, register
 from experiments.slurm import Array, ClusterError, Options
@@ -34,7 +34,7 @@ class FailingTask(slurm.Task):
 
 def fail_on_seed_1(config: Config, log: int) -> None:
     if config.seed == 1:
-        workers.run = None  # type: ignore[assignment]
+        workers.run_alone = None  # type: ignore[assignment]
     REAL_WORK(config, log)
 
 
@@ -107,6 +107,15 @@ def test_without_a_cluster_one_line_says_so(tmp_path: Path, monkeypatch: pytest.
         cluster.run_arms([tiny(tmp_path)], Options())
 
 
+def test_a_queue_that_does_not_answer_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands(tmp_path, monkeypatch, squeue="exit 1")
+    with pytest.raises(ClusterError, match=r"^squeue does not answer"):
+        cluster.run_arms([tiny(tmp_path / "results")], Options())
+    assert not (tmp_path / "results" / "slurm").exists()
+
+
 def test_options_are_typed_and_checked(tmp_path: Path) -> None:
     register()
     chosen = compose.launcher(["hydra/launcher=slurm", "hydra.launcher.cpus=2", "+hydra.launcher.additional.qos=long"])
@@ -121,7 +130,7 @@ def test_a_sweep_is_named_by_all_that_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_workers_outlive_the_signal_that_announces_the_end() -> None:
-    with slurm.ignored(slurm.SIGNALS):
+    with processes.ignored(*slurm.SIGNALS):
         process = subprocess.Popen(["sleep", "60"])
     for number in slurm.SIGNALS:
         process.send_signal(number)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from experiments import records, reproduce, schema, status, sweep, workers
-from experiments.arms import run_arms
+from experiments.arms import read_arm, run_arms
 from experiments.locks import Busy, held, hold
 from experiments.order import Order
 from experiments.run import folder_of, read, run, run_alone
@@ -57,7 +57,7 @@ def test_a_sweep_tunes_then_evaluates_and_failing_runs_touch_no_other(
     assert "3 of 9 runs failed" in str(raised.value)
     told = {int(part.split("-s")[1][0]): part for part in ("\n" + raised.value.details).split("\ntiny/")[1:]}
     assert sorted(told) == [2, 3, 4]
-    assert "its process died, 2 times, with exit code 9" in told[2]
+    assert "its process died with exit code 9" in told[2]
     assert "ValueError: seed 3" in told[3] and "| Traceback" in told[3]
     assert "can't allocate memory" in told[4]
     for seed, part in told.items():
@@ -68,10 +68,32 @@ def test_a_sweep_tunes_then_evaluates_and_failing_runs_touch_no_other(
     assert "layer-s5-" in (said := capfd.readouterr().err) and ": a warning" in said
 
 
+def test_arms_that_share_their_tuning_are_all_evaluated(tmp_path: Path) -> None:
+    tuning = Tuning(learning_rates=[1e-3, 1e-2, 1e-1], seeds=[1000])
+    arms = [tiny(tmp_path, optim=Optim(), tuning=tuning, evaluations=evaluations) for evaluations in (2, 3)]
+    run_arms(arms)
+    assert [len(read_arm(arm, [0])[1][0]["history"]) for arm in arms] == [2, 3]
+
+
+@pytest.mark.parametrize("options", [{"debug": "nan"}, {"resume": "layer-s0-0"}])
+def test_what_is_for_single_runs_is_refused_in_a_sweep(options: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(schema.ConfigError, match="is for single runs; leave it out, or -m"):
+        run_arms([tiny(tmp_path, **options)])
+
+
+def test_what_a_killed_process_left_in_the_folder_of_a_finished_run_goes(tmp_path: Path) -> None:
+    config = tiny(tmp_path)
+    run(config)
+    for name in (records.CONFIG, "lock", "checkpoint.pt"):
+        (folder_of(config) / name).touch()
+    sweep.run_all([config])
+    assert {path.name for path in folder_of(config).iterdir()} == set(records.KEPT)
+
+
 def test_what_failed_in_a_sweep_is_not_tried_again_by_its_other_tasks_but_by_the_next(tmp_path: Path) -> None:
     config = tiny(tmp_path)
     folder_of(config).mkdir(parents=True)
-    told = '{"sweep": "1", "reason": "no reason", "log": []}'
+    told = '{"sweep": "1", "attempts": 2, "reason": "no reason", "log": []}'
     (folder_of(config) / records.FAILED).write_text(told)
     with pytest.raises(sweep.SweepError) as raised:
         sweep.run_all([config], token="1")
@@ -198,6 +220,6 @@ def test_the_state_of_each_run_is_known(tmp_path: Path) -> None:
     failed, running = [config for state, config in status.states(arm) if state == "missing"]
     for config in (failed, running):
         folder_of(config).mkdir(parents=True)
-    (folder_of(failed) / records.FAILED).write_text('{"sweep": "", "reason": "", "log": []}')
+    (folder_of(failed) / records.FAILED).write_text('{"sweep": "", "attempts": 2, "reason": "", "log": []}')
     with hold(folder_of(running)):
         assert [state for state, _ in status.states(arm)] == ["done"] * 5 + ["failed", "running"]
