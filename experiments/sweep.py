@@ -179,7 +179,8 @@ class Sweep:
 
     def settle(self, config: Config, record: dict[str, Any], where: str) -> None:
         folder = folder_of(config)
-        if (folder / records.CONFIG).exists():  # its process was killed between its record and the last it does
+        # Left where a process was killed between its record and the last it does, or told of a death that was none.
+        if (folder / records.CONFIG).exists() or (folder / records.FAILED).exists():
             with suppress(Busy), hold(folder):
                 records.tidy(folder)
         self.counts[where] += 1
