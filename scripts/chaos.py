@@ -136,7 +136,7 @@ def main() -> None:
     print(f"undisturbed: {count(base / 'undisturbed')} records in {undisturbed:.0f} s", flush=True)
     while used < options.kills:
         results = base / "disturbed"
-        used += disturbed(results, options.kills - used, undisturbed / 2, draw)
+        used += disturbed(results, options.kills - used, undisturbed / 4, draw)
         check(results, base / "undisturbed")
         shutil.rmtree(results)
     shutil.rmtree(base)
