@@ -139,7 +139,7 @@ def a_run_longer_than_the_time_limit_ends_with_the_same_bits(results: Path) -> N
 
 
 def whoever_watches_may_go_and_lost_tasks_are_made_up_for(results: Path) -> None:
-    options = ["seed=range(0,12)", "updates=6000", "batch_size=1", "hydra.launcher.runs_per_task=1"]
+    options = ["seed=range(0,12)", "updates=20000", "batch_size=1", "hydra.launcher.runs_per_task=1"]
     sweep = command(results, *options, *ON_SLURM, "hydra.launcher.tasks=2")
     with step("Ctrl-C leaves the tasks running, the same command finds them again"):
         watching = start(sweep)
