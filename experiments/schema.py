@@ -15,7 +15,6 @@ import data
 import models
 from experiments import probes
 from experiments.records import SCIENTIFIC, SuiteError
-from experiments.slurm import Options
 from models import kernels
 from models.norms import NORMS
 
@@ -94,7 +93,7 @@ def register() -> None:
 
 def options_text() -> str:
     """Every option with its default and, where there is a fixed set, its choices; for --help."""
-    nodes: dict[str, Any] = {"run": Config(), "optim": Optim(), "hydra.launcher of hydra/launcher=slurm": Options()}
+    nodes: dict[str, Any] = {"run": Config(), "optim": Optim()}
     for group, found in (("model", models.available()), ("data", data.available())):
         nodes |= {f"{group}={name}": node() for name, node in found.items()}
     return "\n".join(f"{title}: {', '.join(told(node))}" for title, node in nodes.items())

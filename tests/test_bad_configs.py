@@ -35,6 +35,7 @@ MISTYPED: dict[Any, tuple[str, ...]] = {
 FLOATS = ("-0.1", "nan", "inf", "-inf", "1e39")  # that no option can have
 # What does not fit together, or not into the machine, with what the message must name.
 UNFIT = [
+    ("optim.learning_rate=null", "optim.learning_rate is null and tuning.learning_rates empty"),
     ("model=cnn data=text data.corpus=synthetic", "model=cnn"),
     ("model=cnn data=recall", "model=cnn"),
     ("model=language_model", "model=language_model"),

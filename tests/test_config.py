@@ -197,11 +197,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     [
         (["modle=mlp"], "Key 'modle' not in 'Config'; valid keys: method, norm"),
         (["model=transformer"], "Could not find 'model/transformer' Available options in 'model': cnn language_model"),
-        (["seed=abc"], "Value 'abc' of type 'str' could not be converted to Integer"),
-        (["model=cnn", "data=text", "data.corpus=synthetic", "model.depth=2"], "model=cnn reads data of kind image"),
-        (["data=text", "data.path=missing.txt"], "cannot read data.path=missing.txt"),
         (["results=/proc/nowhere", "data.source=synthetic"], "cannot write to /proc/nowhere"),
-        (["optim.learning_rate=null"], "optim.learning_rate is null and tuning.learning_rates empty"),
     ],
 )
 def test_the_command_line_tells_mistakes_in_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
