@@ -1,5 +1,6 @@
 """From names and overrides to typed configurations: of one experiment, of every arm, of the jobs of a sweep."""
 
+import argparse
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
@@ -25,43 +26,44 @@ def known_experiments() -> list[str]:
 
 def compose_config(experiment: str, overrides: Sequence[str] = ()) -> Config:
     """The configuration `python -m experiments.run experiment=<experiment> <overrides>` would run."""
-    return with_values(compose_experiment(experiment, overrides), experiment)
+    return chosen(load([f"experiment={experiment}", *overrides]))
 
 
-def compose_experiment(experiment: str, overrides: Sequence[str]) -> DictConfig:
-    return compose("run", [f"experiment={experiment}", *overrides], return_hydra_config=True)
-
-
-def with_values(composed: DictConfig, experiment: str, values: Sequence[str] = ()) -> Config:
-    """A composed configuration with some values (not groups) set; much cheaper than to compose it anew."""
-    scale = composed.hydra.runtime.choices["scale"]
-    changed = OmegaConf.merge(composed, OmegaConf.from_dotlist(list(values)))
-    assert isinstance(changed, DictConfig)
-    return schema.to_config(changed, experiment, scale)
+def load(overrides: Sequence[str]) -> DictConfig:
+    return compose("run", list(overrides), return_hydra_config=True)
 
 
 def compose_arms(overrides: Sequence[str]) -> dict[Arm, Config]:
     """Every arm of every experiment, as a claim names it; seed and, where it is tuned, learning rate still open."""
     schema.register()
     changed = {override.split("=")[0] for override in overrides}
+    arms = {}
     with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
-        arms = {}
+        jobs = Jobs(load)
         for experiment in known_experiments():
-            composed = compose_experiment(experiment, overrides)
-            for arm, own in with_values(composed, experiment).arms.items():
-                clash = changed & {override.split("=")[0] for override in own.split()}
-                if clash:
+            common = [f"experiment={experiment}", *overrides]
+            for arm, own in jobs.config(common).arms.items():
+                if clash := changed & {override.split("=")[0] for override in own.split()}:
                     raise ConfigError(
                         f"{min(clash)}=...: the arms of {experiment} differ in it, so no override may set it"
                     )
-                arms[experiment, arm] = with_values(composed, experiment, own.split())
+                arms[experiment, arm] = jobs.config([*common, *own.split()])
     return arms
+
+
+def command_line(prog: str, description: str | None) -> argparse.ArgumentParser:
+    """What commands about claims have in common."""
+    parser = argparse.ArgumentParser(prog=prog, description=description)
+    parser.add_argument("--scale", default="laptop", help="smoke, laptop (default) or paper: configs/scale/")
+    parser.add_argument("--claim", action="append", help="only this claim (repeatable): configs/claims.yaml")
+    parser.add_argument("overrides", nargs="*", help="for every run, as on the command line of experiments.run")
+    return parser
 
 
 def launcher(overrides: Sequence[str]) -> Any:
     """What runs the runs: this machine (hydra/launcher=sweep) or a cluster (hydra/launcher=slurm)."""
     with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
-        return instantiate(compose_experiment(known_experiments()[0], overrides).hydra.launcher)
+        return instantiate(load(overrides).hydra.launcher)
 
 
 class Jobs:

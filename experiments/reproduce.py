@@ -14,7 +14,7 @@ from experiments import probes, schema, sweep
 from experiments.arms import evaluation_configs, read_arm
 from experiments.claims import Registry, check_against
 from experiments.claims_file import load_claims
-from experiments.compose import Arm, compose_arms, launcher
+from experiments.compose import Arm, command_line, compose_arms, launcher
 from experiments.errors import told_in_one_line
 from experiments.final_tests import WAYS
 from experiments.report import write_report
@@ -98,11 +98,7 @@ def reproduce(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m experiments.reproduce", description=__doc__)
-    parser.add_argument("--scale", default="laptop", help="smoke, laptop (default) or paper: configs/scale/")
-    parser.add_argument("--claim", action="append", help="only this claim (repeatable): configs/claims.yaml")
-    parser.add_argument("overrides", nargs="*", help="for every run, as on the command line of experiments.run")
-    options = parser.parse_args()
+    options = command_line("python -m experiments.reproduce", __doc__).parse_args()
     told_in_one_line(lambda: reproduce(options))
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from experiments import schema
 from experiments.arms import evaluation_configs
 from experiments.claims_file import load_claims
-from experiments.compose import Arm, compose_arms
+from experiments.compose import Arm, command_line, compose_arms
 from experiments.errors import told_in_one_line
 from experiments.locks import held
 from experiments.run import folder_of, read, tuned_rate, tuning_runs
@@ -87,11 +87,8 @@ def table_of(counts: dict[str, Counter[str]], first: str) -> Table:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m experiments.status", description=__doc__)
-    parser.add_argument("--scale", default="laptop", help="smoke, laptop (default) or paper: configs/scale/")
+    parser = command_line("python -m experiments.status", __doc__)
     parser.add_argument("--experiment", action="append", help="only this one (repeatable), arm by arm")
-    parser.add_argument("--claim", action="append", help="only what this claim needs (repeatable): configs/claims.yaml")
-    parser.add_argument("overrides", nargs="*", help="as for the runs asked about, results=<folder> say")
     options = parser.parse_args()
     told_in_one_line(lambda: status(options))
 

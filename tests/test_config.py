@@ -56,10 +56,8 @@ def test_every_experiment_composes_at_every_scale(experiment: str, scale: str) -
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_arms_are_what_the_command_line_would_make_of_their_overrides(experiment: str) -> None:
-    composed = compose_module.compose_experiment(experiment, [])
-    for overrides in compose(experiment).arms.values():
-        by_hydra = compose(experiment, *overrides.split())
-        assert compose_module.with_values(composed, experiment, overrides.split()) == by_hydra
+    by_hydra = {arm: compose(experiment, *overrides.split()) for arm, overrides in compose(experiment).arms.items()}
+    assert {arm: arms_at("laptop")[experiment, arm] for arm in by_hydra} == by_hydra
 
 
 @pytest.mark.parametrize("scale", SCALES)
