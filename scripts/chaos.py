@@ -28,6 +28,8 @@ sys.path.insert(0, str(ROOT))
 from experiments import records  # noqa: E402
 
 CLAIMS = ("A1-mlp-small-batch", "B4-lstm-better", "A3-rnn-better", "B5-gap-worse", "T1-invariant", "P5.2-fisher-law")
+WORKING = 4  # processes of a command that runs something: itself, the fork server, its tracker, a run
+LONGEST = 3.0  # seconds until a kill, from the start of the command or from when it runs something
 
 
 def command(results: Path) -> list[str]:
@@ -56,14 +58,22 @@ def kill(victims: list[int]) -> None:
             os.kill(victim, signal.SIGKILL)
 
 
-def disturbed(results: Path, kills: int, longest: float, draw: random.Random) -> int:
-    """Run the command to its end, killed at most so many times, `longest` seconds apart or less; how often it was."""
+def wait_for_a_moment(process: subprocess.Popen[bytes], draw: random.Random) -> None:
+    """Return when the command has ended; raises TimeoutExpired at a random moment, mostly while it runs runs."""
+    if draw.random() < 0.8:
+        while process.poll() is None and len(family(process.pid)) < WORKING:
+            time.sleep(0.05)
+    process.wait(draw.uniform(0, LONGEST))
+
+
+def disturbed(results: Path, kills: int, draw: random.Random) -> int:
+    """Run the command to its end, killed at most so many times; how often it was."""
     used = 0
     while True:
         process = start(results)
         while used < kills:
             try:
-                process.wait(draw.uniform(0, longest))
+                wait_for_a_moment(process, draw)
                 break
             except subprocess.TimeoutExpired:
                 used += 1
@@ -136,7 +146,7 @@ def main() -> None:
     print(f"undisturbed: {count(base / 'undisturbed')} records in {undisturbed:.0f} s", flush=True)
     while used < options.kills:
         results = base / "disturbed"
-        used += disturbed(results, options.kills - used, undisturbed / 4, draw)
+        used += disturbed(results, options.kills - used, draw)
         check(results, base / "undisturbed")
         shutil.rmtree(results)
     shutil.rmtree(base)
