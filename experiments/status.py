@@ -26,12 +26,13 @@ def states(config: Config) -> Iterator[tuple[str, Config]]:
     tuning = tuning_runs(config)
     yield from ((state(trial), trial) for trial in tuning)
     trials = [record for record in map(read, tuning) if record]
+    if len(trials) < len(tuning):
+        yield from (("missing", evaluation) for evaluation in evaluation_configs(config))
+        return
+    rate = tuned_rate(config, trials)
     for evaluation in evaluation_configs(config):
-        if len(trials) < len(tuning):
-            yield "missing", evaluation
-        else:
-            final = schema.at(evaluation, evaluation.seed, tuned_rate(config, trials))
-            yield state(final), final
+        final = schema.at(evaluation, evaluation.seed, rate)
+        yield state(final), final
 
 
 def state(config: Config) -> str:
@@ -45,7 +46,8 @@ def state(config: Config) -> str:
 
 def status(options: argparse.Namespace) -> None:
     arms = compose_arms([f"scale={options.scale}", *options.overrides])
-    chosen = {arm: config for arm, config in arms.items() if arm in wanted(options, arms)}
+    asked = wanted(options, arms)
+    chosen = {arm: config for arm, config in arms.items() if arm in asked}
     by_arm = len({experiment for experiment, _ in chosen}) == 1
     counts: dict[str, Counter[str]] = {}
     failures = []
