@@ -4,6 +4,8 @@ The kernel gives a lock back when its holder ends, however it ends: no clock, no
 """
 
 import errno
+import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,7 @@ from filelock import FileLock, Timeout
 from experiments.records import RESULT, RecordError, SuiteError
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-UNKNOWN = (errno.ESTALE, errno.EACCES, errno.EPERM, errno.EROFS)  # removed on another machine; another user's
+TAKEN = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES)
 A_LOOK = 0.5  # seconds, longer than anybody holds a lock only to see whether it is free
 
 
@@ -47,15 +49,18 @@ def hold(folder: Path, *, seconds: float = A_LOOK) -> Iterator[None]:
 
 
 def held(folder: Path) -> bool:
-    """Whether a process is at the run of this folder just now, as far as can be seen."""
-    if not (folder / "lock").exists():
+    """Whether a process is at the run of this folder just now, as far as can be seen.
+
+    A look that writes nothing and that another look does not take for a process at work: the lock is asked for shared.
+    """
+    try:
+        lock = os.open(folder / "lock", os.O_RDONLY)
+    except OSError:  # none there; removed on another machine; another user's
         return False
     try:
-        with hold(folder, seconds=0):
-            return False
-    except Busy:
-        return True
-    except OSError as error:
-        if error.errno not in UNKNOWN:
-            raise
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return False
+    except OSError as error:
+        return error.errno in TAKEN
+    finally:
+        os.close(lock)

@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 from copy import deepcopy
+from functools import reduce
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,20 @@ def run_id(config: dict[str, Any]) -> str:
 
 def run_folder(results: str | Path, config: dict[str, Any]) -> Path:
     return Path(results) / "runs" / str(config["experiment"]) / run_id(config)
+
+
+def arm_of(config: dict[str, Any]) -> str:
+    """The name of the experiment's arm with these settings, of several the most particular; else the norm and batch."""
+    fitting = [name for name, overrides in config["arms"].items() if all(holds(config, o) for o in overrides.split())]
+    default = f"{config['norm']}_b{config['batch_size']}"
+    return max(fitting, key=lambda name: len(config["arms"][name].split()), default=default)
+
+
+def holds(config: dict[str, Any], override: str) -> bool:
+    """Whether a configuration has what `key=value` asks for; a rate may have been tuned since."""
+    key, value = override.split("=")
+    found: Any = reduce(lambda part, name: part[name], key.split("."), config)
+    return str(found) == value or (isinstance(found, float) and found == float(value))
 
 
 def finite(value: Any) -> Any:

@@ -5,7 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from functools import cache, reduce
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def measure(config: Config, folder: Path, observe: Observer) -> dict[str, Any]:
         "experiment": config.experiment,
         "scale": config.scale,
         "role": role_of(config),
-        "group": arm_of(config),
+        "group": records.arm_of(dataclasses.asdict(config)),
         "synthetic": source.synthetic,
         "config": {key: value for key, value in plain.items() if key != "experiment"},
         **outcome,
@@ -96,20 +96,6 @@ def read(config: Config) -> dict[str, Any] | None:
     """The record of a finished run; None also where it served to tune and is now to be evaluated, with test metrics."""
     record = records.read_record(folder_of(config))
     return record if record and (record["role"] == "evaluate" or role_of(config) == "tune") else None
-
-
-def arm_of(config: Config) -> str:
-    """The name of the experiment's arm with these settings, of several the most particular; else the norm and batch."""
-    fitting = [name for name, overrides in config.arms.items() if all(holds(config, o) for o in overrides.split())]
-    default = f"{config.norm}_b{config.batch_size}"
-    return max(fitting, key=lambda name: len(config.arms[name].split()), default=default)
-
-
-def holds(config: Config, override: str) -> bool:
-    """Whether a configuration has what `key=value` asks for; a rate may have been tuned since."""
-    key, value = override.split("=")
-    found = reduce(getattr, key.split("."), config)
-    return str(found) == value or (isinstance(found, float) and found == float(value))
 
 
 def tuning_runs(config: Config) -> list[Config]:

@@ -1,0 +1,158 @@
+"""What the live page draws of runs: groups and their curves, and end results against a number. Plain NumPy."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from experiments.evidence import Floats
+from experiments.live_runs import Run, seed_of
+from experiments.series import NUMBERED
+from experiments.wording import by_number, tidy
+
+Groups = dict[str, list[Run]]  # by label
+AXES = {"update": "updates", "samples": "samples", "seconds": "seconds of training"}
+RATE = "optim.learning_rate"
+ARM = "arm"
+
+
+@dataclass(frozen=True)
+class Band:
+    """The runs of a group at equal updates (or samples): mean, least and greatest, and how many came that far."""
+
+    x: Floats
+    mean: Floats
+    low: Floats
+    high: Floats
+    runs: Floats
+
+
+def settings(runs: Iterable[Run]) -> dict[str, list[Any]]:
+    """The settings in which runs differ, and the values of each in order; the arm is one of them."""
+    found: dict[str, list[Any]] = {ARM: sorted({run.arm for run in runs if run.arm}, key=by_number)}
+    for key in dict.fromkeys(key for run in runs for key in run.config):
+        values = {repr(run.config.get(key)): run.config.get(key) for run in runs if run.config}
+        if len(values) > 1:
+            found[key] = sorted(values.values(), key=lambda value: (not is_number(value), by_number(told(value))))
+    return found
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def told(value: Any) -> str:
+    return tidy(value) if isinstance(value, float) else str(value)
+
+
+def grouped(runs: Iterable[Run], key: str) -> Groups:
+    """Runs by the value of a setting: `layer` of a norm or an arm, `batch_size 8` of anything else."""
+    groups: Groups = {}
+    for run in runs:
+        groups.setdefault(label_of(run, key), []).append(run)
+    return {label: groups[label] for label in sorted(groups, key=by_number)}
+
+
+def label_of(run: Run, key: str) -> str:
+    if key == ARM:
+        return run.arm
+    value = told(run.config.get(key))
+    return value if key == "norm" else f"{key.rpartition('.')[2]} {value}"
+
+
+def metrics(runs: Iterable[Run]) -> list[str]:
+    """What the curves of these runs show, the validation loss first."""
+    found = dict.fromkeys(key for run in runs for key in run.curves if key not in ("update", "seconds"))
+    return sorted(found, key=lambda name: (name != "validation_loss", name))
+
+
+def places(run: Run, axis: str) -> Floats:
+    """Where the evaluations of a run are on an axis; on that of seconds they are still compared at equal updates."""
+    return run.curves["update"] * (run.config["batch_size"] if axis == "samples" else 1)
+
+
+def band(runs: Sequence[Run], metric: str, axis: str) -> Band:
+    """Mean and extremes of a metric over runs wherever one of them was evaluated, from those that came that far.
+
+    Runs evaluated elsewhere are interpolated. NaN from where the first run diverged.
+    """
+    runs = [run for run in runs if metric in run.curves]
+    grid = np.unique(np.concatenate([places(run, axis) for run in runs] or [np.array([])]))
+    values, x = table(runs, grid, metric, axis), grid
+    here = np.array([within(grid, run, axis) for run in runs], dtype=bool).reshape(len(runs), grid.size)
+    values, runs_here = np.where(here, values, 0), here.sum(axis=0)
+    if axis == "seconds":
+        x = np.nanmean(table(runs, grid, "seconds", axis), axis=0) if runs else grid
+    broken = np.isnan(values).any(axis=0)
+    low = np.where(here, values, np.inf).min(axis=0, initial=np.inf)
+    high = np.where(here, values, -np.inf).max(axis=0, initial=-np.inf)
+    parts = (values.sum(axis=0) / np.maximum(runs_here, 1), low, high)
+    mean, low, high = (np.where(broken, np.nan, part) for part in parts)
+    return Band(x, mean, low, high, runs_here)
+
+
+def within(grid: Floats, run: Run, axis: str) -> Any:
+    """Where a run counts. One that diverged does not drop out of the mean: there is none any more."""
+    x = places(run, axis)
+    return (x[0] <= grid) & (run.diverged | (grid <= x[-1]))
+
+
+def table(runs: Sequence[Run], grid: Floats, column: str, axis: str) -> Floats:
+    """A row for each run; what was measured at a place is taken as it is, NaN beyond the ends."""
+    rows = [np.interp(grid, places(run, axis), run.curves[column], np.nan, np.nan) for run in runs]
+    return np.array(rows).reshape(len(runs), grid.size)
+
+
+def curve(run: Run, metric: str, axis: str) -> tuple[Floats, Floats]:
+    """Places and values of one run."""
+    x = run.curves["seconds"] if axis == "seconds" else places(run, axis)
+    return x, run.curves[metric]
+
+
+@dataclass(frozen=True)
+class Series:
+    """A result of a group of runs against a number: each run's, and the mean at each number, NaN if one diverged."""
+
+    x: Floats
+    mean: Floats
+    runs: list[Run]
+    at: Floats  # the number of each run
+    values: Floats  # and its result
+
+
+def series(runs: Sequence[Run], key: str, metric: str) -> Series | None:
+    """The end result of finished runs against a setting; None where there is nothing to show."""
+    done = [run for run in runs if run.final and is_number(run.config.get(key))]
+    done.sort(key=lambda run: (run.config[key], seed_of(run)))
+    at = np.array([float(run.config[key]) for run in done])
+    values = np.array([run.last(metric) for run in done])
+    if not np.isfinite(values).any():
+        return None
+    x = np.unique(at)
+    return Series(x, np.array([values[at == place].mean() for place in x]), done, at, values)
+
+
+def many_series(groups: Mapping[str, Sequence[Run]], key: str, metric: str) -> dict[str, Series]:
+    """By group; none at all where no group has two numbers to compare."""
+    found = {label: line for label, runs in groups.items() if (line := series(runs, key, metric))}
+    return found if any(line.x.size > 1 for line in found.values()) else {}
+
+
+def stem(run: Run) -> str:
+    """An arm without its number: `batch` of batch_b8."""
+    parts = NUMBERED.fullmatch(run.arm)
+    return parts["stem"] if parts else run.arm
+
+
+def numbers(runs: Sequence[Run]) -> list[str]:
+    """The numeric settings results can be drawn against, the batch size first; learning rates are tuned."""
+    found = [key for key, values in settings(runs).items() if sum(map(is_number, values)) > 1]
+    return sorted((key for key in found if key not in ("seed", RATE)), key=lambda key: key != "batch_size")
+
+
+def end_metric(metric: str, runs: Iterable[Run]) -> str:
+    """The test metric that belongs to one of training or validation: test_loss to validation_loss."""
+    known = dict.fromkeys(name for run in runs for name in run.final)
+    wanted = "test_" + metric.partition("_")[2]
+    return wanted if wanted in known else next((name for name in known if name.startswith("test_")), metric)
