@@ -14,9 +14,9 @@ def main() -> None:
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     options = parser.parse_args()
     try:
-        from experiments import live
+        from experiments.live.server import serve
 
-        live.serve(options.results, options.port, options.open)
+        serve(options.results, options.port, options.open)
     except SuiteError as error:
         sys.exit(f"error: {error}")
     except ModuleNotFoundError as error:

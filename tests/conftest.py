@@ -1,6 +1,7 @@
 """What tests of several files share; generated examples may take as long as a busy machine needs."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from hypothesis import settings
 
 from experiments.claims import Registry
 from experiments.claims_file import load_claims
+from scripts.browser import NAMES, Browser, installed
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -28,6 +30,18 @@ def rows() -> list[dict[str, Any]]:
     """Invented runs that reach every verdict."""
     loaded: list[dict[str, Any]] = json.loads((GOLDEN / "rows.json").read_text(encoding="utf-8"))
     return loaded
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser; no test is run without, or fails where REQUIRE_BROWSER=1 asks for one."""
+    program = installed()
+    if program is None:
+        reason = f"no browser ({', '.join(NAMES)}) is installed; apt-get install chromium"
+        pytest.fail(reason) if os.environ.get("REQUIRE_BROWSER") == "1" else pytest.skip(reason)
+    started = Browser(program, tmp_path_factory.mktemp("profile"))
+    yield started
+    started.close()
 
 
 @pytest.fixture

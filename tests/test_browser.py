@@ -1,18 +1,5 @@
-"""The page in a real browser: Chromium without a window, driven over the DevTools protocol through two pipes.
+"""The page in a real browser. Skipped where no Chromium is installed, unless REQUIRE_BROWSER=1 is set."""
 
-Skipped where no Chromium is installed (apt-get install chromium), unless REQUIRE_BROWSER=1 is set.
-"""
-
-import base64
-import json
-import os
-import select
-import shutil
-import signal
-import subprocess
-import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,112 +7,7 @@ import pytest
 from experiments.claims import Registry
 from experiments.report import write_report
 from experiments.verdicts import judge
-
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-OPTIONS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --hide-scrollbars "
-    "--disable-background-networking --disable-extensions --remote-debugging-pipe"
-)
-PATIENCE = 20.0  # seconds for any single answer
-
-
-class Browser:
-    """One page of a browser. It reads commands on its file descriptor 3 and answers on 4, each JSON and a zero."""
-
-    def __init__(self, program: str, profile: Path) -> None:
-        theirs_in, self.out = os.pipe()
-        self.into, theirs_out = os.pipe()
-        # The shell puts the pipes' ends where the browser expects them, wherever they are here.
-        start = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
-        self.process = subprocess.Popen(
-            ["bash", "-c", start, "bash", program, *OPTIONS.split(), f"--user-data-dir={profile}", "about:blank"],
-            pass_fds=(theirs_in, theirs_out),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # to end it with all its children
-        )
-        os.close(theirs_in)
-        os.close(theirs_out)
-        self.rest, self.number, self.session = b"", 0, {}
-        self.events: list[dict[str, Any]] = []
-        try:
-            self.attach()
-        except BaseException:
-            self.close()
-            raise
-
-    def attach(self) -> None:
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = {"sessionId": self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
-        for domain in ("Page", "Runtime", "Log"):
-            self.call(f"{domain}.enable")
-
-    def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """The answer to a command; events that come before it are kept."""
-        self.number += 1
-        message = {"id": self.number, "method": method, "params": params, **self.session}
-        os.write(self.out, json.dumps(message).encode() + b"\0")
-        answer = self.wait(lambda message: message.get("id") == self.number)
-        assert "error" not in answer, f"{method}: {answer['error']}"
-        return answer["result"]
-
-    def wait(self, wanted: Any) -> dict[str, Any]:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            while b"\0" in self.rest:
-                line, _, self.rest = self.rest.partition(b"\0")
-                message = json.loads(line)
-                self.events += [message] if "method" in message else []
-                if wanted(message):
-                    return message
-            ready, _, _ = select.select([self.into], [], [], max(0.0, deadline - time.monotonic()))
-            chunk = os.read(self.into, 1 << 16) if ready else b""
-            assert chunk, "the browser ended" if ready else f"no answer from the browser in {PATIENCE:g} s"
-            self.rest += chunk
-
-    def open(self, address: str, width: int = 1280, dark: bool = False) -> None:
-        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-        self.call("Emulation.setDeviceMetricsOverride", **metrics)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme])
-        for url in ("about:blank", address):  # from elsewhere: another fragment alone would not load it anew
-            self.events.clear()
-            self.call("Page.navigate", url=url)
-            if not any(event["method"] == "Page.loadEventFired" for event in self.events):
-                self.wait(lambda message: message.get("method") == "Page.loadEventFired")
-
-    def run(self, script: str) -> Any:
-        """The value of an expression in the page, awaited if it is a promise."""
-        told = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in told, told["exceptionDetails"]
-        return told["result"].get("value")
-
-    def screenshot(self, path: Path) -> None:
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
-
-    def complaints(self) -> list[dict[str, Any]]:
-        """Exceptions, and whatever else the console shows as an error."""
-        kinds = ("Runtime.exceptionThrown", "Log.entryAdded")
-        errors = [event for event in self.events if event["params"].get("type") == "error"]  # console.error
-        return errors + [event for event in self.events if event["method"] in kinds]
-
-    def close(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(PATIENCE)
-        os.close(self.out)
-        os.close(self.into)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    program = next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
-        reason = f"no browser ({', '.join(NAMES)}) is installed; apt-get install chromium"
-        pytest.fail(reason) if os.environ.get("REQUIRE_BROWSER") == "1" else pytest.skip(reason)
-    started = Browser(program, tmp_path_factory.mktemp("profile"))
-    yield started
-    started.close()
-
+from scripts.browser import Browser
 
 @pytest.fixture(scope="module")
 def address(registry: Registry, rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> str:

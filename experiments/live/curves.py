@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments.evidence import Floats
-from experiments.live_runs import Run, seed_of
+from experiments.live.runs import Run, seed_of
 from experiments.series import NUMBERED
 from experiments.wording import by_number, tidy
 
@@ -120,6 +120,11 @@ class Series:
     at: Floats  # the number of each run
     values: Floats  # and its result
 
+    @property
+    def best(self) -> int | None:
+        """Where the mean is least."""
+        return int(np.nanargmin(self.mean)) if np.isfinite(self.mean).any() else None
+
 
 def series(runs: Sequence[Run], key: str, metric: str) -> Series | None:
     """The end result of finished runs against a setting; None where there is nothing to show."""
@@ -139,10 +144,13 @@ def many_series(groups: Mapping[str, Sequence[Run]], key: str, metric: str) -> d
     return found if any(line.x.size > 1 for line in found.values()) else {}
 
 
-def stem(run: Run) -> str:
-    """An arm without its number: `batch` of batch_b8."""
-    parts = NUMBERED.fullmatch(run.arm)
-    return parts["stem"] if parts else run.arm
+def by_stem(runs: Iterable[Run]) -> Groups:
+    """Runs by their arm without its number: `batch` of batch_b8."""
+    groups: Groups = {}
+    for run in runs:
+        parts = NUMBERED.fullmatch(run.arm)
+        groups.setdefault(parts["stem"] if parts else run.arm, []).append(run)
+    return dict(sorted(groups.items()))
 
 
 def numbers(runs: Sequence[Run]) -> list[str]:

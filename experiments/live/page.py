@@ -1,0 +1,207 @@
+"""What one visitor of the live page has chosen and sees. page.html.jinja is its structure, page.css its looks."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bokeh.document import Document
+from bokeh.models import Column, CustomJS, Div, InlineStyleSheet, MultiChoice, Select
+from jinja2 import Environment, FileSystemLoader
+
+from experiments.live import curves, words
+from experiments.live.curves import ARM, AXES, RATE, Series, grouped
+from experiments.live.plots import CurvesChart, ResultsChart
+from experiments.live.runs import Run, Watch
+from experiments.live.table import RunTable
+from experiments.plotting import Styles, arm_styles
+
+HERE = Path(__file__).parent
+A_LOOK = 1000  # milliseconds between two looks at the folder
+ROLES = {"evaluate": "evaluation", "tune": "tuning of learning rates"}
+EVERY = {"mean": "mean and band", "every": "and every seed"}
+SELECTS = {  # by the name in the page's address
+    "experiment": "Experiment",
+    "role": "Runs",
+    "metric": "Metric",
+    "axis": "Against",
+    "scale": "Scale",
+    "group": "Grouped by",
+    "seeds": "Lines",
+    "number": "Against",
+    "result": "Result",
+}
+TEXTS = ("counts", "waiting", "legend", "about", "rates", "results", "runs", "judged", "verdicts")
+ADDRESS = """
+const chosen = new URLSearchParams()
+for (const [name, {value}] of Object.entries(widgets)) if (value.length) chosen.set(name, value)
+history.replaceState(null, "", "?" + chosen)
+"""
+LOOKS = (HERE / "page.css").read_text(encoding="utf-8")
+
+
+class Page:
+    """Widgets, charts and texts; a look at the folder every second."""
+
+    def __init__(self, document: Document, watch: Watch) -> None:
+        self.watch, self.experiment, self.seen, self.settling = watch, "", -1, False
+        self.looks = InlineStyleSheet(css=LOOKS)
+        self.widgets: dict[str, Any] = {name: self.select(name, title) for name, title in SELECTS.items()}
+        self.widgets["only"] = MultiChoice(name="only", title="Only these arms", placeholder="all", **self.fluid())
+        self.texts = {name: Div(name=f"{name}_text", **self.fluid()) for name in TEXTS}
+        self.curves = CurvesChart()
+        self.charts = {"rates": ResultsChart(ring=True), "results": ResultsChart(ring=False)}
+        self.holders = {name: Column(name=f"{name}_chart", **self.fluid()) for name in ("curves", *self.charts)}
+        self.table = RunTable(self.fluid())
+        self.picks = asked(document)
+        self.watch.look()
+        self.look()
+        for name, widget in self.widgets.items():
+            widget.on_change("value", partial(self.picked, name))
+            widget.js_on_change("value", CustomJS(args={"widgets": self.widgets}, code=ADDRESS))
+        for root in (*self.widgets.values(), *self.texts.values(), *self.holders.values(), self.table.view):
+            document.add_root(root)
+        document.template = Environment(loader=FileSystemLoader(HERE)).get_template("page.html.jinja")
+        document.template_variables.update(results=str(watch.results), looks=LOOKS)
+        document.title = f"{watch.results} live"
+        document.js_on_event("connection_lost", CustomJS(code="document.body.classList.add('lost')"))
+        document.add_periodic_callback(self.look, A_LOOK)
+
+    def fluid(self) -> dict[str, Any]:
+        return {"sizing_mode": "stretch_width", "stylesheets": [self.looks], "margin": 0}
+
+    def select(self, name: str, title: str) -> Select:
+        return Select(name=name, title=title, **self.fluid())
+
+    # ------------------------------------------------------------------------------------------ as time goes on
+
+    def look(self) -> None:
+        """See what has changed, and show it."""
+        self.watch.look(self.experiment)
+        experiments = list(self.watch.folders)
+        if self.experiment not in experiments:
+            wanted = self.picks.get("experiment", "")
+            self.experiment = wanted if wanted in experiments else self.watch.latest()
+            self.watch.look(self.experiment)
+        self.say("counts", words.counts(self.watch.counts()))
+        self.say("waiting", "" if experiments else words.waiting(self.watch.results))
+        about, verdicts = words.verdicts(self.watch.results)
+        self.say("judged", about)
+        self.say("verdicts", words.verdict_table(verdicts))
+        if self.watch.changes[self.experiment] != self.seen:
+            self.settle()
+
+    def say(self, name: str, told: str) -> None:
+        if self.texts[name].text != str(told) or self.texts[name].visible != bool(told):
+            self.texts[name].update(text=str(told), visible=bool(told))
+
+    # ------------------------------------------------------------------------------------------ as one chooses
+
+    def picked(self, name: str, attribute: str, old: Any, new: Any) -> None:
+        if self.settling:
+            return
+        self.picks[name] = new
+        if name == "experiment":
+            self.experiment = new
+            self.picks.pop("only", None)
+            self.watch.look(new)
+        self.settle()
+
+    def settle(self) -> None:
+        """Offer what there is to choose, then draw: new figures where another choice is made, else new data."""
+        self.seen = self.watch.changes[self.experiment]
+        runs = [run for run in self.watch.runs(self.experiment) if run.config]
+        before = {name: widget.value for name, widget in self.widgets.items()}
+        self.settling = True
+        self.offer(runs)
+        self.settling = False
+        choice = {name: widget.value for name, widget in self.widgets.items()}
+        shown = [run for run in runs if not choice["only"] or run.arm in choice["only"]]
+        self.draw_curves(runs, shown, choice, choice != before)
+        self.draw_rates(runs, shown, choice, choice != before)
+        self.draw_results(runs, shown, choice, choice != before)
+        self.say("runs", words.counts(self.watch.counts(self.experiment), always=()))
+        self.table.show(self.watch.runs(self.experiment), choice["metric"], choice["result"])
+
+    def offer(self, runs: Sequence[Run]) -> None:
+        """What can be chosen; what was picked, or the first, is."""
+        totals = {name: sum(self.watch.counts(name).values()) for name in self.watch.folders}
+        self.choose("experiment", {name: f"{name} ({count})" for name, count in totals.items()}, self.experiment)
+        self.choose("role", {role: told for role, told in ROLES.items() if any(run.role == role for run in runs)})
+        of_role = [run for run in runs if run.role == self.widgets["role"].value]
+        settings = curves.settings(of_role)
+        self.choose("metric", spoken(curves.metrics(of_role)))
+        self.choose("axis", AXES)
+        self.choose("scale", {"linear": "linear", "log": "logarithmic"})
+        self.choose("group", {key: key for key in settings})
+        self.choose("seeds", EVERY)
+        finals = dict.fromkeys(name for run in runs for name in run.final)
+        self.choose("number", {key: key for key in curves.numbers([run for run in runs if run.role == "evaluate"])})
+        self.choose("result", spoken(finals), curves.end_metric(self.widgets["metric"].value, runs))
+        arms = sorted({run.arm for run in runs}, key=curves.by_number)
+        self.widgets["only"].options = arms
+        wanted = self.picks.get("only", [])
+        wanted = wanted.split(",") if isinstance(wanted, str) else wanted
+        self.widgets["only"].value = [arm for arm in wanted if arm in arms]
+
+    def choose(self, name: str, options: Mapping[str, str], default: str = "") -> None:
+        widget = self.widgets[name]
+        found = list(options.items())
+        if widget.options != found:
+            widget.options = found
+        default = default if default in options else next(iter(options), "")
+        wanted = self.picks.get(name, "")
+        widget.value = wanted if wanted in options and name != "experiment" else default
+
+    # ------------------------------------------------------------------------------------------ drawing
+
+    def draw_curves(self, runs: Sequence[Run], shown: Sequence[Run], choice: dict[str, Any], anew: bool) -> None:
+        metric, axis = choice["metric"], choice["axis"]
+        styles = arm_styles(list(grouped(runs, choice["group"])))
+        groups = grouped([run for run in shown if run.role == choice["role"] and metric in run.curves], choice["group"])
+        chart, log = self.curves, choice["scale"] == "log"
+        each = chart.update(groups, styles, metric, axis, choice["seeds"] == "every", log)
+        self.place("curves", bool(groups), anew, partial(chart.figure, metric, axis, log))
+        self.say("legend", words.legend(groups, styles))
+        self.say("about", words.about_curves(groups, axis, each) if groups else words.no_curves(runs))
+
+    def draw_rates(self, runs: Sequence[Run], shown: Sequence[Run], choice: dict[str, Any], anew: bool) -> None:
+        """How the end of tuning runs depends on their learning rate."""
+        key = choice["group"] if choice["group"] not in ("seed", RATE) else ARM
+        groups = grouped([run for run in shown if run.role == "tune"], key)
+        found = curves.many_series(groups, RATE, choice["metric"])
+        self.draw_series("rates", found, arm_styles(list(grouped(runs, key))), RATE, choice["metric"], anew)
+
+    def draw_results(self, runs: Sequence[Run], shown: Sequence[Run], choice: dict[str, Any], anew: bool) -> None:
+        """How the result of evaluation runs depends on a number in which they differ."""
+        groups = curves.by_stem([run for run in shown if run.role == "evaluate"])
+        found = curves.many_series(groups, choice["number"], choice["result"])
+        self.draw_series("results", found, arm_styles(list(curves.by_stem(runs))), choice["number"], choice["result"], anew)
+        for name in ("number", "result"):
+            self.widgets[name].visible = bool(found)
+
+    def draw_series(
+        self, name: str, found: Mapping[str, Series], styles: Styles, key: str, metric: str, anew: bool
+    ) -> None:
+        chart = self.charts[name]
+        fits = chart.update(found, styles)
+        self.place(name, bool(found), anew or not fits, partial(chart.figure, key, metric))
+        self.say(name, words.results(name, found, styles, key, metric) if found else "")
+
+    def place(self, name: str, there: bool, anew: bool, figure: Callable[[], Any]) -> None:
+        """Put a chart on the page, a new figure where another choice is made; or take it off."""
+        holder = self.holders[name]
+        if not there:
+            holder.children = []
+        elif anew or not holder.children:
+            holder.children = [figure()]
+
+
+def asked(document: Document) -> dict[str, Any]:
+    """What the page's address asks for."""
+    request = getattr(document.session_context, "request", None)
+    return {name: values[0].decode() for name, values in request.arguments.items()} if request else {}
+
+
+def spoken(names: Iterable[str]) -> dict[str, str]:
+    return {name: name.replace("_", " ") for name in names}

@@ -1,0 +1,65 @@
+"""The server of the live page, on 127.0.0.1 alone."""
+
+import errno
+import logging
+import signal
+import sys
+import webbrowser
+from pathlib import Path
+from types import FrameType
+
+from bokeh.document import Document
+from bokeh.server.server import Server
+
+from experiments.live.page import Page
+from experiments.live.runs import Watch
+from experiments.records import SuiteError
+
+ADDRESS = "127.0.0.1"
+PORTS = 20  # tried from the one asked for on
+
+
+class PortError(SuiteError):
+    """No free port."""
+
+
+def serve(results: Path, port: int, open_browser: bool = False) -> None:
+    """Serve the live page of a results folder until interrupted."""
+    logging.getLogger("bokeh").setLevel(logging.ERROR)
+    watch = Watch(results)
+    server = started(watch, port)
+    address = f"http://{ADDRESS}:{server.port}"
+    print(f"{results} is shown at {address}, until Ctrl-C", flush=True)
+    watch.look()
+    watch.look(watch.latest())
+    if open_browser:
+        webbrowser.open(address)
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        server.io_loop.start()
+    except KeyboardInterrupt:
+        print("\nthe page is gone; runs go on", file=sys.stderr)
+    server.stop()
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def started(watch: Watch, port: int) -> Server:
+    """A server on the first free port from `port` on; pages from anywhere else may not talk to it."""
+
+    def document(doc: Document) -> None:
+        Page(doc, watch)
+
+    for tried in range(port, port + PORTS):
+        origins = [f"{name}:{tried}" for name in (ADDRESS, "localhost")]
+        try:
+            server = Server({"/": document}, port=tried, address=ADDRESS, allow_websocket_origin=origins)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise PortError(f"--port {tried}: {error.strerror}; choose another, from 1024 to 65535") from error
+            continue
+        server.start()
+        return server
+    raise PortError(f"the ports {port} to {port + PORTS - 1} of {ADDRESS} are taken; choose another with --port")

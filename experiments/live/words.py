@@ -1,0 +1,119 @@
+"""The texts of the live page as HTML; whatever comes from a file is escaped."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from markupsafe import Markup
+
+from experiments.live.curves import Groups, Series
+from experiments.live.runs import STATES, Run
+from experiments.plotting import DASHES, Styles
+from experiments.report import read_verdicts
+from experiments.tables import SYMBOLS, estimate_text
+from experiments.verdicts import Verdict
+from experiments.wording import number
+
+SVG_DASHES = dict(zip(DASHES, ("", "6 3", "2 2.5", "8 2 2 2"), strict=True))
+BEGIN = "make reproduce, or python -m experiments.run -m experiment=mlp scale=smoke results="
+ROW = Markup(
+    '<tr><th scope="row">{}</th><td class="statement">{}</td><td><span class="badge {}">{} {}</span></td>'
+    '<td class="number">{}</td><td class="number">{}</td></tr>'
+)
+
+
+def counts(found: Mapping[str, int], always: Sequence[str] = STATES[:3]) -> Markup:
+    """How many runs are done, running, failed, ..."""
+    shown = [state for state in STATES if found.get(state) or state in always]
+    chip = Markup('<span class="count {0}{1}"><b>{2:,}</b> {0}</span>')
+    return Markup("").join(chip.format(state, "" if found.get(state) else " zero", found.get(state, 0)) for state in shown)
+
+
+def waiting(results: Path) -> Markup:
+    """For a folder without runs."""
+    where = str(results)
+    told = "There are no runs below <code>{}/runs</code> yet; they appear here as they start: <code>{}{}</code>."
+    return Markup(told).format(where, BEGIN, where)
+
+
+def legend(groups: Groups, styles: Styles) -> Markup:
+    """The groups with their lines, and how many runs each has."""
+    line = '<svg viewBox="0 0 26 8"><path d="M0 4H26" stroke="{}" stroke-width="2.5" stroke-dasharray="{}"/></svg>'
+    entry = Markup(f'<span class="entry">{line} {{}} <small>{{}}</small></span>')
+    return Markup("").join(
+        entry.format(styles[label][0], SVG_DASHES[styles[label][1]], label, len(runs)) for label, runs in groups.items()
+    )
+
+
+def about_curves(groups: Groups, axis: str, each: int) -> str:
+    """What lines and bands are."""
+    diverged = sum(run.diverged for runs in groups.values() for run in runs)
+    equal = "samples" if axis == "samples" else "updates"
+    parts = [f"Line: mean over the runs of a group (so many), band: from the least to the greatest, at equal {equal}."]
+    parts += ["While runs are under way: of those that came so far."] if unfinished(groups) else []
+    parts += [f"{plural(diverged, 'run')} diverged: a line ends where its first run did."] if diverged else []
+    parts += [f"Of every seed each {each}th evaluation is drawn."] if each > 1 else []
+    return " ".join(parts)
+
+
+def unfinished(groups: Groups) -> bool:
+    return any(not run.final for runs in groups.values() for run in runs)
+
+
+def no_curves(runs: Sequence[Run]) -> str:
+    if any(run.final and not run.curves for run in runs):
+        return "These runs are measurements: they have results, in the table below, and no learning curves."
+    return "No evaluation yet." if runs else ""
+
+
+def results(name: str, found: Mapping[str, Series], styles: Styles, key: str, metric: str) -> Markup:
+    """Heading, lines and what they are, of the results of tuning or of evaluation runs against a number."""
+    runs = {label: line.runs for label, line in found.items()}
+    what = {"rates": "Sensitivity to the learning rate", "results": f"Results by {key.rpartition('.')[2]}"}[name]
+    of = {"rates": "at the end of the tuning runs", "results": "of the evaluation runs"}[name]
+    told = f"{metric.replace('_', ' ').capitalize()} {of}: a dot each, their mean as a line"
+    told += "; a ring at the lowest" if name == "rates" else ""
+    diverged = sum(run.diverged for line in found.values() for run in line.runs)
+    told += f"; a gap where one of {plural(diverged, 'run')} diverged." if diverged else "."
+    return Markup("<h2>{}</h2><p>{}</p>{}").format(what.replace("_", " "), told, legend(runs, styles))
+
+
+def plural(count: int, name: str) -> str:
+    return f"{count:,} {name}{'' if count == 1 else 's'}"
+
+
+def age(seconds: float) -> str:
+    """`3 minutes`, `2 hours`, `5 days`."""
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            return plural(int(seconds / length), unit)
+    return "less than a minute"
+
+
+def verdicts(results: Path) -> tuple[str, list[Verdict]]:
+    """What is to be said of claims.json, and its verdicts."""
+    path = results / "claims.json"
+    try:
+        written, found = path.stat().st_mtime, read_verdicts(path)
+    except OSError:
+        return f"There is no {path} yet; make reproduce writes it, after the last run.", []
+    except ValueError as error:
+        return str(error), []
+    day = time.strftime("%d %B %H:%M", time.localtime(written)).lstrip("0")
+    when = f"As judged by make reproduce {age(time.time() - written)} ago ({day}); not recomputed here."
+    return when, found
+
+
+def verdict_table(found: Sequence[Verdict]) -> Markup:
+    if not found:
+        return Markup("")
+    heads = ("claim", "statement", "verdict", "estimate [95 %]", "p (Holm)")
+    head = Markup("").join(Markup('<th scope="col">{}</th>').format(name) for name in heads)
+    return Markup("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>").format(head, rows(found))
+
+
+def rows(found: Iterable[Verdict]) -> Markup:
+    return Markup("").join(
+        ROW.format(v.id, v.statement, v.verdict, SYMBOLS[v.verdict], v.verdict, estimate_text(v), number(v.p_holm, 2))
+        for v in found
+    )
