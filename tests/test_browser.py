@@ -9,6 +9,7 @@ from experiments.report import write_report
 from experiments.verdicts import judge
 from scripts.browser import Browser
 
+
 @pytest.fixture(scope="module")
 def address(registry: Registry, rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("report")

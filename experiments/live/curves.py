@@ -128,7 +128,7 @@ class Series:
 
 def series(runs: Sequence[Run], key: str, metric: str) -> Series | None:
     """The end result of finished runs against a setting; None where there is nothing to show."""
-    done = [run for run in runs if run.final and is_number(run.config.get(key))]
+    done = [run for run in runs if run.ended and is_number(run.config.get(key))]
     done.sort(key=lambda run: (run.config[key], seed_of(run)))
     at = np.array([float(run.config[key]) for run in done])
     values = np.array([run.last(metric) for run in done])

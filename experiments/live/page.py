@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from bokeh.document import Document
-from bokeh.models import Column, CustomJS, Div, InlineStyleSheet, MultiChoice, Select
+from bokeh.models.callbacks import CustomJS
+from bokeh.models.css import InlineStyleSheet
+from bokeh.models.layouts import Column
+from bokeh.models.widgets.inputs import MultiChoice, Select
+from bokeh.models.widgets.markups import Div
 from jinja2 import Environment, FileSystemLoader
 
 from experiments.live import curves, words
@@ -15,6 +19,7 @@ from experiments.live.plots import CurvesChart, ResultsChart
 from experiments.live.runs import Run, Watch
 from experiments.live.table import RunTable
 from experiments.plotting import Styles, arm_styles
+from experiments.wording import by_number
 
 HERE = Path(__file__).parent
 A_LOOK = 1000  # milliseconds between two looks at the folder
@@ -29,7 +34,8 @@ SELECTS = {  # by the name in the page's address
     "group": "Grouped by",
     "seeds": "Lines",
     "number": "Against",
-    "result": "Result",
+    "result": "Result at the end",
+    "claims": "Claims",
 }
 TEXTS = ("counts", "waiting", "legend", "about", "rates", "results", "runs", "judged", "verdicts")
 ADDRESS = """
@@ -37,6 +43,7 @@ const chosen = new URLSearchParams()
 for (const [name, {value}] of Object.entries(widgets)) if (value.length) chosen.set(name, value)
 history.replaceState(null, "", "?" + chosen)
 """
+WAITING = "document.body.classList.toggle('waiting', cb_obj.text !== '')"
 LOOKS = (HERE / "page.css").read_text(encoding="utf-8")
 
 
@@ -62,9 +69,12 @@ class Page:
         for root in (*self.widgets.values(), *self.texts.values(), *self.holders.values(), self.table.view):
             document.add_root(root)
         document.template = Environment(loader=FileSystemLoader(HERE)).get_template("page.html.jinja")
-        document.template_variables.update(results=str(watch.results), looks=LOOKS)
+        document.template_variables.update(results=str(watch.results), looks=LOOKS, waiting=not self.experiment)
         document.title = f"{watch.results} live"
+        document.config.notify_connection_status = False  # the page tells it itself
         document.js_on_event("connection_lost", CustomJS(code="document.body.classList.add('lost')"))
+        document.js_on_event("client_reconnected", CustomJS(code="location.reload()"))
+        self.texts["waiting"].js_on_change("text", CustomJS(code=WAITING))
         document.add_periodic_callback(self.look, A_LOOK)
 
     def fluid(self) -> dict[str, Any]:
@@ -85,11 +95,18 @@ class Page:
             self.watch.look(self.experiment)
         self.say("counts", words.counts(self.watch.counts()))
         self.say("waiting", "" if experiments else words.waiting(self.watch.results))
-        about, verdicts = words.verdicts(self.watch.results)
-        self.say("judged", about)
-        self.say("verdicts", words.verdict_table(verdicts))
+        self.show_verdicts()
         if self.watch.changes[self.experiment] != self.seen:
             self.settle()
+
+    def show_verdicts(self) -> None:
+        about, verdicts = words.verdicts(self.watch.results)
+        ours = [verdict for verdict in verdicts if verdict.experiment == self.experiment]
+        offered = {"all": f"all {len(verdicts)}", "these": f"{len(ours)} of this experiment"}
+        self.choose("claims", offered)
+        self.widgets["claims"].visible = bool(verdicts)
+        self.say("judged", about)
+        self.say("verdicts", words.verdict_table(ours if self.widgets["claims"].value == "these" else verdicts))
 
     def say(self, name: str, told: str) -> None:
         if self.texts[name].text != str(told) or self.texts[name].visible != bool(told):
@@ -105,6 +122,7 @@ class Page:
             self.experiment = new
             self.picks.pop("only", None)
             self.watch.look(new)
+        self.show_verdicts()
         self.settle()
 
     def settle(self) -> None:
@@ -138,7 +156,7 @@ class Page:
         finals = dict.fromkeys(name for run in runs for name in run.final)
         self.choose("number", {key: key for key in curves.numbers([run for run in runs if run.role == "evaluate"])})
         self.choose("result", spoken(finals), curves.end_metric(self.widgets["metric"].value, runs))
-        arms = sorted({run.arm for run in runs}, key=curves.by_number)
+        arms = sorted({run.arm for run in runs}, key=by_number)
         self.widgets["only"].options = arms
         wanted = self.picks.get("only", [])
         wanted = wanted.split(",") if isinstance(wanted, str) else wanted
@@ -176,9 +194,9 @@ class Page:
         """How the result of evaluation runs depends on a number in which they differ."""
         groups = curves.by_stem([run for run in shown if run.role == "evaluate"])
         found = curves.many_series(groups, choice["number"], choice["result"])
-        self.draw_series("results", found, arm_styles(list(curves.by_stem(runs))), choice["number"], choice["result"], anew)
-        for name in ("number", "result"):
-            self.widgets[name].visible = bool(found)
+        styles = arm_styles(list(curves.by_stem(runs)))
+        self.draw_series("results", found, styles, choice["number"], choice["result"], anew)
+        self.widgets["number"].visible = bool(found)
 
     def draw_series(
         self, name: str, found: Mapping[str, Series], styles: Styles, key: str, metric: str, anew: bool
@@ -191,6 +209,7 @@ class Page:
     def place(self, name: str, there: bool, anew: bool, figure: Callable[[], Any]) -> None:
         """Put a chart on the page, a new figure where another choice is made; or take it off."""
         holder = self.holders[name]
+        holder.visible = there
         if not there:
             holder.children = []
         elif anew or not holder.children:

@@ -8,10 +8,10 @@ from bokeh.models import (
     BasicTickFormatter,
     ColumnDataSource,
     FixedTicker,
-    GlyphRenderer,
     HoverTool,
     NumeralTickFormatter,
 )
+from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
 
 from experiments.live.curves import AXES, Band, Groups, Series, band, curve
@@ -36,7 +36,7 @@ class Chart:
 
     def show(self, **data: Data) -> None:
         for name, columns in data.items():
-            self.sources[name].data = columns  # type: ignore[assignment]
+            self.sources[name].data = columns
 
 
 class CurvesChart(Chart):
@@ -197,7 +197,7 @@ def plain(place: str, value: str, y_axis: Any, x_axis: Any = "linear", height: i
     )
     plot.toolbar.logo = None
     plot.toolbar.autohide = True
-    plot.grid.grid_line_color = "#e6e6e6"
+    plot.grid.grid_line_color = "#dcdcdc"
     for axis in plot.axis:
         axis.update(axis_line_color=FRAME, major_tick_line_color=FRAME, minor_tick_line_color=None)
         axis.update(axis_label_text_font=FONT, axis_label_text_font_style="normal", axis_label_text_color=INK)
@@ -208,7 +208,7 @@ def plain(place: str, value: str, y_axis: Any, x_axis: Any = "linear", height: i
     return plot
 
 
-def point(plot: figure, on: GlyphRenderer, told: list[tuple[str, str]]) -> None:
+def point(plot: figure, on: GlyphRenderer[Any], told: list[tuple[str, str]]) -> None:
     """What is said of what one points at."""
     plot.add_tools(HoverTool(renderers=[on], tooltips=told, visible=False, line_policy="nearest"))
 

@@ -38,6 +38,10 @@ class Run:
     reason: str = ""  # why it failed
 
     @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+    @property
     def diverged(self) -> bool:
         return self.state == "diverged"
 
@@ -156,7 +160,7 @@ def ended(record: Mapping[str, Any]) -> Run:
         record["role"],
         flat(record["config"]),
         columns(record["history"]),
-        record["final"],
+        record["final"] or record["timing"],  # of a measurement of times
     )
 
 

@@ -29,9 +29,9 @@ def serve(results: Path, port: int, open_browser: bool = False) -> None:
     watch = Watch(results)
     server = started(watch, port)
     address = f"http://{ADDRESS}:{server.port}"
-    print(f"{results} is shown at {address}, until Ctrl-C", flush=True)
     watch.look()
-    watch.look(watch.latest())
+    watch.look(watch.latest())  # what is shown first is read before anybody waits for it
+    print(f"{results} is shown at {address}, until Ctrl-C", flush=True)
     if open_browser:
         webbrowser.open(address)
     signal.signal(signal.SIGTERM, stop)

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from bokeh.models import ColumnDataSource, DataTable, HTMLTemplateFormatter, NumberFormatter, TableColumn
+from bokeh.models.filters import AllIndices
+from bokeh.models.sources import ColumnDataSource
+from bokeh.models.widgets.tables import DataTable, HTMLTemplateFormatter, NumberFormatter, TableColumn
 
 from experiments.live.curves import RATE
 from experiments.live.runs import Run
@@ -22,35 +24,47 @@ class RunTable:
 
     def __init__(self, looks: dict[str, Any]) -> None:
         self.source = ColumnDataSource()
-        metric = NumberFormatter(format="0.0000", nan_format="", text_align="right")
-        number = NumberFormatter(format="0", nan_format="", text_align="right")
-        self.last, self.result = (TableColumn(field=name, formatter=metric, width=110) for name in ("last", "result"))
+        metric = NumberFormatter(format="0.0000", nan_format="")
+        number = NumberFormatter(format="0", nan_format="")
+        rate = HTMLTemplateFormatter(template=RATE_TEXT)
+        self.last, self.result = (TableColumn(field=name, formatter=metric, width=125) for name in ("last", "result"))
         columns = [
             TableColumn(field="state", title="state", formatter=HTMLTemplateFormatter(template=STATE), width=90),
             TableColumn(field="progress", title="updates", formatter=HTMLTemplateFormatter(template=BAR), width=150),
             TableColumn(field="arm", title="arm", width=130),
             TableColumn(field="role", title="for", width=75),
             TableColumn(field="seed", title="seed", formatter=number, width=50),
-            TableColumn(field="rate", title="learning rate", formatter=HTMLTemplateFormatter(template=RATE_TEXT), width=90),
+            TableColumn(
+                field="rate", title="learning rate", formatter=HTMLTemplateFormatter(template=RATE_TEXT), width=90
+            ),
             self.last,
             self.result,
             TableColumn(field="note", title="run", formatter=HTMLTemplateFormatter(template=TEXT), width=230),
         ]
         self.view = DataTable(
-            name="table", source=self.source, columns=columns, index_position=None, row_height=ROW, height=400, **looks
+            min_width=1000,
+            name="table",
+            source=self.source,
+            columns=columns,
+            index_position=None,
+            row_height=ROW,
+            height=400,
+            **looks,
         )
 
     def show(self, runs: Sequence[Run], metric: str, result: str) -> None:
         self.last.title, self.result.title = f"last {words(metric)}", words(result)
         ordered = sorted(runs, key=lambda run: FIRST.index(run.state))
         rows = [row_of(run, metric, result) for run in ordered]
-        self.source.data = {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
+        self.source.data = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+        self.view.view.filter = AllIndices()  # new data alone the table in the browser does not take notice of
+        self.view.visible = bool(rows)
         self.view.height = ROW * (min(len(rows), 14) + 1) + 14
 
 
 def row_of(run: Run, metric: str, result: str) -> dict[str, Any]:
     updates, update = run.config.get("updates", 0), run.curves.get("update", np.zeros(1))[-1]
-    if run.final and not run.curves:  # a measurement: done at once
+    if run.ended and not run.curves:  # a measurement: done at once
         update = updates
     return {
         "state": run.state,

@@ -15,7 +15,7 @@ from experiments.verdicts import Verdict
 from experiments.wording import number
 
 SVG_DASHES = dict(zip(DASHES, ("", "6 3", "2 2.5", "8 2 2 2"), strict=True))
-BEGIN = "make reproduce, or python -m experiments.run -m experiment=mlp scale=smoke results="
+BEGIN = "python -m experiments.run -m experiment=mlp_batch128 scale=smoke results="
 ROW = Markup(
     '<tr><th scope="row">{}</th><td class="statement">{}</td><td><span class="badge {}">{} {}</span></td>'
     '<td class="number">{}</td><td class="number">{}</td></tr>'
@@ -25,15 +25,18 @@ ROW = Markup(
 def counts(found: Mapping[str, int], always: Sequence[str] = STATES[:3]) -> Markup:
     """How many runs are done, running, failed, ..."""
     shown = [state for state in STATES if found.get(state) or state in always]
-    chip = Markup('<span class="count {0}{1}"><b>{2:,}</b> {0}</span>')
-    return Markup("").join(chip.format(state, "" if found.get(state) else " zero", found.get(state, 0)) for state in shown)
+    chip = Markup('<span class="count {}"><b>{:,}</b> {}</span>')
+    return Markup("").join(
+        chip.format(state if found.get(state) else "", found.get(state, 0), state) for state in shown
+    )
 
 
 def waiting(results: Path) -> Markup:
     """For a folder without runs."""
     where = str(results)
-    told = "There are no runs below <code>{}/runs</code> yet; they appear here as they start: <code>{}{}</code>."
-    return Markup(told).format(where, BEGIN, where)
+    told = "<p>There are no runs below <code>{0}/runs</code> yet; they appear here as they start.</p>"
+    told += "<p>To start some: <code>make reproduce</code> (everything), or <code>{1}{0}</code> (a small sweep).</p>"
+    return Markup(told).format(where, BEGIN)
 
 
 def legend(groups: Groups, styles: Styles) -> Markup:
@@ -49,7 +52,7 @@ def about_curves(groups: Groups, axis: str, each: int) -> str:
     """What lines and bands are."""
     diverged = sum(run.diverged for runs in groups.values() for run in runs)
     equal = "samples" if axis == "samples" else "updates"
-    parts = [f"Line: mean over the runs of a group (so many), band: from the least to the greatest, at equal {equal}."]
+    parts = [f"Line: mean over seeds; band: from the lowest seed to the highest, at equal {equal}."]
     parts += ["While runs are under way: of those that came so far."] if unfinished(groups) else []
     parts += [f"{plural(diverged, 'run')} diverged: a line ends where its first run did."] if diverged else []
     parts += [f"Of every seed each {each}th evaluation is drawn."] if each > 1 else []
@@ -57,11 +60,11 @@ def about_curves(groups: Groups, axis: str, each: int) -> str:
 
 
 def unfinished(groups: Groups) -> bool:
-    return any(not run.final for runs in groups.values() for run in runs)
+    return any(not run.ended for runs in groups.values() for run in runs)
 
 
 def no_curves(runs: Sequence[Run]) -> str:
-    if any(run.final and not run.curves for run in runs):
+    if any(run.ended and not run.curves for run in runs):
         return "These runs are measurements: they have results, in the table below, and no learning curves."
     return "No evaluation yet." if runs else ""
 

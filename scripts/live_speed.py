@@ -1,0 +1,143 @@
+"""How quick the live page is, in a real Chromium, with runs that are invented. Nothing is trained.
+
+python scripts/live_speed.py [runs] [points]       (500 runs of 1,000 evaluations)
+"""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from experiments import records  # noqa: E402
+from scripts.browser import Browser, installed  # noqa: E402
+
+NORMS, BATCHES, SEEDS = ("none", "batch", "layer", "rms", "group"), (2, 8, 32, 128), 25
+PATIENCE = 60.0  # seconds
+EXPERIMENT = "invented"
+PAGE = "window.Bokeh?.documents[0]?.roots().length && Bokeh.documents[0]"
+DRAWN = f"(() => {{const page = {PAGE}; return page && page.is_idle && [...page._all_models.values()]" + (
+    ".filter(model => model.type == 'MultiLine').length > 0})()"
+)
+NEWEST = """Math.max(...[...Bokeh.documents[0]._all_models.values()].filter(model => model.type == 'ColumnDataSource')
+    .flatMap(source => [...(source.data instanceof Map ? source.data.get('x') : source.data.x) ?? []]))"""
+
+
+def config(norm: str, batch_size: int, seed: int, updates: int = 1000, **changes: Any) -> dict[str, Any]:
+    """What config.json tells of a run, as far as it matters here."""
+    arms = {f"{name}_b{size}": f"norm={name} batch_size={size}" for name in NORMS for size in BATCHES}
+    plain: dict[str, Any] = {"experiment": EXPERIMENT, "method": "train", "norm": norm, "seed": seed}
+    plain |= {"batch_size": batch_size, "updates": updates, "evaluations": updates, "model": {"name": "mlp"}}
+    plain |= {"data": {"name": "mnist"}, "optim": {"learning_rate": 0.01}, "arms": arms, "tuning": {"seeds": [1000]}}
+    return plain | changes
+
+
+def history(settings: dict[str, Any], points: int) -> list[dict[str, float]]:
+    """A loss that falls, other for each norm and batch size, and a little for each seed."""
+    level = 0.1 * NORMS.index(settings["norm"]) + 0.5 / settings["batch_size"]
+    rows = []
+    for point in range(1, points + 1):
+        update = point * settings["updates"] // points
+        loss = level + 2 / math.sqrt(update) + 0.05 * math.sin(7 * settings["seed"] + point / 9)
+        row = {"update": update, "seconds": 0.01 * update, "train_loss": 0.9 * loss, "validation_loss": loss}
+        rows.append(row | {"validation_error": loss / 5})
+    return rows
+
+
+def folder_of(results: Path, settings: dict[str, Any]) -> Path:
+    return records.run_folder(results, settings)
+
+
+def begin(results: Path, settings: dict[str, Any], rows: list[dict[str, float]]) -> Path:
+    """A run in progress, as far as these evaluations."""
+    folder = folder_of(results, settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / records.CONFIG).write_text(json.dumps(settings))
+    append(folder, rows)
+    return folder
+
+
+def append(folder: Path, rows: list[dict[str, float]]) -> None:
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def end(results: Path, settings: dict[str, Any], rows: list[dict[str, float]], status: str = "completed") -> Path:
+    """A run that is done."""
+    folder = folder_of(results, settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {"record_version": records.VERSION, "run": folder.name, "experiment": EXPERIMENT, "scale": "smoke"}
+    record |= {"role": "tune" if settings["seed"] in settings["tuning"]["seeds"] else "evaluate", "status": status}
+    record |= {"group": records.arm_of(settings), "config": {key: settings[key] for key in records.SCIENTIFIC}}
+    final = {"validation_loss": rows[-1]["validation_loss"], "test_loss": 1.02 * rows[-1]["validation_loss"]}
+    records.write_record(folder, record | {"history": rows, "final": final, "timing": {"cpu_seconds": 1.0}})
+    return folder
+
+
+def invent(results: Path, runs: int, points: int) -> None:
+    arms = [(norm, size) for norm in NORMS for size in BATCHES]
+    for place in range(runs):
+        settings = config(*arms[place % len(arms)], place // len(arms), points)
+        end(results, settings, history(settings, points))
+
+
+def timed(told: str, began: float) -> None:
+    print(f"{time.perf_counter() - began:6.2f} s  {told}", flush=True)
+
+
+def until(browser: Browser, wanted: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not browser.run(wanted):
+        assert time.monotonic() < deadline, f"never: {wanted}"
+        time.sleep(0.01)
+
+
+def served(results: Path) -> tuple[subprocess.Popen[str], str]:
+    """The dashboard of a folder on a port of its own, and its address."""
+    command = [sys.executable, "-m", "experiments.dashboard", str(results), "--port", str(20000 + os.getpid() % 20000)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    return process, process.stdout.readline().split(" shown at ")[1].split(",")[0]
+
+
+def measure(results: Path, points: int) -> None:
+    program = installed()
+    assert program, "no Chromium is installed"
+    browser = Browser(program, Path(tempfile.mkdtemp(prefix="profile-")))
+    began = time.perf_counter()
+    process, address = served(results)
+    timed("from the command to the page served", began)
+    try:
+        for visit in ("first visit, at once", "second visit"):
+            began = time.perf_counter()
+            browser.open(address)
+            until(browser, DRAWN)
+            timed(f"from navigation to curves drawn, {visit}", began)
+        settings = config("layer", 8, 999, 2 * points)
+        folder = begin(results, settings, history(settings, 2 * points)[:points])
+        for rows in (history(settings, 2 * points)[points + k : points + k + 1] for k in range(5)):
+            time.sleep(1.3)
+            append(folder, rows)
+            began = time.perf_counter()
+            until(browser, f"{NEWEST} >= {rows[-1]['update']}")
+            timed("from a new evaluation to its point on the page", began)
+        assert not browser.complaints(), browser.complaints()
+    finally:
+        browser.close()
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+
+
+if __name__ == "__main__":
+    runs, points = (int(word) for word in (sys.argv[1:] or (500, 1000)))
+    with tempfile.TemporaryDirectory(prefix="live-") as folder:
+        invent(Path(folder), runs, points)
+        measure(Path(folder), points)
