@@ -208,7 +208,7 @@ def plain(place: str, value: str, y_axis: Any, x_axis: Any = "linear", height: i
     return plot
 
 
-def point(plot: figure, on: GlyphRenderer[Any], told: list[tuple[str, str]]) -> None:
+def point(plot: figure, on: "GlyphRenderer[Any]", told: list[tuple[str, str]]) -> None:
     """What is said of what one points at."""
     plot.add_tools(HoverTool(renderers=[on], tooltips=told, visible=False, line_policy="nearest"))
 

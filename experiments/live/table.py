@@ -34,9 +34,7 @@ class RunTable:
             TableColumn(field="arm", title="arm", width=130),
             TableColumn(field="role", title="for", width=75),
             TableColumn(field="seed", title="seed", formatter=number, width=50),
-            TableColumn(
-                field="rate", title="learning rate", formatter=HTMLTemplateFormatter(template=RATE_TEXT), width=90
-            ),
+            TableColumn(field="rate", title="learning rate", formatter=rate, width=90),
             self.last,
             self.result,
             TableColumn(field="note", title="run", formatter=HTMLTemplateFormatter(template=TEXT), width=230),
