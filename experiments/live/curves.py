@@ -92,6 +92,15 @@ def band(runs: Sequence[Run], metric: str, axis: str) -> Band:
     return Band(x, mean, low, high, runs_here)
 
 
+def mixed(groups: Groups, metric: str, axis: str) -> bool:
+    """Whether runs of one group were evaluated at different places, apart from some that have not come as far."""
+    for runs in groups.values():
+        grids = sorted((places(run, axis) for run in runs if metric in run.curves), key=len)
+        if not all(np.isin(grid, grids[-1]).all() for grid in grids):
+            return True
+    return False
+
+
 def within(grid: Floats, run: Run, axis: str) -> Any:
     """Where a run counts. One that diverged does not drop out of the mean: there is none any more."""
     x = places(run, axis)

@@ -44,6 +44,11 @@ for (const [name, {value}] of Object.entries(widgets)) if (value.length) chosen.
 history.replaceState(null, "", "?" + chosen)
 """
 WAITING = "document.body.classList.toggle('waiting', cb_obj.text !== '')"
+LOST = """
+const again = () => fetch("/static/js/bokeh.min.js", {method: "HEAD"}).then(() => location.reload(), () => setTimeout(again, 2000))
+document.body.classList.add("lost")
+setTimeout(again, 2000)
+"""
 LOOKS = (HERE / "page.css").read_text(encoding="utf-8")
 
 
@@ -72,8 +77,8 @@ class Page:
         document.template_variables.update(results=str(watch.results), looks=LOOKS, waiting=not self.experiment)
         document.title = f"{watch.results} live"
         document.config.notify_connection_status = False  # the page tells it itself
-        document.js_on_event("connection_lost", CustomJS(code="document.body.classList.add('lost')"))
-        document.js_on_event("client_reconnected", CustomJS(code="location.reload()"))
+        document.config.reconnect_session = False
+        document.js_on_event("connection_lost", CustomJS(code=LOST))
         self.texts["waiting"].js_on_change("text", CustomJS(code=WAITING))
         document.add_periodic_callback(self.look, A_LOOK)
 
@@ -139,7 +144,8 @@ class Page:
         self.draw_rates(runs, shown, choice, choice != before)
         self.draw_results(runs, shown, choice, choice != before)
         self.say("runs", words.counts(self.watch.counts(self.experiment), always=()))
-        self.table.show(self.watch.runs(self.experiment), choice["metric"], choice["result"])
+        rest = [run for run in self.watch.runs(self.experiment) if not run.config]
+        self.table.show([*rest, *shown], choice["metric"], choice["result"])
 
     def offer(self, runs: Sequence[Run]) -> None:
         """What can be chosen; what was picked, or the first, is."""
@@ -181,7 +187,7 @@ class Page:
         each = chart.update(groups, styles, metric, axis, choice["seeds"] == "every", log)
         self.place("curves", bool(groups), anew, partial(chart.figure, metric, axis, log))
         self.say("legend", words.legend(groups, styles))
-        self.say("about", words.about_curves(groups, axis, each) if groups else words.no_curves(runs))
+        self.say("about", words.about_curves(groups, metric, axis, each) if groups else words.no_curves(runs))
 
     def draw_rates(self, runs: Sequence[Run], shown: Sequence[Run], choice: dict[str, Any], anew: bool) -> None:
         """How the end of tuning runs depends on their learning rate."""
@@ -223,4 +229,4 @@ def asked(document: Document) -> dict[str, Any]:
 
 
 def spoken(names: Iterable[str]) -> dict[str, str]:
-    return {name: name.replace("_", " ") for name in names}
+    return {name: words.short(name) for name in names}

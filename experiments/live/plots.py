@@ -16,6 +16,7 @@ from bokeh.plotting import figure
 
 from experiments.live.curves import AXES, Band, Groups, Series, band, curve
 from experiments.live.runs import seed_of
+from experiments.live.words import short
 from experiments.plotting import DASHES, FRAME, INK, Styles, wide
 from experiments.wording import tidy
 
@@ -45,7 +46,7 @@ class CurvesChart(Chart):
     names = ("areas", "seeds", "means", "dots")
 
     def figure(self, metric: str, axis: str, log: bool) -> figure:
-        plot = plain(AXES[axis], words(metric), "log" if log else "linear", height=430)
+        plot = plain(AXES[axis], short(metric), "log" if log else "linear", height=430)
         source = self.sources
         plot.patches("xs", "ys", source=source["areas"], color="colour", alpha=0.16, line_alpha=0)
         seeds = plot.multi_line("xs", "ys", source=source["seeds"], color="colour", alpha=0.35, line_width=1)
@@ -54,7 +55,7 @@ class CurvesChart(Chart):
         dots.hover_glyph.line_color = "colour"  # type: ignore[union-attr]
         told = [("", "@label"), (AXES[axis], "@x{0,0.[000]}"), ("mean", "@mean{0.0000}")]
         point(plot, dots, [*told, ("range", "@low{0.0000} to @high{0.0000}"), ("runs", "@runs")])
-        point(plot, seeds, [("", "@run"), (AXES[axis], "$snap_x{0,0.[000]}"), (words(metric), "$snap_y{0.0000}")])
+        point(plot, seeds, [("", "@run"), (AXES[axis], "$snap_x{0,0.[000]}"), (short(metric), "$snap_y{0.0000}")])
         if axis != "seconds":
             plot.xaxis.formatter = NumeralTickFormatter(format="0,0")
         return plot
@@ -133,12 +134,12 @@ class ResultsChart(Chart):
 
     def figure(self, place: str, metric: str) -> figure:
         scale = {True: "log", False: "linear"}
-        plot = plain(words(place), words(metric), scale[self.log], scale[min(self.x) > 0], height=320)
+        plot = plain(short(place), short(metric), scale[self.log], scale[min(self.x) > 0], height=320)
         source = self.sources
         plot.multi_line("xs", "ys", source=source["lines"], color="colour", line_dash="dash", line_width=2)
         plot.scatter("x", "y", source=source["rings"], size=13, line_color="colour", fill_color=None, line_width=1.6)
         dots = plot.scatter("x", "y", source=source["dots"], size=6, color="colour", alpha=0.65)
-        point(plot, dots, [("", "@label"), ("run", "@run"), (words(place), "@told"), (words(metric), "@y{0.0000}")])
+        point(plot, dots, [("", "@label"), ("run", "@run"), (short(place), "@told"), (short(metric), "@y{0.0000}")])
         plot.xaxis.ticker = FixedTicker(ticks=self.x)
         plot.xaxis.major_label_overrides = {value: tidy(value) for value in self.x}
         return plot
@@ -211,7 +212,3 @@ def plain(place: str, value: str, y_axis: Any, x_axis: Any = "linear", height: i
 def point(plot: figure, on: "GlyphRenderer[Any]", told: list[tuple[str, str]]) -> None:
     """What is said of what one points at."""
     plot.add_tools(HoverTool(renderers=[on], tooltips=told, visible=False, line_policy="nearest"))
-
-
-def words(metric: str) -> str:
-    return metric.replace("_", " ")

@@ -10,6 +10,7 @@ from bokeh.models.widgets.tables import DataTable, HTMLTemplateFormatter, Number
 
 from experiments.live.curves import RATE
 from experiments.live.runs import Run
+from experiments.live.words import short
 
 FIRST = ("running", "failed", "stopped", "unreadable", "diverged", "undefined", "completed")
 STATE = '<span class="state <%- value %>"><%- value %></span>'
@@ -51,7 +52,7 @@ class RunTable:
         )
 
     def show(self, runs: Sequence[Run], metric: str, result: str) -> None:
-        self.last.title, self.result.title = f"last {words(metric)}", words(result)
+        self.last.title, self.result.title = f"last {short(metric)}", short(result)
         ordered = sorted(runs, key=lambda run: FIRST.index(run.state))
         rows = [row_of(run, metric, result) for run in ordered]
         self.source.data = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
@@ -77,7 +78,3 @@ def row_of(run: Run, metric: str, result: str) -> dict[str, Any]:
         "result": run.last(result) if run.final else np.nan,
         "note": f"{run.name}: {run.reason}" if run.reason else run.name,
     }
-
-
-def words(metric: str) -> str:
-    return metric.replace("_", " ")

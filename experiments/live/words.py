@@ -6,7 +6,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from experiments.live.curves import Groups, Series
+from experiments.live.curves import Groups, Series, mixed
 from experiments.live.runs import STATES, Run
 from experiments.plotting import DASHES, Styles
 from experiments.report import read_verdicts
@@ -48,11 +48,12 @@ def legend(groups: Groups, styles: Styles) -> Markup:
     )
 
 
-def about_curves(groups: Groups, axis: str, each: int) -> str:
+def about_curves(groups: Groups, metric: str, axis: str, each: int) -> str:
     """What lines and bands are."""
     diverged = sum(run.diverged for runs in groups.values() for run in runs)
     equal = "samples" if axis == "samples" else "updates"
-    parts = [f"Line: mean over seeds; band: from the lowest seed to the highest, at equal {equal}."]
+    parts = [f"Line: mean over the seeds of a group; band: from its lowest seed to its highest, at equal {equal}."]
+    parts += ["Seeds evaluated elsewhere are interpolated."] if mixed(groups, metric, axis) else []
     parts += ["While runs are under way: of those that came so far."] if unfinished(groups) else []
     parts += [f"{plural(diverged, 'run')} diverged: a line ends where its first run did."] if diverged else []
     parts += [f"Of every seed each {each}th evaluation is drawn."] if each > 1 else []
@@ -72,13 +73,18 @@ def no_curves(runs: Sequence[Run]) -> str:
 def results(name: str, found: Mapping[str, Series], styles: Styles, key: str, metric: str) -> Markup:
     """Heading, lines and what they are, of the results of tuning or of evaluation runs against a number."""
     runs = {label: line.runs for label, line in found.items()}
-    what = {"rates": "Sensitivity to the learning rate", "results": f"Results by {key.rpartition('.')[2]}"}[name]
+    what = {"rates": "Sensitivity to the learning rate", "results": f"Results by {short(key)}"}[name]
     of = {"rates": "at the end of the tuning runs", "results": "of the evaluation runs"}[name]
-    told = f"{metric.replace('_', ' ').capitalize()} {of}: a dot each, their mean as a line"
+    told = f"{short(metric).capitalize()} {of}: a dot each, their mean as a line"
     told += "; a ring at the lowest" if name == "rates" else ""
     diverged = sum(run.diverged for line in found.values() for run in line.runs)
     told += f"; a gap where one of {plural(diverged, 'run')} diverged." if diverged else "."
-    return Markup("<h2>{}</h2><p>{}</p>{}").format(what.replace("_", " "), told, legend(runs, styles))
+    return Markup("<h2>{}</h2><p>{}</p>{}").format(what, told, legend(runs, styles))
+
+
+def short(key: str) -> str:
+    """A setting or metric for people: `learning rate` of optim.learning_rate."""
+    return key.rpartition(".")[2].replace("_", " ")
 
 
 def plural(count: int, name: str) -> str:
