@@ -77,7 +77,7 @@ def end(results: Path, settings: dict[str, Any], rows: list[dict[str, float]], s
     record = {"record_version": records.VERSION, "run": folder.name, "experiment": EXPERIMENT, "scale": "smoke"}
     record |= {"role": "tune" if settings["seed"] in settings["tuning"]["seeds"] else "evaluate", "status": status}
     record |= {"group": records.arm_of(settings), "config": {key: settings[key] for key in records.SCIENTIFIC}}
-    final = {"validation_loss": rows[-1]["validation_loss"], "test_loss": 1.02 * rows[-1]["validation_loss"]}
+    final = {"validation_loss": rows[-1]["validation_loss"], "test_loss": rows[-1]["validation_loss"]}
     records.write_record(folder, record | {"history": rows, "final": final, "timing": {"cpu_seconds": 1.0}})
     return folder
 

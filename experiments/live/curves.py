@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 
 from experiments.evidence import Floats
-from experiments.live.runs import Run, seed_of
+from experiments.live.runs import RATE, Run, seed_of
 from experiments.series import NUMBERED
 from experiments.wording import by_number, tidy
 
 Groups = dict[str, list[Run]]  # by label
 AXES = {"update": "updates", "samples": "samples", "seconds": "seconds of training"}
-RATE = "optim.learning_rate"
 ARM = "arm"
 
 

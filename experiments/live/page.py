@@ -14,9 +14,9 @@ from bokeh.models.widgets.markups import Div
 from jinja2 import Environment, FileSystemLoader
 
 from experiments.live import curves, words
-from experiments.live.curves import ARM, AXES, RATE, Series, grouped
+from experiments.live.curves import ARM, AXES, Series, grouped
 from experiments.live.plots import CurvesChart, ResultsChart
-from experiments.live.runs import Run, Watch
+from experiments.live.runs import RATE, Run, Watch
 from experiments.live.table import RunTable
 from experiments.plotting import Styles, arm_styles
 from experiments.wording import by_number
@@ -45,7 +45,8 @@ history.replaceState(null, "", "?" + chosen)
 """
 WAITING = "document.body.classList.toggle('waiting', cb_obj.text !== '')"
 LOST = """
-const again = () => fetch("/static/js/bokeh.min.js", {method: "HEAD"}).then(() => location.reload(), () => setTimeout(again, 2000))
+const there = () => fetch("/static/js/bokeh.min.js", {method: "HEAD"})
+const again = () => there().then(() => location.reload(), () => setTimeout(again, 2000))
 document.body.classList.add("lost")
 setTimeout(again, 2000)
 """

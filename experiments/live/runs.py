@@ -17,7 +17,9 @@ import numpy as np
 from experiments import records
 from experiments.evidence import Floats
 from experiments.locks import held
+from experiments.wording import by_number
 
+RATE = "optim.learning_rate"
 Curves = dict[str, Floats]  # a column each: update, seconds, train_loss, ...
 Stamp = tuple[int, int, int]  # another file, or the same one changed
 ENDED = ("completed", "diverged", "undefined")  # of records
@@ -96,7 +98,9 @@ class Watch:
     def runs(self, experiment: str) -> list[Run]:
         """The runs of an experiment that was wanted when last looked, in order of arm, learning rate and seed."""
         found = [folder.run for folder in self.folders.get(experiment, {}).values() if folder.run]
-        return sorted(found, key=lambda run: (run.arm, run.config.get("optim.learning_rate") or 0, seed_of(run)))
+        return sorted(
+            found, key=lambda run: (by_number(run.arm), run.config.get("optim.learning_rate") or 0, seed_of(run))
+        )
 
     def latest(self) -> str:
         """The experiment in which a run was begun last, of those with curves if there are any."""

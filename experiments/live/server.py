@@ -52,14 +52,16 @@ def started(watch: Watch, port: int) -> Server:
     def document(doc: Document) -> None:
         Page(doc, watch)
 
+    if not 0 < port <= 65535 - PORTS:
+        raise PortError(f"--port {port}: choose one from 1024 to {65535 - PORTS}")
     for tried in range(port, port + PORTS):
         origins = [f"{name}:{tried}" for name in (ADDRESS, "localhost")]
         try:
             server = Server({"/": document}, port=tried, address=ADDRESS, allow_websocket_origin=origins)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise PortError(f"--port {tried}: {error.strerror}; choose another, from 1024 to 65535") from error
-            continue
+            if error.errno == errno.EADDRINUSE:
+                continue
+            raise PortError(f"--port {tried}: {error.strerror}; choose another") from error
         server.start()
         return server
     raise PortError(f"the ports {port} to {port + PORTS - 1} of {ADDRESS} are taken; choose another with --port")

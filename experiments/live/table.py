@@ -8,8 +8,7 @@ from bokeh.models.filters import AllIndices
 from bokeh.models.sources import ColumnDataSource
 from bokeh.models.widgets.tables import DataTable, HTMLTemplateFormatter, NumberFormatter, TableColumn
 
-from experiments.live.curves import RATE
-from experiments.live.runs import Run
+from experiments.live.runs import RATE, Run
 from experiments.live.words import short
 
 FIRST = ("running", "failed", "stopped", "unreadable", "diverged", "undefined", "completed")
