@@ -100,10 +100,11 @@ def until(browser: Browser, wanted: str) -> None:
         time.sleep(0.01)
 
 
-def served(results: Path) -> tuple[subprocess.Popen[str], str]:
-    """The dashboard of a folder on a port of its own, and its address."""
+def served(results: Path, where: Path = ROOT) -> tuple[subprocess.Popen[str], str]:
+    """The dashboard of a folder, started in the folder `where`, on a port of its own, and its address."""
     command = [sys.executable, "-m", "experiments.dashboard", str(results), "--port", str(20000 + os.getpid() % 20000)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    path = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, cwd=where, env=path, stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stdout is not None
     return process, process.stdout.readline().split(" shown at ")[1].split(",")[0]
 

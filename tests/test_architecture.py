@@ -51,7 +51,7 @@ def reachable(module: str, seen: set[str]) -> set[str]:
     return seen
 
 
-@pytest.mark.parametrize("module", ANALYSIS)
+@pytest.mark.parametrize("module", [*ANALYSIS, "live.server"])
 def test_analysis_runs_anywhere(module: str) -> None:
     tops = {name.split(".")[0] for name in reachable(f"experiments.{module}", set())}
     assert not tops & {"torch", "torchvision", "hydra", "omegaconf", "wandb", "datasets", "models", "data"}
@@ -68,17 +68,26 @@ def test_training_never_imports_analysis(module: str) -> None:
     assert not ours & (set(ANALYSIS) - {"records"})
 
 
+@pytest.mark.parametrize("module", [*ANALYSIS, "run", "sweep", "reproduce", "status"])
+def test_nothing_needs_a_dashboard(module: str) -> None:
+    assert not {
+        name for name in reachable(f"experiments.{module}", set()) if name.startswith(("experiments.live", "bokeh"))
+    }
+
+
 @pytest.mark.parametrize(
     ("package", "files"),
     [
         ("wandb", {"tracking.py"}),
         ("submitit", {"slurm.py"}),
+        ("bokeh", {"live/plots.py", "live/page.py", "live/table.py", "live/server.py"}),
         ("hydra", {"run.py", "errors.py", "schema.py", "compose.py", "sweep_launcher.py"}),
     ],
 )
 def test_large_libraries_stay_in_their_files(package: str, files: set[str]) -> None:
-    ours = [path for room in ("data", "models", "experiments", "hydra_plugins") for path in (ROOT / room).glob("*.py")]
-    assert {path.name for path in ours if any(name.split(".")[0] == package for name in imports(path))} <= files
+    rooms = [ROOT / room for room in ("data", "models", "experiments", "hydra_plugins")]
+    ours = {str(path.relative_to(room)): path for room in rooms for path in room.rglob("*.py")}
+    assert {name for name, path in ours.items() if any(n.split(".")[0] == package for n in imports(path))} <= files
 
 
 def test_models_know_only_torch() -> None:

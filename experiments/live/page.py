@@ -150,8 +150,7 @@ class Page:
 
     def offer(self, runs: Sequence[Run]) -> None:
         """What can be chosen; what was picked, or the first, is."""
-        totals = {name: sum(self.watch.counts(name).values()) for name in self.watch.folders}
-        self.choose("experiment", {name: f"{name} ({count})" for name, count in totals.items()}, self.experiment)
+        self.choose("experiment", {name: self.title(name) for name in self.watch.folders}, self.experiment)
         self.choose("role", {role: told for role, told in ROLES.items() if any(run.role == role for run in runs)})
         of_role = [run for run in runs if run.role == self.widgets["role"].value]
         settings = curves.settings(of_role)
@@ -168,6 +167,11 @@ class Page:
         wanted = self.picks.get("only", [])
         wanted = wanted.split(",") if isinstance(wanted, str) else wanted
         self.widgets["only"].value = [arm for arm in wanted if arm in arms]
+
+    def title(self, experiment: str) -> str:
+        """Its name, and what one has to know before looking at it."""
+        counts = self.watch.counts(experiment)
+        return ", ".join([experiment, *(state for state in ("running", "failed") if counts[state])])
 
     def choose(self, name: str, options: Mapping[str, str], default: str = "") -> None:
         widget = self.widgets[name]

@@ -106,7 +106,7 @@ class Watch:
         """The experiment in which a run was begun last, of those with curves if there are any."""
         runs = self.results / "runs"
         curves = [name for name in self.folders if any((runs / name).glob("*/metrics.jsonl"))]
-        return max(curves or self.folders, key=lambda name: (runs / name).stat().st_mtime, default="")
+        return max(curves or self.folders, key=lambda name: (stamp_of(runs / name) or (0, 0, 0))[1], default="")
 
 
 def seed_of(run: Run) -> int:
