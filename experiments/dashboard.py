@@ -15,12 +15,12 @@ def main() -> None:
     options = parser.parse_args()
     try:
         from experiments.live.server import serve
-
+    except ModuleNotFoundError as error:
+        sys.exit(f"error: {error.name} is not installed, which the page is made with; make setup installs it")
+    try:
         serve(options.results, options.port, options.open)
     except SuiteError as error:
         sys.exit(f"error: {error}")
-    except ModuleNotFoundError as error:
-        sys.exit(f"error: {error.name} is not installed; make setup, or pip install -r requirements.in")
 
 
 if __name__ == "__main__":

@@ -168,20 +168,20 @@ def test_runs_can_be_grouped_by_whatever_differs_and_results_drawn_against_it(tm
     assert "norm" not in differing and curves.numbers(runs)[0] == "batch_size"
     assert list(curves.grouped(runs, "batch_size")) == ["batch_size 2", "batch_size 8", "batch_size 32"]
     evaluated = [run for run in runs if run.role == "evaluate"]
-    (line,) = curves.many_series(curves.by_stem(evaluated), "batch_size", "test_loss").values()
+    (line,) = curves.end_results(curves.by_stem(evaluated), "batch_size", "test_loss").values()
     assert line.x.tolist() == [2, 8, 32] and line.best == 2
     assert line.mean.tolist() == [run.final["test_loss"] for run in evaluated]
     tuning = curves.grouped([run for run in runs if run.role == "tune"], "arm")
-    found = curves.many_series(tuning, RATE, "validation_loss")
+    found = curves.end_results(tuning, RATE, "validation_loss")
     assert all(line.x.tolist() == [0.01, 0.1] and np.isnan(line.mean[1]) and line.best == 0 for line in found.values())
-    assert curves.many_series(tuning, "norm", "validation_loss") == {}
+    assert curves.end_results(tuning, "norm", "validation_loss") == {}
 
 
 def test_what_comes_from_files_is_escaped_and_missing_verdicts_are_told(tmp_path: Path) -> None:
     assert "&lt;b&gt;" in words.waiting(Path("<b>"))
     assert "make reproduce writes it" in words.verdicts(tmp_path)[0]
     (tmp_path / "claims.json").write_text("{")
-    assert "claims.json" in words.verdicts(tmp_path)[0] and words.verdicts(tmp_path)[1] == []
+    assert "claims.json" in words.verdicts(tmp_path)[0] and words.verdicts(tmp_path)[1] == ()
 
 
 # ------------------------------------------------------------------------------------------------------ serving

@@ -1,6 +1,6 @@
 """What the live page draws of runs: groups and their curves, and end results against a number. Plain NumPy."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from experiments.evidence import Floats
 from experiments.live.runs import RATE, Run, seed_of
 from experiments.series import NUMBERED
+from experiments.series import RATE as AT_RATE
 from experiments.wording import by_number, tidy
 
 Groups = dict[str, list[Run]]  # by label
@@ -134,22 +135,46 @@ class Series:
         return int(np.nanargmin(self.mean)) if np.isfinite(self.mean).any() else None
 
 
-def series(runs: Sequence[Run], key: str, metric: str) -> Series | None:
-    """The end result of finished runs against a setting; None where there is nothing to show."""
-    done = [run for run in runs if run.ended and is_number(run.config.get(key))]
-    done.sort(key=lambda run: (run.config[key], seed_of(run)))
-    at = np.array([float(run.config[key]) for run in done])
-    values = np.array([run.last(metric) for run in done])
+Point = tuple[float, float, Run]  # number, result, whose
+
+
+def series(points: Iterable[Point]) -> Series | None:
+    """Results in order of number and seed; None where there is nothing to show."""
+    ordered = sorted(points, key=lambda point: (point[0], seed_of(point[2])))
+    at, values = (np.array([point[i] for point in ordered], dtype=float) for i in (0, 1))
     if not np.isfinite(values).any():
         return None
     x = np.unique(at)
-    return Series(x, np.array([values[at == place].mean() for place in x]), done, at, values)
+    return Series(x, np.array([values[at == place].mean() for place in x]), [run for *_, run in ordered], at, values)
 
 
-def many_series(groups: Mapping[str, Sequence[Run]], key: str, metric: str) -> dict[str, Series]:
+def by_setting(runs: Iterable[Run], key: str, metric: str) -> Iterator[Point]:
+    """The end of finished runs against a setting."""
+    for run in runs:
+        if run.ended and is_number(run.config.get(key)):
+            yield run.config[key], run.last(metric), run
+
+
+def by_rate(runs: Iterable[Run]) -> Iterator[Point]:
+    """What a measurement at many learning rates found at each."""
+    for run in runs:
+        for name in run.final:
+            if name.startswith(AT_RATE):
+                yield float(name.removeprefix(AT_RATE)), run.last(name), run
+
+
+def many_series(groups: Mapping[str, Iterable[Point]]) -> dict[str, Series]:
     """By group; none at all where no group has two numbers to compare."""
-    found = {label: line for label, runs in groups.items() if (line := series(runs, key, metric))}
+    found = {label: line for label, points in groups.items() if (line := series(points))}
     return found if any(line.x.size > 1 for line in found.values()) else {}
+
+
+def end_results(groups: Groups, key: str, metric: str) -> dict[str, Series]:
+    return many_series({label: by_setting(runs, key, metric) for label, runs in groups.items()})
+
+
+def measured_rates(groups: Groups) -> dict[str, Series]:
+    return many_series({label: by_rate(runs) for label, runs in groups.items()})
 
 
 def by_stem(runs: Iterable[Run]) -> Groups:

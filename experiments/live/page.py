@@ -72,16 +72,19 @@ class Page:
         for name, widget in self.widgets.items():
             widget.on_change("value", partial(self.picked, name))
             widget.js_on_change("value", CustomJS(args={"widgets": self.widgets}, code=ADDRESS))
+        self.texts["waiting"].js_on_change("text", CustomJS(code=WAITING))
+        self.arrange(document)
+        document.add_periodic_callback(self.look, A_LOOK)
+
+    def arrange(self, document: Document) -> None:
+        """Put everything into the page."""
         for root in (*self.widgets.values(), *self.texts.values(), *self.holders.values(), self.table.view):
             document.add_root(root)
         document.template = Environment(loader=FileSystemLoader(HERE)).get_template("page.html.jinja")
-        document.template_variables.update(results=str(watch.results), looks=LOOKS, waiting=not self.experiment)
-        document.title = f"{watch.results} live"
-        document.config.notify_connection_status = False  # the page tells it itself
-        document.config.reconnect_session = False
+        document.template_variables.update(results=str(self.watch.results), looks=LOOKS, waiting=not self.experiment)
+        document.title = f"{self.watch.results} live"
+        document.config.update(notify_connection_status=False, reconnect_session=False)  # the page does both itself
         document.js_on_event("connection_lost", CustomJS(code=LOST))
-        self.texts["waiting"].js_on_change("text", CustomJS(code=WAITING))
-        document.add_periodic_callback(self.look, A_LOOK)
 
     def fluid(self) -> dict[str, Any]:
         return {"sizing_mode": "stretch_width", "stylesheets": [self.looks], "margin": 0}
@@ -177,7 +180,7 @@ class Page:
         widget = self.widgets[name]
         found = list(options.items())
         if widget.options != found:
-            widget.options = found
+            widget.update(options=found, disabled=not found)
         default = default if default in options else next(iter(options), "")
         wanted = self.picks.get(name, "")
         widget.value = wanted if wanted in options and name != "experiment" else default
@@ -198,13 +201,15 @@ class Page:
         """How the end of tuning runs depends on their learning rate."""
         key = choice["group"] if choice["group"] not in ("seed", RATE) else ARM
         groups = grouped([run for run in shown if run.role == "tune"], key)
-        found = curves.many_series(groups, RATE, choice["metric"])
-        self.draw_series("rates", found, arm_styles(list(grouped(runs, key))), RATE, choice["metric"], anew)
+        found, metric = curves.end_results(groups, RATE, choice["metric"]), choice["metric"]
+        if not found:
+            found, metric = curves.measured_rates(grouped(shown, key)), "validation_loss"
+        self.draw_series("rates", found, arm_styles(list(grouped(runs, key))), RATE, metric, anew)
 
     def draw_results(self, runs: Sequence[Run], shown: Sequence[Run], choice: dict[str, Any], anew: bool) -> None:
         """How the result of evaluation runs depends on a number in which they differ."""
         groups = curves.by_stem([run for run in shown if run.role == "evaluate"])
-        found = curves.many_series(groups, choice["number"], choice["result"])
+        found = curves.end_results(groups, choice["number"], choice["result"])
         styles = arm_styles(list(curves.by_stem(runs)))
         self.draw_series("results", found, styles, choice["number"], choice["result"], anew)
         self.widgets["number"].visible = bool(found)

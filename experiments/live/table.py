@@ -16,6 +16,7 @@ STATE = '<span class="state <%- value %>"><%- value %></span>'
 BAR = '<span class="bar"><i style="width:<%- 100 * value %>%"></i></span><%- update %> of <%- updates %>'
 TEXT = '<span title="<%- value %>"><%- value %></span>'
 RATE_TEXT = '<%- value == null || isNaN(value) ? "" : +value.toPrecision(4) %>'
+METRIC_TEXT = '<%- value == null || isNaN(value) ? "" : value.toPrecision(4) %>'
 ROW = 28  # pixels
 
 
@@ -24,7 +25,7 @@ class RunTable:
 
     def __init__(self, looks: dict[str, Any]) -> None:
         self.source = ColumnDataSource()
-        metric = NumberFormatter(format="0.0000", nan_format="")
+        metric = HTMLTemplateFormatter(template=METRIC_TEXT)
         number = NumberFormatter(format="0", nan_format="")
         rate = HTMLTemplateFormatter(template=RATE_TEXT)
         self.last, self.result = (TableColumn(field=name, formatter=metric, width=125) for name in ("last", "result"))

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from markupsafe import Markup
@@ -72,12 +73,12 @@ def no_curves(runs: Sequence[Run]) -> str:
 
 def results(name: str, found: Mapping[str, Series], styles: Styles, key: str, metric: str) -> Markup:
     """Heading, lines and what they are, of the results of tuning or of evaluation runs against a number."""
-    runs = {label: line.runs for label, line in found.items()}
-    what = {"rates": "Sensitivity to the learning rate", "results": f"Results by {short(key)}"}[name]
-    of = {"rates": "at the end of the tuning runs", "results": "of the evaluation runs"}[name]
-    told = f"{short(metric).capitalize()} {of}: a dot each, their mean as a line"
-    told += "; a ring at the lowest" if name == "rates" else ""
-    diverged = sum(run.diverged for line in found.values() for run in line.runs)
+    runs = {label: list({run.name: run for run in line.runs}.values()) for label, line in found.items()}
+    every = [run for group in runs.values() for run in group]
+    what = "Sensitivity to the learning rate" if name == "rates" else f"Results by {short(key)}"
+    told = f"{short(metric).capitalize()} of the {'tuning' if every[0].role == 'tune' else 'evaluation'} runs"
+    told += f": a dot each, their mean as a line{'; a ring at the lowest' if name == 'rates' else ''}"
+    diverged = sum(run.diverged for run in every)
     told += f"; a gap where one of {plural(diverged, 'run')} diverged." if diverged else "."
     return Markup("<h2>{}</h2><p>{}</p>{}").format(what, told, legend(runs, styles))
 
@@ -99,18 +100,24 @@ def age(seconds: float) -> str:
     return "less than a minute"
 
 
-def verdicts(results: Path) -> tuple[str, list[Verdict]]:
+def verdicts(results: Path) -> tuple[str, tuple[Verdict, ...]]:
     """What is to be said of claims.json, and its verdicts."""
     path = results / "claims.json"
     try:
-        written, found = path.stat().st_mtime, read_verdicts(path)
+        written = path.stat().st_mtime
+        found = verdicts_of(path, written)
     except OSError:
-        return f"There is no {path} yet; make reproduce writes it, after the last run.", []
+        return f"There is no {path} yet; make reproduce writes it, after the last run.", ()
     except ValueError as error:
-        return str(error), []
+        return str(error), ()
     day = time.strftime("%d %B %H:%M", time.localtime(written)).lstrip("0")
-    when = f"As judged by make reproduce {age(time.time() - written)} ago ({day}); not recomputed here."
-    return when, found
+    return f"As judged by make reproduce {age(time.time() - written)} ago ({day}); not recomputed here.", found
+
+
+@lru_cache(maxsize=1)
+def verdicts_of(path: Path, written: float) -> tuple[Verdict, ...]:
+    """Those of a file of this time: it is read again only when it is written again."""
+    return tuple(read_verdicts(path))
 
 
 def verdict_table(found: Sequence[Verdict]) -> Markup:
