@@ -16,7 +16,8 @@ def main() -> None:
     try:
         from experiments.live.server import serve
     except ModuleNotFoundError as error:
-        sys.exit(f"error: {error.name} is not installed, which the page is made with; make setup installs it")
+        package = str(error.name).partition(".")[0]
+        sys.exit(f"error: {package} is not installed, which the page is made with; make setup installs it")
     try:
         serve(options.results, options.port, options.open)
     except SuiteError as error:

@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 pytest.importorskip("bokeh")
 
-from experiments import records
+from experiments import dashboard, records
 from experiments.live import curves, words
 from experiments.live.runs import RATE, Run, Watch
 from experiments.live.server import PORTS, PortError, serve, started
@@ -197,6 +198,15 @@ def test_a_taken_port_is_passed_over_and_one_that_cannot_be_is_told(tmp_path: Pa
         server.stop()
     with pytest.raises(PortError, match="--port 70000"):
         serve(tmp_path, 70000)
+
+
+def test_where_bokeh_is_not_installed_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith(("bokeh", "experiments.live"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "bokeh", None)
+    monkeypatch.setattr(sys, "argv", ["dashboard"])
+    with pytest.raises(SystemExit, match="error: bokeh is not installed"):
+        dashboard.main()
 
 
 @pytest.fixture(scope="module")

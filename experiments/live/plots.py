@@ -17,7 +17,7 @@ from bokeh.plotting import figure
 from experiments.live.curves import AXES, Band, Groups, Series, band, curve
 from experiments.live.runs import seed_of
 from experiments.live.words import short
-from experiments.plotting import DASHES, FRAME, INK, Styles, wide
+from experiments.plotting import DASHES, FRAME, INK, Styles, thin, wide
 from experiments.wording import tidy
 
 Data = dict[str, Sequence[Any]]
@@ -140,7 +140,7 @@ class ResultsChart(Chart):
         plot.scatter("x", "y", source=source["rings"], size=13, line_color="colour", fill_color=None, line_width=1.6)
         dots = plot.scatter("x", "y", source=source["dots"], size=6, color="colour", alpha=0.65)
         point(plot, dots, [("", "@label"), ("run", "@run"), (short(place), "@told"), (short(metric), "@y{0.0000}")])
-        plot.xaxis.ticker = FixedTicker(ticks=self.x)
+        plot.xaxis.ticker = FixedTicker(ticks=thin(self.x, 7), minor_ticks=self.x)
         plot.xaxis.major_label_overrides = {value: tidy(value) for value in self.x}
         return plot
 

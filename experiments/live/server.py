@@ -26,16 +26,16 @@ class PortError(SuiteError):
 def serve(results: Path, port: int, open_browser: bool = False) -> None:
     """Serve the live page of a results folder until interrupted."""
     logging.getLogger("bokeh").setLevel(logging.ERROR)
+    signal.signal(signal.SIGTERM, stop)
     watch = Watch(results)
     server = started(watch, port)
-    address = f"http://{ADDRESS}:{server.port}"
-    watch.look()
-    watch.look(watch.latest())  # what is shown first is read before anybody waits for it
-    print(f"{results} is shown at {address}, until Ctrl-C", flush=True)
-    if open_browser:
-        webbrowser.open(address)
-    signal.signal(signal.SIGTERM, stop)
     try:
+        watch.look()
+        watch.look(watch.latest())  # what is shown first is read before anybody waits for it
+        address = f"http://{ADDRESS}:{server.port}"
+        print(f"{results} is shown at {address}, until Ctrl-C", flush=True)
+        if open_browser:
+            webbrowser.open(address)
         server.io_loop.start()
     except KeyboardInterrupt:
         print("\nthe page is gone; runs go on", file=sys.stderr)

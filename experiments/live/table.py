@@ -31,7 +31,7 @@ class RunTable:
         self.last, self.result = (TableColumn(field=name, formatter=metric, width=125) for name in ("last", "result"))
         columns = [
             TableColumn(field="state", title="state", formatter=HTMLTemplateFormatter(template=STATE), width=90),
-            TableColumn(field="progress", title="updates", formatter=HTMLTemplateFormatter(template=BAR), width=150),
+            TableColumn(field="progress", title="updates", formatter=HTMLTemplateFormatter(template=BAR), width=180),
             TableColumn(field="arm", title="arm", width=130),
             TableColumn(field="role", title="for", width=75),
             TableColumn(field="seed", title="seed", formatter=number, width=50),

@@ -19,7 +19,7 @@ SVG_DASHES = dict(zip(DASHES, ("", "6 3", "2 2.5", "8 2 2 2"), strict=True))
 BEGIN = "python -m experiments.run -m experiment=mlp_batch128 scale=smoke results="
 ROW = Markup(
     '<tr><th scope="row">{}</th><td class="statement">{}</td><td><span class="badge {}">{} {}</span></td>'
-    '<td class="number">{}</td><td class="number">{}</td></tr>'
+    '<td class="number">{}</td><td class="number p">{}</td></tr>'
 )
 
 
