@@ -1,16 +1,16 @@
 """Run records on disk: identity, atomic writes, reading. No torch, hydra or wandb here.
 
     <results>/runs/<experiment>/<norm>-s<seed>-<hash>/
-        config.json       what is run, from the start on: `resume=<norm>-s<seed>-<hash>` goes by it
+        config.json       what is run, from the start on, and the options it was started with, by which `resume=` goes
         metrics.jsonl     one line an evaluation, flushed as the run goes
         checkpoint.pt     the last state to go on from
         failed.json       after a failure: the sweep it happened in, how often, and why
         lock              held by the process at work here, if any
         result.json       the record, written last and by rename: a run is done when this file exists
 
-Of a run that is done metrics.jsonl and result.json are left, and `mirrored` once it has been shown to wandb. The hash
-covers the run's whole scientific configuration (`identity`), never paths, devices, tracking or how many run at a time.
-So running is idempotent: the same configuration finds its own record.
+Of a run that is done metrics.jsonl and result.json are left. The hash covers the run's whole scientific configuration
+(`identity`), never paths, devices, tracking or how many run at a time. So running is idempotent: the same configuration
+finds its own record.
 """
 
 import hashlib
@@ -125,6 +125,15 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         record: dict[str, Any] = json.loads("{" + text[start:])
         return record if record["record_version"] == VERSION else None
     except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def read_failure(folder: Path) -> dict[str, Any] | None:
+    """How a run failed when it was last tried, if it did."""
+    try:
+        found: dict[str, Any] = json.loads((folder / FAILED).read_text())
+        return found if found.keys() >= {"sweep", "attempts", "reason", "log"} else None
+    except (OSError, ValueError, AttributeError):
         return None
 
 

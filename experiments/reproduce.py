@@ -10,7 +10,7 @@ from rich.console import Console
 
 import data
 import models
-from experiments import probes, schema, sweep
+from experiments import probes, schema, sweep, tracking
 from experiments.arms import evaluation_configs, read_arm
 from experiments.claims import Registry, check_against
 from experiments.claims_file import load_claims
@@ -89,6 +89,8 @@ def reproduce(options: argparse.Namespace) -> None:
     command = f"make reproduce SCALE={options.scale}"
     write_table(rows, config.results, command)
     write_report(registry, rows, verdicts, Path(config.results), command)
+    if config.tracking == "wandb":
+        tracking.show_all(config.results)
     console = Console(width=None if sys.stdout.isatty() else 160)
     ids = {claim.id for claim in chosen.claims}
     console.print(verdict_table(verdict for verdict in verdicts if verdict.id in ids))

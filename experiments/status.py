@@ -14,9 +14,10 @@ from experiments.claims_file import load_claims
 from experiments.compose import Arm, command_line, compose_arms
 from experiments.errors import told_in_one_line
 from experiments.locks import held
+from experiments.records import read_failure
 from experiments.run import folder_of, read, tuned_rate, tuning_runs
 from experiments.schema import Config, ConfigError
-from experiments.sweep import Failure, failure
+from experiments.sweep import Failure
 
 STATES = ("done", "running", "failed", "missing")
 
@@ -41,7 +42,7 @@ def state(config: Config) -> str:
         return "done"
     if held(folder):
         return "running"
-    return "failed" if failure(folder) else "missing"
+    return "failed" if read_failure(folder) else "missing"
 
 
 def status(options: argparse.Namespace) -> None:
@@ -55,7 +56,7 @@ def status(options: argparse.Namespace) -> None:
         count = counts.setdefault(arm if by_arm else experiment, Counter())
         for found, run in states(config):
             count[found] += 1
-            if found == "failed" and (known := failure(folder_of(run))):
+            if found == "failed" and (known := read_failure(folder_of(run))):
                 failures.append(Failure(run, known["reason"], known["log"]).told())
     console = Console()
     console.print(table_of(counts, "arm" if by_arm else "experiment"))
