@@ -71,7 +71,7 @@ def test_training_never_imports_analysis(module: str) -> None:
 @pytest.mark.parametrize(
     ("package", "files"),
     [
-        ("wandb", {"tracking.py"}),
+        ("wandb", {"wandb_run.py"}),
         ("submitit", {"slurm.py"}),
         ("hydra", {"run.py", "errors.py", "schema.py", "compose.py", "sweep_launcher.py"}),
     ],
