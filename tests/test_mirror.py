@@ -218,3 +218,15 @@ def test_the_reference_can_be_shown_from_its_table_alone() -> None:
         assert set(wandb_run.concluded(record)) >= {"status", "wall_seconds"}
     assert kinds == {"tune", "evaluate", "exact"}
     assert wandb_run.axis({"group": "batch_b2"}) == "samples" and wandb_run.axis({"group": "batch_all"}) == "update"
+
+
+def test_a_probes_distributions_are_histograms(tmp_path: Path, offline: None) -> None:
+    record = run(tiny(tmp_path))
+    record |= {"config": {**record["config"], "method": "border"}, "history": []}
+    record["histograms"] = {"pre_activations_border": ([1, 2, 3], [0.0, 0.5, 1.0, 1.5])}
+    shown = mirror.Mirror(tmp_path)
+    shown.show(record, "20260101_000000")
+    shown.close()
+    (row,) = inspected(tmp_path / "wandb" / folders(tmp_path)[0])["history"]
+    drawn = row["item"]["tiny/pre_activations_border"]
+    assert drawn == {"_type": "histogram", "values": [1, 2, 3], "bins": [0.0, 0.5, 1.0, 1.5]}
