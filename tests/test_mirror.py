@@ -228,5 +228,5 @@ def test_a_probes_distributions_are_histograms(tmp_path: Path, offline: None) ->
     shown.show(record, "20260101_000000")
     shown.close()
     (row,) = inspected(tmp_path / "wandb" / folders(tmp_path)[0])["history"]
-    drawn = row["item"]["tiny/pre_activations_border"]
-    assert drawn == {"_type": "histogram", "values": [1, 2, 3], "bins": [0.0, 0.5, 1.0, 1.5]}
+    drawn = {name: row["item"][f"tiny/pre_activations_border.{name}"] for name in ("_type", "values", "bins")}
+    assert drawn == {"_type": "histogram", "values": [1, 2, 3], "bins": [0, 0.5, 1, 1.5]}

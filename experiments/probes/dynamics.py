@@ -49,13 +49,12 @@ def measure(config: Any, data: Any) -> dict[str, Any]:
         histograms[f"state_norms_x{scale:g}"] = histogram(states.norm(dim=2))
         norms.append(float(early[0].detach().norm(dim=1).mean()))
         ratios.append(log10(max(length_early / length_late, 1e-300)))
-    named: dict[str, Any] = {
-        f"log10_gradient_ratio_x{scale:g}": ratio for scale, ratio in zip(SCALES, ratios, strict=True)
-    }
-    named |= {f"state_norm_x{scale:g}": norm for scale, norm in zip(SCALES, norms, strict=True)}
+    found = {f"log10_gradient_ratio_x{scale:g}": ratio for scale, ratio in zip(SCALES, ratios, strict=True)}
+    found |= {f"state_norm_x{scale:g}": norm for scale, norm in zip(SCALES, norms, strict=True)}
     return found | {
         "gradient_ratio_spread": max(ratios) - min(ratios),
         "state_norm_spread": log10(max(norms) / min(norms)),
+        "histograms": histograms,
     }
 
 
