@@ -180,7 +180,7 @@ def show_all(mirror: Mirror, results: Path) -> int:
     jobs: list[Callable[[], Any]] = []
     if (results / "runs").is_dir():
         jobs = [partial(mirror.look, folder) for folder in sorted((results / "runs").glob("*/*"))]
-    elif (results / RUNS).exists():
+    else:
         stamp, (table, _) = time_of(results / RUNS), read_table(results)
         jobs = [partial(mirror.show, {**row, "group": row["arm"]}, stamp) for row in table]
     with bar() as progress, ThreadPoolExecutor(AT_A_TIME if mirror.online else 1) as workers:
@@ -239,6 +239,8 @@ def main() -> None:
             raise records.SuiteError("wandb is not installed; make setup, or pip install wandb")
         if options.follow:
             return follow(sys.stdin)
+        if not any((options.results / name).exists() for name in ("runs", RUNS)):
+            raise records.SuiteError(f"{options.results}: neither runs/ nor {RUNS}; make reproduce makes both")
         mirror = Mirror(options.into or options.results)
         count = show_all(mirror, options.results)
         mirror.close()

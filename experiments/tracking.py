@@ -24,7 +24,7 @@ def mirroring(tracking: str) -> Iterator[Tell]:
     With tracking=none, or without wandb, it does nothing. On leaving, what has not been shown yet is; where the block
     is left by an interruption it waits for `python -m experiments.mirror`.
     """
-    if tracking != "wandb" or not installed():
+    if tracking != "wandb" or not wanted():
         yield lambda folder: None
         return
     process = start("--follow")
@@ -45,7 +45,7 @@ def mirroring(tracking: str) -> Iterator[Tell]:
 
 def show_all(results: str) -> None:
     """Show whatever lies below a results folder, verdicts and figures too, and is not shown yet."""
-    if installed():
+    if wanted():
         finished(start(results))
 
 
@@ -72,6 +72,10 @@ def start(*arguments: str) -> "subprocess.Popen[str]":
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         start_new_session=True,
     )
+
+
+def wanted() -> bool:
+    return os.environ.get("WANDB_MODE") != "disabled" and installed()
 
 
 @cache
