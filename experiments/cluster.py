@@ -31,7 +31,9 @@ def run_arms(configs: Sequence[Config], options: Options) -> None:
     """As `arms.run_arms`, on a cluster. Raises SweepError at the end if runs failed or are missing."""
     schema.check(options, "hydra.launcher.")
     check_sweep([replace(config, device="cpu") for config in configs])  # GPUs are where the tasks will be
-    with mirroring(configs[0].tracking) as tell:  # from here: nodes that compute often have no network
+    with mirroring(
+        configs[0].tracking, configs[0].results
+    ) as tell:  # from here: nodes that compute often have no network
         run_missing([replace(config, tracking="none") for config in configs], options, tell)
 
 

@@ -14,9 +14,9 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -121,6 +121,12 @@ class Mirror:
         self.place.keep(name, ended)
         return True
 
+    def each(self, looks: Sequence[Callable[[], Any]], visible: bool) -> list[Any]:
+        """What each look gives; online several at a time, with a bar where somebody waits."""
+        with bar() as progress, ThreadPoolExecutor(AT_A_TIME if self.online else 1) as workers:
+            found = workers.map(lambda look: look(), looks)
+            return list(progress.track(found, len(looks), description="runs to wandb") if visible else found)
+
     def show(self, record: Record, stamp: str) -> None:
         """Show a whole record."""
         if not self.place.has(identifier(record), stamp):
@@ -183,14 +189,12 @@ def show_all(mirror: Mirror, results: Path) -> int:
     else:
         stamp, (table, _) = time_of(results / RUNS), read_table(results)
         jobs = [partial(mirror.show, {**row, "group": row["arm"]}, stamp) for row in table]
-    with bar() as progress, ThreadPoolExecutor(AT_A_TIME if mirror.online else 1) as workers:
-        for _ in progress.track(workers.map(lambda job: job(), jobs), len(jobs), description="runs to wandb"):
-            pass
+    mirror.each(jobs, visible=True)
     mirror.verdicts(results)
     return len(jobs)
 
 
-def follow(lines: Iterable[str]) -> None:
+def follow(mirror: Mirror, lines: Iterable[str]) -> None:
     """Show the runs whose folders are named, a line each, until no more come, and then what is left of them."""
     told: SimpleQueue[Path] = SimpleQueue()
     ended = Event()
@@ -203,28 +207,18 @@ def follow(lines: Iterable[str]) -> None:
     Thread(target=listen, daemon=True).start()
     os.nice(10)
     rest = WHOLE / (SHARE * (os.cpu_count() or 1))  # seconds after each of work: on two processors 50
-    mirror: Mirror | None = None
     waiting: dict[Path, None] = {}
-    last = False
+    pause, last = LOOK_AGAIN, False
     while not last:
-        last = ended.wait(LOOK_AGAIN)
+        last = ended.wait(pause)  # then somebody waits
         with suppress(Empty):
             while True:
                 waiting[told.get_nowait()] = None
-        for folder in shown(waiting) if last else list(waiting):
-            started = time.process_time()
-            mirror = mirror or Mirror(folder.parents[2])
-            if mirror.look(folder):
-                del waiting[folder]
-            ended.wait(rest * (time.process_time() - started))
-    if mirror:
-        mirror.close()
-
-
-def shown(waiting: Iterable[Path]) -> Iterator[Path]:
-    """The same, with a bar: somebody waits now."""
-    with bar() as progress:
-        yield from progress.track(list(waiting), description="runs to wandb")
+        started = time.process_time()
+        looks = [partial(mirror.look, folder) for folder in waiting]
+        done = mirror.each(looks, visible=last)
+        waiting = {folder: None for folder, no_more in zip(waiting, done, strict=True) if not no_more}
+        pause = max(LOOK_AGAIN, rest * (time.process_time() - started))
 
 
 def main() -> None:
@@ -237,14 +231,13 @@ def main() -> None:
     try:
         if find_spec("wandb") is None:
             raise records.SuiteError("wandb is not installed; make setup, or pip install wandb")
-        if options.follow:
-            return follow(sys.stdin)
-        if not any((options.results / name).exists() for name in ("runs", RUNS)):
+        if not options.follow and not any((options.results / name).exists() for name in ("runs", RUNS)):
             raise records.SuiteError(f"{options.results}: neither runs/ nor {RUNS}; make reproduce makes both")
-        mirror = Mirror(options.into or options.results)
-        count = show_all(mirror, options.results)
-        mirror.close()
-        print(f"{count} runs and the verdicts of {options.results} are in {mirror.place}")
+        with closing(Mirror(options.into or options.results)) as mirror:
+            if options.follow:
+                return follow(mirror, sys.stdin)
+            count = show_all(mirror, options.results)
+            print(f"{count} runs and the verdicts of {options.results} are in {mirror.place}")
     except (records.SuiteError, ValueError, OSError) as error:
         later = "; the records are whole, python -m experiments.mirror shows them later" if options.follow else ""
         sys.exit(f"{'' if options.follow else 'error: '}{error}{later}")

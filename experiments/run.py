@@ -207,7 +207,7 @@ def run_and_print(composed: DictConfig) -> None:
         config = parallel.as_started(recorded(config.results, config.resume))
     if config.debug:
         return debug.debug(config)
-    with mirroring(config.tracking) as tell, training_bar(config) as observe:
+    with mirroring(config.tracking, config.results) as tell, training_bar(config) as observe:
         record = run_tuned(config, observe, tell)
     print(outcome_line(record))
 

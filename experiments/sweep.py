@@ -75,7 +75,7 @@ def run_all(
     if not configs:
         return
     commit()  # git is asked here, once: the workers inherit the answer
-    with mirroring(configs[0].tracking) as tell:
+    with mirroring(configs[0].tracking, configs[0].results) as tell:
         sweep = Sweep(on_done, total, share, token or uuid4().hex, tell)
         sweep.add(configs)
         sweep.n_jobs = n_jobs or cores(configs[0])

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 
 
 @contextmanager
-def mirroring(tracking: str) -> Iterator[Tell]:
+def mirroring(tracking: str, results: str) -> Iterator[Tell]:
     """What is given is to be called with the folder of each run that starts, ends or is found done.
 
     With tracking=none, or without wandb, it does nothing. On leaving, what has not been shown yet is; where the block
@@ -27,7 +27,7 @@ def mirroring(tracking: str) -> Iterator[Tell]:
     if tracking != "wandb" or not wanted():
         yield lambda folder: None
         return
-    process = start("--follow")
+    process = start("--follow", results)
 
     def tell(folder: Path) -> None:
         with suppress(BrokenPipeError):  # it has said itself why it ended

@@ -196,7 +196,7 @@ def test_without_wandb_there_is_one_line_and_no_harm(
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
     tracking.installed.cache_clear()
     for _ in range(2):
-        with tracking.mirroring("wandb") as tell:
+        with tracking.mirroring("wandb", str(tmp_path)) as tell:
             tell(tmp_path)
     tracking.installed.cache_clear()
     assert capsys.readouterr().err.count("\n") == 1 and not (tmp_path / "wandb").exists()
