@@ -7,7 +7,6 @@ again, so this can be interrupted at any moment and given again.
 
 import argparse
 import json
-import math
 import os
 import shutil
 import sys
@@ -49,20 +48,22 @@ class Offline:
             if time.time() - left.stat().st_mtime > 3600:  # by one that was killed
                 shutil.rmtree(left, ignore_errors=True)
         self.stage = Path(tempfile.mkdtemp(prefix=".partial-", dir=self.folder))
-        self.there = {path.name: path for path in self.folder.glob("offline-run-*")}
 
-    def has(self, name: str, stamp: str) -> bool:
-        return f"offline-run-{stamp}-{name}" in self.there
+    def path(self, name: str) -> Path:
+        """A folder of a name that wandb looks for, without the date it would add: viewers show its beginning."""
+        return self.folder / f"offline-run-{name}"
 
-    def keep(self, name: str, stamp: str) -> None:
+    def has(self, name: str, stamp: int) -> bool:
+        mark = self.path(name) / "mirrored"
+        return mark.exists() and mark.read_text() == str(stamp)
+
+    def keep(self, name: str, stamp: int) -> None:
         """Take over the run just finished, in the place of what an earlier attempt at it left."""
         (made,) = self.stage.glob(f"wandb/offline-run-*-{name}")
-        kept = self.folder / f"offline-run-{stamp}-{name}"
+        (made / "mirrored").write_text(str(stamp))
+        shutil.rmtree(self.path(name), ignore_errors=True)
         with suppress(OSError):  # another mirror was quicker
-            made.rename(kept)
-        for older in [path for path in self.there.values() if path.name.split("-", 3)[3] == name]:
-            shutil.rmtree(self.there.pop(older.name), ignore_errors=True)
-        self.there[kept.name] = kept
+            made.rename(self.path(name))
 
     def __str__(self) -> str:
         return str(self.folder)
@@ -79,10 +80,10 @@ class Online:
         self.there = set(self.sent.read_text().splitlines()) if self.sent.exists() else set()
         self.stage = Path(tempfile.mkdtemp())
 
-    def has(self, name: str, stamp: str) -> bool:
+    def has(self, name: str, stamp: int) -> bool:
         return f"{self.project} {name} {stamp}" in self.there
 
-    def keep(self, name: str, stamp: str) -> None:
+    def keep(self, name: str, stamp: int) -> None:
         for copy in self.stage.glob(f"wandb/run-*-{name}"):
             shutil.rmtree(copy, ignore_errors=True)
         with self.sent.open("a") as file:
@@ -127,7 +128,7 @@ class Mirror:
             found = workers.map(lambda look: look(), looks)
             return list(progress.track(found, len(looks), description="runs to wandb") if visible else found)
 
-    def show(self, record: Record, stamp: str) -> None:
+    def show(self, record: Record, stamp: int) -> None:
         """Show a whole record."""
         if not self.place.has(identifier(record), stamp):
             self.opened(record).finish(record)
@@ -151,16 +152,16 @@ class Mirror:
             self.place.keep(verdicts_id(verdicts), time_of(path))
 
 
-def stamped(folder: Path) -> str | None:
-    """When a run ended, with a record or by a failure, never the same of both; None while it has not."""
+def stamped(folder: Path) -> int | None:
+    """When a run ended, with a record or by a failure; None while it has not."""
     if (folder / records.RESULT).exists():
         return time_of(folder / records.RESULT)
     failed = folder / records.FAILED
-    return time_of(failed, math.floor) if failed.exists() and not held(folder) else None
+    return time_of(failed) if failed.exists() and not held(folder) else None
 
 
-def time_of(path: Path, whole: Callable[[float], int] = math.ceil) -> str:
-    return time.strftime("%Y%m%d_%H%M%S", time.gmtime(whole(path.stat().st_mtime)))
+def time_of(path: Path) -> int:
+    return path.stat().st_mtime_ns
 
 
 def in_progress(folder: Path) -> Record | None:
