@@ -43,7 +43,8 @@ def main() -> None:
     except (SuiteError, ValueError) as error:
         sys.exit(f"error: {error}")
     except ModuleNotFoundError as error:
-        sys.exit(f"error: {error.name} is not installed; make setup, or pip install -r requirements.in")
+        package = (error.name or "").partition(".")[0]
+        sys.exit(f"error: {package} is not installed; make setup, or pip install -r requirements.in")
 
 
 if __name__ == "__main__":

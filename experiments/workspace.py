@@ -1,18 +1,17 @@
 """The wandb dashboard as code: a workspace and a report with a part for each experiment.
 
-The only file that imports wandb_workspaces. What there is to show is taken from a table of runs (every arm, metric and
-batch size stands in it; it is read in a quarter of a second) and from the claims, which say what decides something.
+The only file that imports wandb_workspaces. What there is to show is said by experiments.outline.
 
 A section of a workspace cannot choose its runs, so the names of metrics do: `<experiment>/validation_loss` is of
 evaluation runs alone, `<experiment>/tuning/validation_loss` of tuning runs. Panels follow the grouping of the runs'
 table, first by arm, then by learning rate: a line is an arm over its seeds, a dot an arm at one rate. That is also
-the only way to give groups colours.
+the only way to give groups colours. In the report every part has run sets of its own, and each tuning run its dot.
+
+What begins with an underscore in wandb_workspaces is needed to find the pages again; requirements.in holds its version.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import wandb
@@ -22,11 +21,10 @@ from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 from wandb_workspaces import expr
 from wandb_workspaces._graphql import execute_graphql
 
-from experiments.claims import Claim, Registry
+from experiments.claims import Registry
 from experiments.evidence import Row
-from experiments.plotting import arm_styles
+from experiments.outline import Outline, outlines
 from experiments.records import SuiteError
-from experiments.series import METRICS
 from experiments.verdicts import VERDICTS
 
 TITLE = "Layer Normalization, reproduced"
@@ -47,55 +45,6 @@ class WorkspaceError(SuiteError):
     """wandb did not take the dashboard: what it said and the remedy."""
 
 
-@dataclass(frozen=True)
-class Outline:
-    """What there is to show of an experiment; metrics without the experiment's name."""
-
-    experiment: str
-    colours: Mapping[str, str]  # by arm
-    rates: Mapping[str, frozenset[float]]  # by arm
-    curves: tuple[str, ...]  # the main metric at each evaluation, the training loss; none of a measurement
-    finals: tuple[str, ...]  # the main metric on the test set and what claims decide by
-    by_batch: bool  # arms differ in batch size, so equal updates are not equal numbers of cases
-    tuned: bool
-    claims: tuple[Claim, ...]
-
-
-def outlines(rows: Iterable[Row], registry: Registry) -> list[Outline]:
-    """Trainings first, then measurements; none of what has neither curves nor a claim."""
-    experiments: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        experiments[row["experiment"]].append(row)
-    found = [_outline(name, group, registry) for name, group in sorted(experiments.items())]
-    return sorted((outline for outline in found if outline.finals), key=lambda outline: not outline.curves)
-
-
-def _outline(experiment: str, rows: Sequence[Row], registry: Registry) -> Outline:
-    evaluated = [row for row in rows if row["role"] == "evaluate"]
-    logged = {name for row in evaluated for point in row["history"] for name in point}
-    ended = {name for row in evaluated for name in row["final"]}
-    main = next((name for name in METRICS if f"validation_{name}" in logged), None)
-    claims = tuple(claim for claim in registry.family if experiment in {name for name, _ in claim.arms()})
-    wanted = [f"test_{main}", *sorted({claim.metric for claim in claims})]
-    return Outline(
-        experiment,
-        {arm: colour for arm, (colour, _) in arm_styles(sorted({row["arm"] for row in rows})).items()},
-        _rates(rows),
-        (f"validation_{main}", "train_loss") if main else (),
-        tuple(dict.fromkeys(name for name in wanted if name in ended)),
-        len({row["config"]["batch_size"] for row in evaluated}) > 1,
-        any(row["role"] == "tune" for row in rows),
-        claims,
-    )
-
-
-def _rates(rows: Iterable[Row]) -> dict[str, frozenset[float]]:
-    rates: dict[str, set[float]] = defaultdict(set)
-    for row in rows:
-        rates[row["arm"]] |= {row["learning_rate"]} - {None}
-    return {arm: frozenset(found) for arm, found in rates.items()}
-
-
 # ----------------------------------------------------------------------------------------------------- panels
 
 
@@ -106,7 +55,7 @@ def panels(outline: Outline) -> list[Any]:
     if outline.curves:
         main, train = outline.curves
         found += [_curve(name, main, axis), _curve(name, main, "seconds"), _curve(name, train, axis)]
-    if outline.tuned:
+    if outline.trials:
         found.append(_dots(f"{name}/tuning/validation_loss", RATE, "tuning: validation loss by learning rate"))
     if outline.by_batch:
         metric = outline.finals[0]
@@ -219,24 +168,25 @@ def report(entity: str, project: str, shown: Sequence[Outline]) -> wr.Report:
 
 def _chapter(outline: Outline) -> list[Any]:
     claims: list[Any] = [f"{claim.id}: {claim.statement}" for claim in outline.claims]
-    # A run set without a project is of the report's own.
-    runs = wr.Runset(
-        name=outline.experiment,
-        filters=expr.Or(expr.Config("experiment") == outline.experiment, VERDICT_RUNS),
-        groupby=["config.arm", f"config.{RATE}"],
-    )
     colours: dict[Any, Any] = {
-        wr.RunsetGroup(outline.experiment, _keys(arm, rate)): colour
+        wr.RunsetGroup(outline.experiment, (wr.RunsetGroupKey(wr.Config("arm"), arm),)): colour
         for arm, colour in outline.colours.items()
-        for rate in (outline.rates[arm] or {None})
     }
-    grid = wr.PanelGrid(runsets=[runs], panels=panels(outline), custom_run_colors=colours)
+    grid = wr.PanelGrid(runsets=list(_runsets(outline)), panels=panels(outline), custom_run_colors=colours)
     return [wr.H2(outline.experiment), *([wr.UnorderedList(claims)] if claims else []), grid]
 
 
-def _keys(arm: str, rate: float | None) -> tuple[wr.RunsetGroupKey, ...]:
-    by_arm = wr.RunsetGroupKey(wr.Config("arm"), arm)
-    return (by_arm,) if rate is None else (by_arm, wr.RunsetGroupKey(wr.Config(RATE), f"{rate:g}"))
+def _runsets(outline: Outline) -> Iterator[wr.Runset]:
+    """Evaluations, an arm a line, with the figures; tuning runs, each a dot. Without a project: the report's own."""
+    here, tuning = expr.Config("experiment") == outline.experiment, expr.Metric("JobType")
+    yield wr.Runset(
+        name=outline.experiment,
+        filters=expr.Or(expr.And(here, tuning != "tune"), VERDICT_RUNS),
+        groupby=["config.arm"],
+    )
+    if outline.trials:
+        dots = {run: wr.RunSettings(color=outline.colours[arm]) for run, arm in outline.trials.items()}
+        yield wr.Runset(name="tuning", filters=expr.And(here, tuning == "tune"), run_settings=dots)
 
 
 # ----------------------------------------------------------------------------------------------------- saving
@@ -252,12 +202,14 @@ def publish(entity: str, project: str, rows: Iterable[Row], registry: Registry) 
     with _told("the workspace"):
         api = wandb.Api()
         view._internal_id = _known(api, view, "project-view", "name", VIEW)
-        yield f"workspace: {_saved(view)}"
+        address = _saved(view)
+    yield f"workspace: {address}"
     page = report(entity, project, shown)
     try:
         with _told("the report"):
             page.id = _known(api, view, "runs", "displayName", TITLE)
-            yield f"report: {_saved(page)}"
+            address = _saved(page)
+        yield f"report: {address}"
     except WorkspaceError as error:
         yield str(error)
 

@@ -13,10 +13,11 @@ import pytest
 from experiments import dashboard, wandb_run, workspace
 from experiments.claims import Registry
 from experiments.claims_file import load_claims
+from experiments.outline import Outline, outlines
 from experiments.plotting import HUES
 from experiments.run_table import read_table
 from experiments.verdicts import VERDICTS
-from experiments.workspace import TITLE, VIEW, Outline, WorkspaceError
+from experiments.workspace import TITLE, VIEW, WorkspaceError
 from tests.wandb_server import ENTITY, NOWHERE, WandbServer, wandb_server
 
 __all__ = ["wandb_server"]  # a fixture
@@ -37,7 +38,7 @@ def rows() -> list[Json]:
 
 @pytest.fixture(scope="module")
 def shown(rows: list[Json], registry: Registry) -> list[Outline]:
-    return workspace.outlines(rows, registry)
+    return outlines(rows, registry)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,10 @@ def sections(spec: Json) -> dict[str, Json]:
 
 def kind(section: Json, view: str) -> list[Json]:
     return [panel["config"] for panel in section["panels"] if panel["viewType"] == view]
+
+
+def filters(runs: Json) -> list[tuple[str, str, str]]:
+    return [(item["key"]["name"], item["op"], item["value"]) for item in runs["filters"]["filters"]]
 
 
 def test_verdicts_come_first_then_trainings_then_measurements(spec: Json, rows: list[Json]) -> None:
@@ -156,13 +161,28 @@ def test_lines_are_arms_in_the_colours_of_all_figures(spec: Json, shown: list[Ou
 
 def test_the_report_has_a_grid_for_each_experiment_of_its_runs_alone(grids: list[Json], spec: Json) -> None:
     verdicts, *others = grids
-    assert [item["value"] for item in verdicts["runSets"][0]["filters"]["filters"]] == ["verdicts"]
+    assert filters(verdicts["runSets"][0]) == [("jobType", "=", "verdicts")]
     for grid, (name, section) in zip(others, list(sections(spec).items())[1:], strict=True):
-        (runs,) = grid["runSets"]
-        assert [item["value"] for item in runs["filters"]["filters"]] == [name, "verdicts"]  # the figures are there
-        assert [key["name"] for key in runs["grouping"]] == ["arm.value", "optim.value.learning_rate"]
+        runs, *tuning = grid["runSets"]
+        here = ("experiment", "=", name)
+        assert filters(runs) == [here, ("jobType", "!=", "tune"), ("jobType", "=", "verdicts")]  # of these the figures
+        assert [key["name"] for key in runs["grouping"]] == ["arm.value"]
+        assert [filters(dots) for dots in tuning] == [[here, ("jobType", "=", "tune")]] * bool(
+            kind(section, "Run History Line Plot")
+        )
         told = grid["panelBankSectionConfig"]["panels"]
         assert [panel["config"] for panel in told] == [panel["config"] for panel in section["panels"]]
+
+
+def test_in_the_report_each_arm_and_each_of_its_tuning_runs_has_its_colour(
+    grids: list[Json], shown: list[Outline], rows: list[Json]
+) -> None:
+    for grid, outline in zip(grids[1:], shown, strict=True):
+        first = grid["runSets"][0]["id"]
+        arms = {f"{first}-config:arm.value:{arm}": colour for arm, colour in outline.colours.items()}
+        tuned = [row for row in rows if row["experiment"] == outline.experiment and row["role"] == "tune"]
+        dots = {wandb_run.identifier(row): outline.colours[row["arm"]] for row in tuned}
+        assert grid["customRunColors"] == arms | dots
 
 
 def test_no_panel_lies_on_another(spec: Json, grids: list[Json]) -> None:
