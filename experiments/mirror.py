@@ -7,6 +7,7 @@ again, so this can be interrupted at any moment and given again.
 
 import argparse
 import json
+import math
 import os
 import shutil
 import sys
@@ -34,6 +35,7 @@ SHARE = 0.02  # of the processors' time, while runs are in progress
 WHOLE = 2.0  # wandb works in a process of its own too, about as long as this one
 LOOK_AGAIN = 1.0  # seconds
 AT_A_TIME = 8  # runs sent to a server, each of which waits for its answers
+DEFAULTS = {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}  # the user's own win
 CLAIMS = Path(__file__).parent.parent / "configs" / "claims.yaml"
 
 
@@ -144,15 +146,15 @@ class Mirror:
 
 
 def stamped(folder: Path) -> str | None:
-    """When a run ended, with a record or by a failure; None while it has not."""
+    """When a run ended, with a record or by a failure, never the same of both; None while it has not."""
     if (folder / records.RESULT).exists():
         return time_of(folder / records.RESULT)
     failed = folder / records.FAILED
-    return time_of(failed) if failed.exists() and not held(folder) else None
+    return time_of(failed, math.floor) if failed.exists() and not held(folder) else None
 
 
-def time_of(path: Path) -> str:
-    return time.strftime("%Y%m%d_%H%M%S", time.gmtime(path.stat().st_mtime))
+def time_of(path: Path, whole: Callable[[float], int] = math.ceil) -> str:
+    return time.strftime("%Y%m%d_%H%M%S", time.gmtime(whole(path.stat().st_mtime)))
 
 
 def in_progress(folder: Path) -> Record | None:
@@ -231,9 +233,7 @@ def main() -> None:
     parser.add_argument("--into", type=Path, help="the folder to write wandb/ into; without it, that of the results")
     parser.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    os.environ.setdefault("WANDB_MODE", "offline")
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ |= {name: os.environ.get(name) or value for name, value in DEFAULTS.items()}
     try:
         if find_spec("wandb") is None:
             raise records.SuiteError("wandb is not installed; make setup, or pip install wandb")
@@ -244,7 +244,10 @@ def main() -> None:
         mirror.close()
         print(f"{count} runs and the verdicts of {options.results} are in {mirror.place}")
     except (records.SuiteError, ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        later = "; the records are whole, python -m experiments.mirror shows them later" if options.follow else ""
+        sys.exit(f"{'' if options.follow else 'error: '}{error}{later}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

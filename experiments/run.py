@@ -63,8 +63,9 @@ def measure(config: Config, folder: Path, observe: Observer) -> dict[str, Any]:
         outcome = train_model(config, source, folder, observe)
     else:
         found = PROBES[config.method](config, source)
+        drawn = {"histograms": found.pop("histograms")} if "histograms" in found else {}
         final, timing = ({}, found) if config.method == "step_time" else (found, {})  # times are no results
-        outcome = {"status": "completed", "history": [], "timing": timing, "final": final}
+        outcome = {"status": "completed", "history": [], "timing": timing, "final": final, **drawn}
     outcome["timing"]["wall_seconds"] = time.perf_counter() - started
     return {
         "record_version": records.VERSION,

@@ -136,7 +136,7 @@ with hold(pathlib.Path({str(folder_of(config))!r})):
 """
     other = subprocess.Popen([sys.executable, "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdin and other.stdout and other.stdout.readline()
-    started = sweep.Sweep(lambda config, record: (), 1, (0, 1), "")
+    started = sweep.Sweep(lambda config, record: (), 1, (0, 1), "", lambda folder: None)
     started.add([config])
     assert not started.fill() and started.elsewhere
     started.look_elsewhere()

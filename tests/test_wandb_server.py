@@ -5,9 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.wandb_server import WandbServer, wandb_server
-
-__all__ = ["wandb_server"]  # a fixture
+from tests.wandb_server import WandbServer
 
 
 def logging(folder: Path, mode: Any = "online") -> Any:

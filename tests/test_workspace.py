@@ -18,9 +18,8 @@ from experiments.plotting import HUES
 from experiments.run_table import read_table
 from experiments.verdicts import VERDICTS
 from experiments.workspace import TITLE, VIEW, WorkspaceError
-from tests.wandb_server import ENTITY, NOWHERE, WandbServer, wandb_server
+from tests.wandb_server import ENTITY, NOWHERE, WandbServer
 
-__all__ = ["wandb_server"]  # a fixture
 ROOT = Path(__file__).parent.parent
 CLOSED = "http://127.0.0.1:9"  # where nobody answers
 Json = dict[str, Any]
