@@ -71,7 +71,8 @@ def test_training_never_imports_analysis(module: str) -> None:
 @pytest.mark.parametrize(
     ("package", "files"),
     [
-        ("wandb", {"wandb_run.py"}),
+        ("wandb", {"wandb_run.py", "workspace.py"}),
+        ("wandb_workspaces", {"workspace.py"}),
         ("submitit", {"slurm.py"}),
         ("hydra", {"run.py", "errors.py", "schema.py", "compose.py", "sweep_launcher.py"}),
     ],

@@ -6,6 +6,7 @@ it, so that a newer client shows at once what it wants.
 
 import gzip
 import json
+import os
 import re
 import sys
 import threading
@@ -19,7 +20,7 @@ from typing import Any
 
 import pytest
 
-ENTITY = "tester"
+ENTITY, NOWHERE = "tester", "nowhere"  # who is logged in; a project that is not there
 Json = dict[str, Any]
 
 
@@ -63,7 +64,8 @@ class Run:
 class WandbServer(ThreadingHTTPServer):
     """`runs` by id, `views` (workspaces and reports) by id, `operations` in the order they came.
 
-    `latency` seconds are waited before each answer; `refuse` is an HTTP status given to everything instead of it.
+    `latency` seconds are waited before each answer; `refuse` is an HTTP status given to everything instead of it;
+    `denied` are operations this account may not do.
     """
 
     daemon_threads = True
@@ -75,6 +77,7 @@ class WandbServer(ThreadingHTTPServer):
         self.views: dict[str, Json] = {}
         self.operations: list[str] = []
         self.latency, self.refuse = 0.0, 0
+        self.denied: set[str] = set()
         self.lock = threading.Lock()
 
     def handle_error(self, *told: Any) -> None:
@@ -85,6 +88,8 @@ class WandbServer(ThreadingHTTPServer):
     def graphql(self, asked: Json) -> Json:
         operation = re.findall(r"(?:query|mutation)\s+(\w+)", asked["query"])[0]
         self.operations.append(operation)
+        if operation in self.denied:
+            return {"errors": [{"message": "permission denied"}]}
         answer = getattr(self, f"on_{operation[0].lower()}{operation[1:]}", None)
         if answer is None:
             return {"errors": [{"message": f"the fake server does not know {operation}"}]}
@@ -151,12 +156,14 @@ class WandbServer(ThreadingHTTPServer):
     on_upsertView = on_upsertView2  # a report's
 
     def on_view(self, given: Json) -> Json:
+        if NOWHERE in (given.get("name"), given.get("project")):
+            return {"project": None}
         name, wanted = given.get("viewName"), given["viewType"]
         views = [view for view in self.views.values() if view["type"] == wanted and name in (None, view["name"])]
         pages = {"pageInfo": {"endCursor": None, "hasNextPage": False}}
         return {"project": {"allViews": {"edges": [{"node": view, "cursor": ""} for view in views], **pages}}}
 
-    on_projectViews = on_view  # reports, by wandb.Api
+    on_views = on_projectViews = on_view
 
     def on_getProjects(self, given: Json) -> Json:
         pages = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
@@ -226,6 +233,16 @@ def environment(server: WandbServer, folder: Path) -> dict[str, str]:
 @pytest.fixture
 def wandb_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
     with serving() as server:
+        for name in [name for name in os.environ if name.startswith("WANDB")]:
+            monkeypatch.delenv(name)
         for name, value in environment(server, tmp_path / "wandb-home").items():
             monkeypatch.setenv(name, value)
+        forget()
         yield server
+        forget()
+
+
+def forget() -> None:
+    """wandb keeps the settings that it finds first, and a process that works by them."""
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()
