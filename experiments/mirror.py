@@ -48,22 +48,22 @@ class Offline:
             if time.time() - left.stat().st_mtime > 3600:  # by one that was killed
                 shutil.rmtree(left, ignore_errors=True)
         self.stage = Path(tempfile.mkdtemp(prefix=".partial-", dir=self.folder))
-
-    def path(self, name: str) -> Path:
-        """A folder of a name that wandb looks for, without the date it would add: viewers show its beginning."""
-        return self.folder / f"offline-run-{name}"
+        self.there = {path.name.split("-", 3)[3]: path for path in self.folder.glob("offline-run-*-*")}
 
     def has(self, name: str, stamp: int) -> bool:
-        mark = self.path(name) / "mirrored"
+        mark = self.there.get(name, self.folder) / "mirrored"
         return mark.exists() and mark.read_text() == str(stamp)
 
     def keep(self, name: str, stamp: int) -> None:
         """Take over the run just finished, in the place of what an earlier attempt at it left."""
         (made,) = self.stage.glob(f"wandb/offline-run-*-{name}")
         (made / "mirrored").write_text(str(stamp))
-        shutil.rmtree(self.path(name), ignore_errors=True)
+        if name in self.there:
+            shutil.rmtree(self.there[name], ignore_errors=True)
+        ended = time.strftime("%Y%m%d_%H%M%S", time.gmtime(stamp / 1e9))
+        self.there[name] = self.folder / f"offline-run-{ended}-{name}"  # viewers know runs by names like these
         with suppress(OSError):  # another mirror was quicker
-            made.rename(self.path(name))
+            made.rename(self.there[name])
 
     def __str__(self) -> str:
         return str(self.folder)

@@ -58,7 +58,9 @@ def inspected(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def folders(results: Path) -> list[str]:
-    return sorted(path.name for path in (results / "wandb").glob("offline-run-*"))
+    """The names of the runs shown below a folder, by what follows the time in them."""
+    names = [path.name for path in (results / "wandb").glob("offline-run-*")]
+    return sorted(names, key=lambda name: name.split("-", 3)[3])
 
 
 def test_what_wandb_reads_back_is_the_record(tmp_path: Path, offline: None) -> None:
@@ -68,7 +70,8 @@ def test_what_wandb_reads_back_is_the_record(tmp_path: Path, offline: None) -> N
     assert mirror.show_all(shown, tmp_path) == 2
     shown.close()
     for expected in (record, diverged):
-        found = inspected(tmp_path / "wandb" / f"offline-run-{wandb_run.identifier(expected)}")
+        (folder,) = (tmp_path / "wandb").glob(f"offline-run-*-{wandb_run.identifier(expected)}")
+        found = inspected(folder)
         rows = [entry["item"] for entry in found["history"]]
         assert [row["_step"] for row in rows] == [row["update"] for row in rows]
         for row, recorded in zip(rows, expected["history"], strict=True):
@@ -169,9 +172,8 @@ def test_a_run_in_progress_is_followed_over_its_death(
 def test_a_sweep_is_mirrored_by_the_time_it_ends(tmp_path: Path, offline: None) -> None:
     run_arms([tiny(tmp_path, seed=0)])  # one is done before
     run_arms([tiny(tmp_path, tracking="wandb", seed=seed) for seed in range(3)])
-    assert [name[: len("offline-run-tiny-layer-s0")] for name in folders(tmp_path)] == [
-        f"offline-run-tiny-layer-s{seed}" for seed in range(3)
-    ]
+    found = [name.split("-", 3)[3][: len("tiny-layer-s0")] for name in folders(tmp_path)]
+    assert found == [f"tiny-layer-s{seed}" for seed in range(3)]
 
 
 def test_a_server_that_is_not_there_costs_the_sweep_a_line(
