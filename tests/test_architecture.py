@@ -19,6 +19,7 @@ ANALYSIS = (
     "run_table",
     "verdicts",
     "tables",
+    "sparklines",
     "plotting",
     "figures",
     "panel",

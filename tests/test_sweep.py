@@ -1,4 +1,4 @@
-"""Sweeps: isolation, a second try, shared folders, the order of runs, what is told; and the state of a folder."""
+"""Sweeps: isolation, a second try, shared folders, the order of runs, what is told."""
 
 import dataclasses
 import os
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from experiments import records, reproduce, schema, status, sweep, workers
+from experiments import records, reproduce, schema, sweep, workers
 from experiments.arms import read_arm, run_arms
 from experiments.locks import Busy, held, hold
 from experiments.order import Order
@@ -210,16 +210,3 @@ def test_each_of_several_tasks_begins_with_kinds_of_its_own(tmp_path: Path) -> N
             order.push(config)
         firsts.append([config.updates for config in drained(order)])
     assert firsts == [[1, 3, 2, 4], [2, 4, 1, 3]]
-
-
-def test_the_state_of_each_run_is_known(tmp_path: Path) -> None:
-    tuning = Tuning(learning_rates=[1e-3, 1e-2, 1e-1], seeds=[1000])
-    arm = tiny(tmp_path, optim=Optim(), tuning=tuning, seeds=4)
-    assert [state for state, _ in status.states(arm)] == ["missing"] * 7
-    run_arms([schema.at(arm, seed, None) for seed in (0, 1)])
-    failed, running = [config for state, config in status.states(arm) if state == "missing"]
-    for config in (failed, running):
-        folder_of(config).mkdir(parents=True)
-    (folder_of(failed) / records.FAILED).write_text('{"sweep": "", "attempts": 2, "reason": "", "log": []}')
-    with hold(folder_of(running)):
-        assert [state for state, _ in status.states(arm)] == ["done"] * 5 + ["failed", "running"]
