@@ -26,6 +26,7 @@ ANALYSIS = (
     "series",
     "sections",
     "page",
+    "run_pages",
     "report",
     "verify",
 )
