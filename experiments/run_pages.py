@@ -22,6 +22,7 @@ from experiments.verdicts import Verdict
 from experiments.wording import by_number, number, tidy
 
 ROLES = {"evaluate": "Evaluation runs", "tune": "Tuning runs"}
+RATE = "optim.learning_rate"
 SPENT = ("cpu_seconds", "wall_seconds", "seconds_per_update")  # times that are no measurement
 WIDTH, HEIGHT = 110.0, 22.0  # of a curve, in pixels
 
@@ -52,33 +53,38 @@ def _page(
     experiment: str, registry: Registry, runs: Runs, claims: Mapping[tuple[str, str], list[Verdict]]
 ) -> dict[str, Any]:
     names = sorted({arm for _, arm, _ in runs}, key=by_number)
-    by_role = {
+    groups = {
         arm: {role: runs[experiment, arm, role] for role in ROLES if (experiment, arm, role) in runs} for arm in names
     }
-    settings = {arm: settings_of(groups) for arm, groups in by_role.items()}
+    settings = {arm: settings_of(groups[arm]) for arm in names}
     changed, styles = differing(list(settings.values())), arm_styles(names)
-    losses = [loss for row in chain(*runs.values()) for loss in _curve(row)[1]]
+    losses = [loss for row in chain(*runs.values()) for loss in _curve(row)[1] if np.isfinite(loss)]
     scale = fitting(losses, factor=4)
+    arms = [
+        {
+            "name": arm,
+            "colours": (styles[arm][0], on_dark(styles[arm][0])),
+            "own": [f"{key}={plain(settings[arm][key])}" for key in changed if key in settings[arm]],
+            "command": command_of(experiment, settings[arm], changed, groups[arm]),
+            **_results(arm, groups[arm], scale, claims.get((experiment, arm), [])),
+        }
+        for arm in names
+    ]
     return {
         "experiment": experiment,
         "facts": sections.facts(registry, runs),
         "synthetic": sections.is_synthetic(runs),
         "shared": shared(settings, changed),
         "curves": _told(losses, scale),
-        "arms": [
-            {
-                "name": arm,
-                "colours": (styles[arm][0], on_dark(styles[arm][0])),
-                "own": [f"{key}={plain(settings[arm][key])}" for key in changed if key in settings[arm]],
-                "command": command_of(experiment, settings[arm], changed, groups),
-                "claims": claims.get((experiment, arm), []),
-                "tables": [
-                    table_of(arm, role, rows, scale, [verdict.metric for verdict in claims.get((experiment, arm), [])])
-                    for role, rows in groups.items()
-                ],
-            }
-            for arm, groups in by_role.items()
-        ],
+        "arms": arms,
+    }
+
+
+def _results(arm: str, groups: Mapping[str, Sequence[Row]], scale: Scale, claims: Sequence[Verdict]) -> dict[str, Any]:
+    claimed = [verdict.metric for verdict in claims]
+    return {
+        "claims": claims,
+        "tables": [table_of(arm, role, rows, scale, claimed) for role, rows in groups.items()],
     }
 
 
@@ -86,10 +92,14 @@ def _page(
 
 
 def settings_of(groups: Mapping[str, Sequence[Row]]) -> Settings:
-    """What the runs of an arm have in common: no learning rate where it was tuned; empty where rows tell none of it."""
+    """What the runs of an arm have in common, with a learning rate, last, only where none was tuned.
+
+    Empty where rows carry no configuration.
+    """
     first = next(iter(groups.values()))[0]
-    of_a_run = ("seed", "optim.learning_rate") if "tune" in groups else ("seed",)
-    return {key: value for key, value in _flat(first.get("config", {})) if key not in of_a_run}
+    found = {key: value for key, value in _flat(first.get("config", {})) if key != "seed"}
+    rate = found.pop(RATE, None)
+    return found | ({} if rate is None or "tune" in groups else {RATE: rate})
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -185,7 +195,7 @@ def metrics(rows: Sequence[Row], role: str, claimed: Iterable[str]) -> list[str]
     known = list(dict.fromkeys(name for row in rows for name in (*row["final"], *row["timing"])))
     measured = [name for name in known if name not in SPENT]
     if role == "tune":
-        return [name for name in measured if name.startswith("validation_")]
+        return sorted(name for name in measured if name.startswith("validation_"))
     if not any(row["history"] for row in rows):
         return sorted(measured, key=by_number)
     principal = ["validation_loss", *tables.SHOWN]
@@ -209,7 +219,7 @@ def _told(losses: Sequence[float], scale: Scale) -> str:
     """Between what losses the curves are drawn."""
     if not losses:
         return ""
-    ends = f"from {number(float(np.nanmin(losses)))} to {number(float(np.nanmax(losses)))}"
+    ends = f"from {number(min(losses))} to {number(max(losses))}"
     return f"All learning curves share one {'logarithmic ' if scale.log else ''}scale, validation losses {ends}."
 
 

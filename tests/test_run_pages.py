@@ -13,7 +13,7 @@ from experiments.evidence import group_runs
 from experiments.plotting import Scale
 from experiments.report import write_report
 from experiments.run_pages import curve_of, differing, plain, run_pages
-from experiments.run_table import read_table
+from experiments.run_table import read_table, write_table
 from experiments.verdicts import judge
 from tests import invented
 from tests.test_page import Document
@@ -103,6 +103,19 @@ def test_what_arms_differ_in_stands_out_and_makes_the_command() -> None:
     ]
     command = "python -m experiments.run -m experiment=lm norm=none model.cell=lstm &#39;seed=range(0,3)&#39;</code>"
     assert command in text and "norm=layer model.cell=lstm model.variant=paper" in text
+
+
+def test_rows_of_records_and_rows_of_the_table_make_the_same_page(tmp_path: Path) -> None:
+    config = CONFIG | {"norm": "layer", "optim": {"learning_rate": 0.01, "name": "adam"}}
+    history = [{"update": update, "validation_loss": 2.0 / update} for update in (1, 2)]
+    final = {"test_loss": 2.0, "mean_validation_loss": 1.5, "validation_loss": 1.0, "validation_error": 0.5}
+    timing = {"wall_seconds": 2.0, "cpu_seconds": 1.0, "seconds_per_update": 0.5}
+    made = {"history": history, "final": final, "timing": timing}
+    runs = [invented.row("layer", seed, 0.0, config=config | {"seed": seed}, **made) for seed in range(3)]
+    runs += [row | {"role": "tune", "arm": "tuned", "run": f"tuned-{row['run']}"} for row in runs]
+    write_table(runs, tmp_path, "make reproduce")
+    text = page_of(*runs)
+    assert text == page_of(*read_table(tmp_path)[0]) and "learning_rate=0.01" in text
 
 
 def test_an_arm_leads_back_to_the_claims_that_rest_on_it() -> None:
