@@ -1,7 +1,7 @@
 """The arms of experiments: each tunes its learning rate, then runs its seeds."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,4 +85,28 @@ def read_arm(config: Config, seeds: Sequence[int]) -> tuple[list[dict[str, Any]]
 def read_arms(configs: Sequence[Config]) -> list[ArmRuns]:
     """The finished evaluation runs of a sweep, arm by arm."""
     arms = [(group[0], [config.seed for config in group]) for group in by_arm(configs).values()]
-    return [ArmRuns(first.experiment, arm_of(first), len(seeds), read_arm(first, seeds)[1]) for first, seeds in arms]
+    found = [read_arm(first, seeds)[1] for first, seeds in arms]
+    names = told_apart([first for first, _ in arms])
+    return [
+        ArmRuns(first.experiment, name, len(seeds), runs)
+        for (first, seeds), name, runs in zip(arms, names, found, strict=True)
+    ]
+
+
+def told_apart(configs: Sequence[Config]) -> list[str]:
+    """The names of arms; those that have one in common get the settings they differ in, learning rates aside."""
+    names = [(config.experiment, arm_of(config)) for config in configs]
+    flat = [set(settings(config)) for config in configs]
+    alike: dict[tuple[str, str], set[str]] = {}
+    for name, own in zip(names, flat, strict=True):
+        alike[name] = alike.get(name, own) & own
+    return [" ".join([name[1], *sorted(own - alike[name])]) for name, own in zip(names, flat, strict=True)]
+
+
+def settings(config: Config) -> Iterator[str]:
+    """All that tells an arm from another, as on the command line."""
+    for key, value in schema.scientific(schema.at(config, 0, None)).items():
+        if isinstance(value, dict):
+            yield from (f"{key}.{name}={setting}" for name, setting in value.items())
+        else:
+            yield f"{key}={value}"

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from experiments import records, reproduce, schema, sweep, workers
-from experiments.arms import read_arm, run_arms
+from experiments.arms import read_arm, read_arms, run_arms, told_apart
 from experiments.locks import Busy, held, hold
 from experiments.order import Order
 from experiments.run import folder_of, read, run, run_alone
@@ -182,6 +182,16 @@ def test_an_interrupted_run_is_resumed_by_its_id(tmp_path: Path) -> None:
 
 def interrupt(history: list[dict[str, float]]) -> None:
     raise InterruptedError
+
+
+def test_arms_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    small, large = (tiny(tmp_path, updates=updates) for updates in (4, 6))
+    other = tiny(tmp_path, norm="none", updates=4)
+    assert told_apart([small, other]) == ["layer_b8", "none_b8"]
+    assert told_apart([small, large, other]) == ["layer_b8 updates=4", "layer_b8 updates=6", "none_b8"]
+    run(large)
+    found = read_arms([large, dataclasses.replace(large, seed=1), other])
+    assert [(arm.arm, arm.asked, len(arm.runs)) for arm in found] == [("layer_b8", 2, 1), ("none_b8", 1, 0)]
 
 
 def test_long_runs_go_first_and_unknown_ones_before_them(tmp_path: Path) -> None:
