@@ -4,7 +4,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, reduce
 from pathlib import Path
 from typing import Any
@@ -232,7 +232,7 @@ def path_name(folder: Path) -> str:
     return f"{folder.parent.name}/{folder.name}"
 
 
-def outcome_line(record: dict[str, Any]) -> str:
+def outcome_line(record: Mapping[str, Any]) -> str:
     """What a run came to: its id, status and test metrics (a probe's: all)."""
     training = record["config"]["method"] == "train"
     final = (record["final"] or record["timing"]).items()
