@@ -182,17 +182,18 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def show_all(mirror: Mirror, results: Path) -> int:
-    """Show everything below a results folder, or of a table of runs such as results/reference; how many runs."""
+def show_all(mirror: Mirror, results: Path) -> str:
+    """Show everything below a results folder, or of a table of runs such as results/reference; what is there now."""
     jobs: list[Callable[[], Any]] = []
     if (results / "runs").is_dir():
         jobs = [partial(mirror.look, folder) for folder in sorted((results / "runs").glob("*/*"))]
     else:
         stamp, (table, _) = time_of(results / RUNS), read_table(results)
         jobs = [partial(mirror.show, {**row, "group": row["arm"]}, stamp) for row in table]
-    mirror.each(jobs, visible=True)
+    found = mirror.each(jobs, visible=True)
     mirror.verdicts(results)
-    return len(jobs)
+    unfinished = f" ({found.count(False)} have not ended)" if False in found else ""
+    return f"{len(found) - found.count(False)} runs of {results} are in {mirror.place}{unfinished}"
 
 
 def follow(mirror: Mirror, lines: Iterable[str]) -> None:
@@ -237,8 +238,7 @@ def main() -> None:
         with closing(Mirror(options.into or options.results)) as mirror:
             if options.follow:
                 return follow(mirror, sys.stdin)
-            count = show_all(mirror, options.results)
-            print(f"{count} runs and the verdicts of {options.results} are in {mirror.place}")
+            print(show_all(mirror, options.results))
     except (records.SuiteError, ValueError, OSError) as error:
         later = "; the records are whole, python -m experiments.mirror shows them later" if options.follow else ""
         sys.exit(f"{'' if options.follow else 'error: '}{error}{later}")
