@@ -4,10 +4,12 @@ SCALE ?= laptop
 CLAIM ?=
 ARGS ?=
 RESULTS ?=
+ENTITY ?=
+PROJECT ?=
 RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data reproduce verify bench sanitize test lint format lock freeze clean
+.PHONY: help setup data reproduce verify dashboard bench sanitize test lint format lock freeze clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
@@ -16,6 +18,7 @@ help: ## this list
 	@echo "  CLAIM='<id> <id>'          reproduce only these claims (configs/claims.yaml)"
 	@echo "  ARGS='key=value ...'       for every run, e.g. ARGS='n_jobs=8 tracking=none results=elsewhere'"
 	@echo "  RESULTS=results            the folder to verify (results/reference) or to freeze (results)"
+	@echo "  ENTITY=me PROJECT=name     where in wandb (dashboard)"
 	@echo "  PYTHON=python3.12          the interpreter .venv is made with (3.11 or newer)"
 
 setup: .venv/installed ## make .venv with the pinned versions; compile the recurrent kernels
@@ -36,6 +39,9 @@ reproduce: data ## tune, run, judge and report: results/report.html, report.md, 
 
 verify: .venv/installed ## recompute every verdict and the report from results/reference/ and compare
 	@$(RUN) -m experiments.verify $(RESULTS)
+
+dashboard: setup ## watch the runs in a browser; with ENTITY=<user or team> lay out their pages in wandb
+	@$(RUN) -m experiments.dashboard $(RESULTS) $(if $(ENTITY),--entity $(ENTITY)) $(if $(PROJECT),--project $(PROJECT))
 
 bench: setup ## time this suite beside plain PyTorch: results/reference/bench.csv
 	@$(RUN) scripts/bench.py $(ARGS)

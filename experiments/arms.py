@@ -1,13 +1,14 @@
 """The arms of experiments: each tunes its learning rate, then runs its seeds."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments import records, schema, sweep
-from experiments.run import check_runnable, folder_of, read, tuned_rate, tuning_runs
+from experiments.run import arm_of, check_runnable, folder_of, read, tuned_rate, tuning_runs
 from experiments.schema import Config, ConfigError
+from experiments.sparklines import ArmRuns
 
 
 def run_arms(configs: Sequence[Config], *, n_jobs: int = 0, share: tuple[int, int] = (0, 1), token: str = "") -> None:
@@ -32,9 +33,7 @@ def check_sweep(configs: Sequence[Config]) -> None:
 
 def planned(configs: Sequence[Config]) -> tuple[list[Config], int, sweep.Done]:
     """What can be run first, how many runs there will be, and what each that is done makes possible."""
-    arms: dict[str, list[Config]] = defaultdict(list)
-    for config in configs:
-        arms[arm_key(config)].append(config)
+    arms = by_arm(configs)
     trials = {key: tuning_runs(group[0]) for key, group in arms.items()}
     waiting: dict[Path, set[str]] = defaultdict(set)  # arms may share trials
     for key, group in trials.items():
@@ -57,6 +56,13 @@ def planned(configs: Sequence[Config]) -> tuple[list[Config], int, sweep.Done]:
     return first + ready, total, after
 
 
+def by_arm(configs: Sequence[Config]) -> dict[str, list[Config]]:
+    arms: dict[str, list[Config]] = defaultdict(list)
+    for config in configs:
+        arms[arm_key(config)].append(config)
+    return arms
+
+
 def arm_key(config: Config) -> str:
     """The same for all seeds of an arm, and another where the learning rate is given than where it is open."""
     return config.experiment + records.identity(schema.scientific(schema.at(config, 0, config.optim.learning_rate)))
@@ -74,3 +80,33 @@ def read_arm(config: Config, seeds: Sequence[int]) -> tuple[list[dict[str, Any]]
         return trials, []
     rate = tuned_rate(config, trials)
     return trials, [record for seed in seeds if (record := read(schema.at(config, seed, rate)))]
+
+
+def read_arms(configs: Sequence[Config]) -> list[ArmRuns]:
+    """The finished evaluation runs of a sweep, arm by arm."""
+    arms = [(group[0], [config.seed for config in group]) for group in by_arm(configs).values()]
+    found = [read_arm(first, seeds)[1] for first, seeds in arms]
+    names = told_apart([first for first, _ in arms])
+    return [
+        ArmRuns(first.experiment, name, len(seeds), runs)
+        for (first, seeds), name, runs in zip(arms, names, found, strict=True)
+    ]
+
+
+def told_apart(configs: Sequence[Config]) -> list[str]:
+    """The names of arms; those that have one in common get the settings they differ in, learning rates aside."""
+    names = [(config.experiment, arm_of(config)) for config in configs]
+    flat = [set(settings(config)) for config in configs]
+    alike: dict[tuple[str, str], set[str]] = {}
+    for name, own in zip(names, flat, strict=True):
+        alike[name] = alike.get(name, own) & own
+    return [" ".join([name[1], *sorted(own - alike[name])]) for name, own in zip(names, flat, strict=True)]
+
+
+def settings(config: Config) -> Iterator[str]:
+    """All that tells an arm from another, as on the command line."""
+    for key, value in schema.scientific(schema.at(config, 0, None)).items():
+        if isinstance(value, dict):
+            yield from (f"{key}.{name}={setting}" for name, setting in value.items())
+        else:
+            yield f"{key}={value}"

@@ -17,10 +17,12 @@ from pathlib import Path
 from experiments import schema
 from experiments.arms import check_sweep, planned
 from experiments.progress import LINES_APART, bar
+from experiments.records import read_failure
 from experiments.run import folder_of, read
 from experiments.schema import Config
 from experiments.slurm import Array, ClusterError, Options
-from experiments.sweep import Failure, SweepError, failure
+from experiments.sweep import Failure, SweepError
+from experiments.tracking import Tell, mirroring
 
 FASTEST, SLOWEST = 0.5, 15.0  # seconds from look to look, ever longer
 
@@ -29,7 +31,14 @@ def run_arms(configs: Sequence[Config], options: Options) -> None:
     """As `arms.run_arms`, on a cluster. Raises SweepError at the end if runs failed or are missing."""
     schema.check(options, "hydra.launcher.")
     check_sweep([replace(config, device="cpu") for config in configs])  # GPUs are where the tasks will be
-    missing, array = Missing(configs), Array(options, folder_for(configs))
+    with mirroring(
+        configs[0].tracking, configs[0].results
+    ) as tell:  # from here: nodes that compute often have no network
+        run_missing([replace(config, tracking="none") for config in configs], options, tell)
+
+
+def run_missing(configs: Sequence[Config], options: Options, tell: Tell) -> None:
+    missing, array = Missing(configs, tell), Array(options, folder_for(configs))
     missing.look()
     if not missing.runs:
         return
@@ -59,10 +68,13 @@ def folder_for(configs: Sequence[Config]) -> Path:
 class Missing:
     """The runs of a sweep that have no record, as far as they can be named before others are done."""
 
-    def __init__(self, configs: Sequence[Config]) -> None:
+    def __init__(self, configs: Sequence[Config], tell: Tell) -> None:
+        self.tell = tell
         first, self.total, self.after = planned(configs)
         self.runs = list({folder_of(config): config for config in first}.values())
         self.known = {folder_of(config) for config in self.runs}
+        for folder in self.known:
+            tell(folder)
         self.done = 0
 
     def look(self) -> None:
@@ -74,9 +86,11 @@ class Missing:
                 self.runs.append(config)
                 continue
             self.done += 1
+            self.tell(folder_of(config))
             for further in self.after(config, record):
                 if folder_of(further) not in self.known:
                     self.known.add(folder_of(further))
+                    self.tell(folder_of(further))
                     queue.append(further)
 
     def count(self) -> int:
@@ -85,7 +99,7 @@ class Missing:
 
     def error(self, array: Array) -> SweepError:
         """Each run that failed, and each that no task has come to or ended."""
-        found = [(config, failure(folder_of(config))) for config in self.runs]
+        found = [(config, read_failure(folder_of(config))) for config in self.runs]
         failed = [(config, told) for config, told in found if told and told["sweep"] == array.token]
         lost = [config for config in self.runs if all(config is not other for other, _ in failed)]
         details = [Failure(config, told["reason"], told["log"]).told() for config, told in failed]

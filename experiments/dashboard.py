@@ -1,27 +1,50 @@
-"""Dashboards over the recorded runs. `python -m experiments.dashboard --help`."""
+"""Dashboards over the recorded runs: a live page here, or a workspace and a report in Weights & Biases."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
+from experiments.claims_file import load_claims
 from experiments.records import SuiteError
+from experiments.run_table import RUNS, read_table
+from experiments.wandb_run import PROJECT
+
+ROOT = Path(__file__).resolve().parent.parent
+# wandb's own patience is 19 s for each of many requests, with 20 tries.
+WANDB = {"WANDB_HTTP_TIMEOUT": "10", "WANDB_X_GRAPHQL_RETRY_MAX": "1", "WANDB_SILENT": "true"}
+
+
+def publish(results: Path, entity: str, project: str) -> None:
+    """Lay out wandb's pages by a table of runs: that of the results, or of ours while they have none yet."""
+    for name, value in {**WANDB, "WANDB_ERROR_REPORTING": "false"}.items():
+        os.environ.setdefault(name, value)
+    from experiments import workspace
+
+    rows, _ = read_table(results if (results / RUNS).exists() else ROOT / "results" / "reference")
+    for line in workspace.publish(entity, project, rows, load_claims(ROOT / "configs" / "claims.yaml")):
+        print(line)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m experiments.dashboard", description="The live page of a sweep.")
+    parser = argparse.ArgumentParser(prog="python -m experiments.dashboard", description=__doc__)
     parser.add_argument("results", nargs="?", default="results", type=Path, help="the folder with runs/ (results)")
     parser.add_argument("--port", default=5006, type=int, help="of 127.0.0.1; if taken, the next that is free (5006)")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
+    parser.add_argument("--entity", help="instead: make, or make anew, the pages of this wandb user or team")
+    parser.add_argument("--project", default=os.environ.get("WANDB_PROJECT") or PROJECT, help="theirs (%(default)s)")
     options = parser.parse_args()
     try:
+        if options.entity:
+            return publish(options.results, options.entity, options.project)
         from experiments.live.server import serve
-    except ModuleNotFoundError as error:
-        package = str(error.name).partition(".")[0]
-        sys.exit(f"error: {package} is not installed, which the page is made with; make setup installs it")
-    try:
+
         serve(options.results, options.port, options.open)
-    except SuiteError as error:
+    except (SuiteError, ValueError) as error:
         sys.exit(f"error: {error}")
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        sys.exit(f"error: {package} is not installed; make setup, or pip install -r requirements.in")
 
 
 if __name__ == "__main__":

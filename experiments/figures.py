@@ -43,12 +43,14 @@ from experiments.wording import number, span, tidy
 
 @dataclass(frozen=True)
 class Picture:
-    """One panel as SVG, what it shows in a caption, and its gist for those who do not see it."""
+    """One panel as SVG, what it shows in a caption, its gist for those who do not see it, and whose runs it draws."""
 
     name: str
     svg: str
     caption: str
     gist: str
+    arms: tuple[str, ...]  # as the claim or the experiment calls them
+    role: str = "evaluate"
 
 
 def claim_pictures(claim: Claim, verdict: Verdict, runs: Runs) -> list[Picture]:
@@ -80,7 +82,9 @@ def _learning_curves(curves: Mapping[str, list[Curve]], styles: Styles, summary:
         panel.line(*middle, colour, 1.6, dashes)
         ends.append(f"{label} from {number(middle[1][0])} to {number(middle[1][-1])}" if middle[1] else label)
     gist = f"Learning curves, {summary} of the seeds: {'; '.join(ends)}"
-    return Picture("curves", panel.svg(), f"Learning curves: every seed faint, the {summary} strong", gist)
+    return Picture(
+        "curves", panel.svg(), f"Learning curves: every seed faint, the {summary} strong", gist, tuple(curves)
+    )
 
 
 def tuning_picture(tuning: Mapping[str, Sequence[Row]], styles: Styles) -> Picture:
@@ -94,7 +98,7 @@ def tuning_picture(tuning: Mapping[str, Sequence[Row]], styles: Styles) -> Pictu
         "; a gap where a run diverged" if any(row["status"] == "diverged" for row in chain(*tuning.values())) else ""
     )
     gist = f"Tuning curves; chosen learning rates: {', '.join(chosen)}"
-    return Picture("tuning", panel.svg(), text, gist)
+    return Picture("tuning", panel.svg(), text, gist, tuple(tuning), "tune")
 
 
 def small_tuning_picture(arm: str, rows: Sequence[Row]) -> Picture:
@@ -102,7 +106,8 @@ def small_tuning_picture(arm: str, rows: Sequence[Row]) -> Picture:
     x, y = _tuning_scales([rows], 3, 3)
     panel = Panel("", x, y, plot=40, width=130)
     chosen = _draw_tuning(panel, rows, arm_styles([arm])[arm])
-    return Picture("tuning", panel.svg(), "", f"Tuning curve of {arm}; chosen learning rate: {tidy(chosen)}")
+    gist = f"Tuning curve of {arm}; chosen learning rate: {tidy(chosen)}"
+    return Picture("tuning", panel.svg(), "", gist, (arm,), "tune")
 
 
 def _tuning_scales(tuning: Iterable[Sequence[Row]], most_x: int, most_y: int) -> tuple[Scale, Scale]:
@@ -154,7 +159,7 @@ def _differences(claim: Claim, verdict: Verdict) -> Picture:
     text += f"; grey: smaller than the margin of {tidy(claim.margin)}" if claim.margin else ""
     text += "" if finite.all() else "; red: a run diverged"
     gist = f"Differences of {d.size} seeds, {summary} {number(verdict.estimate)}{span(verdict.interval)}"
-    return Picture("differences", panel.svg(), text, gist)
+    return Picture("differences", panel.svg(), text, gist, claim.labels)
 
 
 def _bound(claim: Claim, rows: Mapping[str, list[Row]], styles: Styles) -> Picture:
@@ -176,7 +181,7 @@ def _bound(claim: Claim, rows: Mapping[str, list[Row]], styles: Styles) -> Pictu
     diverged = "" if finite.size == every.size else "; diamonds: not finite"
     spread = (f"{label} from {number(seeds.min())} to {number(seeds.max())}" for label, seeds in values.items())
     gist = f"{claim.metric}: {'; '.join(spread)}"
-    return Picture("bound", panel.svg(), f"Every run beside the bound{diverged}", gist)
+    return Picture("bound", panel.svg(), f"Every run beside the bound{diverged}", gist, tuple(rows))
 
 
 def _bound_scale(finite: Floats) -> tuple[Scale, float, float]:

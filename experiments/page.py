@@ -1,12 +1,14 @@
 """report.html: the whole report as one page that needs nothing else, neither a network nor, but to filter, a script.
 
 report.html.jinja is its structure, report.css its looks and report.js the filter; the last two are put into the page.
+Beside it, in `evidence/`, lie the pages of the runs behind it (`experiments.run_pages`), to which its figures lead.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -19,6 +21,7 @@ from experiments.plotting import on_dark
 from experiments.verdicts import Verdict
 from experiments.wording import number, source_order
 
+EVIDENCE = "evidence"  # the folder of the runs' pages
 Pictures = Mapping[str, Sequence[Picture]]  # of each claim and each experiment
 
 
@@ -65,7 +68,7 @@ def page(registry: Registry, runs: Runs, verdicts: Sequence[Verdict], command: s
             _experiment(name, arms, runs, pictures, looks) for name, arms in sections.trained_arms(runs).items()
         ],
         "measurements": [
-            (name, tables.measurement_columns(arms), _drawings(name, pictures, looks))
+            (name, tables.measurement_columns(arms), _drawings(pictures.get(name, ()), looks, _arms_of(name), runs))
             for name, arms in sections.measured_arms(runs).items()
         ],
         "measured": sections.MEASURED,
@@ -77,10 +80,10 @@ def page(registry: Registry, runs: Runs, verdicts: Sequence[Verdict], command: s
         "timing": (sections.timing_text(timed), tables.step_time_columns(timed)) if timed else None,
         "looks": looks,
     }
-    return _environment().get_template("report.html.jinja").render(told)
+    return environment().get_template("report.html.jinja").render(told)
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -93,6 +96,7 @@ def _environment() -> Environment:
         "meaning": sections.MEANING,
         "symbols": tables.SYMBOLS,
         "zipped": _zipped,
+        "evidence_link": evidence_link,
     }
     return environment
 
@@ -113,12 +117,12 @@ def _claim(claim: Claim, verdict: Verdict, runs: Runs, pictures: Pictures, looks
         "verdict": verdict,
         "estimate": tables.estimate_text(verdict),
         "p": number(verdict.p_holm, 2),
-        "drawings": _drawings(claim.id, pictures, looks),
+        "drawings": _drawings(pictures.get(claim.id, ()), looks, claim.resolve, runs),
         "setup": sections.setup(claim, verdict, runs),
         "arms": tables.arm_columns(claim, verdict, runs),
         "outlook": sections.outlook(claim),
         "command": sections.command_of(claim),
-        "runs": sections.run_ids(claim, runs),
+        "runs": [(arm, evidence_link(*claim.resolve(arm)), ids) for arm, ids in sections.run_ids(claim, runs).items()],
     }
 
 
@@ -132,9 +136,33 @@ def _experiment(
         "name": name,
         "columns": tables.experiment_columns(arms),
         "tuning": [curves.get(arm, "") for arm in arms] if curves else [],
-        "drawings": _drawings(name, pictures, looks),
+        "arms": list(arms),
+        "drawings": _drawings(pictures.get(name, ()), looks, _arms_of(name), runs),
     }
 
 
-def _drawings(name: str, pictures: Pictures, looks: Looks) -> list[tuple[Markup, str]]:
-    return [(looks.drawing(picture), picture.caption) for picture in pictures.get(name, ())]
+def _arms_of(experiment: str) -> Callable[[str], tuple[str, str]]:
+    return lambda arm: (experiment, arm)
+
+
+def _drawings(
+    pictures: Sequence[Picture], looks: Looks, resolve: Callable[[str], tuple[str, str]], runs: Runs
+) -> list[dict[str, Any]]:
+    """Each picture with its caption and, by arm, where the runs it draws are listed and how many they are."""
+    return [
+        {
+            "drawing": looks.drawing(picture),
+            "caption": picture.caption,
+            "runs": [
+                (arm, evidence_link(*resolve(arm), picture.role), len(runs[*resolve(arm), picture.role]))
+                for arm in picture.arms
+            ],
+        }
+        for picture in pictures
+    ]
+
+
+def evidence_link(experiment: str, arm: str = "", role: str = "evaluate") -> str:
+    """Where report.html finds the runs of an experiment, of an arm, or only those that tuned its learning rate."""
+    fragment = f"#{quote(arm)}{'-tune' if role == 'tune' else ''}" if arm else ""
+    return f"{EVIDENCE}/{quote(experiment)}.html{fragment}"

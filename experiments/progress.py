@@ -85,16 +85,15 @@ def table_of(sweep: Any) -> Group:
     done, total = sum(sweep.counts.values()), max(sweep.total, len(sweep.known))
     running = Table.grid(padding=(0, 2))
     for worker in list(sweep.active.values())[:SHOWN]:
-        running.add_row(*progress_of(worker))
+        running.add_row(*progress_line(worker.config, worker.folder, worker.seconds()))
     return Group(state_of(sweep), ProgressBar(total=total, completed=done, width=60), running)
 
 
-def progress_of(worker: Any) -> tuple[str, ...]:
-    config = worker.config
-    row = last_row(worker.folder)
+def progress_line(config: Any, folder: Path, seconds: float) -> tuple[str, ...]:
+    row = last_row(folder)
     at = f"{row['update']:.0f} of {config.updates} updates" if row else ""
     loss = f"loss {row['validation_loss']:.3f}" if row and row.get("validation_loss") is not None else ""
-    return f"{config.experiment}/{worker.folder.name}", at, loss, minutes(worker.seconds())
+    return f"{config.experiment}/{folder.name}", at, loss, minutes(seconds)
 
 
 def last_row(folder: Path) -> dict[str, Any] | None:

@@ -1,23 +1,22 @@
 """Run records on disk: identity, atomic writes, reading. No torch, hydra or wandb here.
 
     <results>/runs/<experiment>/<norm>-s<seed>-<hash>/
-        config.json       what is run, from the start on: `resume=<norm>-s<seed>-<hash>` goes by it
+        config.json       what is run, from the start on, and the options it was started with, by which `resume=` goes
         metrics.jsonl     one line an evaluation, flushed as the run goes
         checkpoint.pt     the last state to go on from
         failed.json       after a failure: the sweep it happened in, how often, and why
         lock              held by the process at work here, if any
         result.json       the record, written last and by rename: a run is done when this file exists
 
-Of a run that is done metrics.jsonl and result.json are left, and `mirrored` once it has been shown to wandb. The hash
-covers the run's whole scientific configuration (`identity`), never paths, devices, tracking or how many run at a time.
-So running is idempotent: the same configuration finds its own record.
+Of a run that is done metrics.jsonl and result.json are left. The hash covers the run's whole scientific configuration
+(`identity`), never paths, devices, tracking or how many run at a time. So running is idempotent: the same configuration
+finds its own record.
 """
 
 import hashlib
 import json
 import os
 from copy import deepcopy
-from functools import reduce
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -59,20 +58,6 @@ def run_id(config: dict[str, Any]) -> str:
 
 def run_folder(results: str | Path, config: dict[str, Any]) -> Path:
     return Path(results) / "runs" / str(config["experiment"]) / run_id(config)
-
-
-def arm_of(config: dict[str, Any]) -> str:
-    """The name of the experiment's arm with these settings, of several the most particular; else the norm and batch."""
-    fitting = [name for name, overrides in config["arms"].items() if all(holds(config, o) for o in overrides.split())]
-    default = f"{config['norm']}_b{config['batch_size']}"
-    return max(fitting, key=lambda name: len(config["arms"][name].split()), default=default)
-
-
-def holds(config: dict[str, Any], override: str) -> bool:
-    """Whether a configuration has what `key=value` asks for; a rate may have been tuned since."""
-    key, value = override.split("=")
-    found: Any = reduce(lambda part, name: part[name], key.split("."), config)
-    return str(found) == value or (isinstance(found, float) and found == float(value))
 
 
 def finite(value: Any) -> Any:
@@ -140,6 +125,15 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         record: dict[str, Any] = json.loads("{" + text[start:])
         return record if record["record_version"] == VERSION else None
     except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def read_failure(folder: Path) -> dict[str, Any] | None:
+    """How a run failed when it was last tried, if it did."""
+    try:
+        found: dict[str, Any] = json.loads((folder / FAILED).read_text())
+        return found if found.keys() >= {"sweep", "attempts", "reason", "log"} else None
+    except (OSError, ValueError, AttributeError):
         return None
 
 

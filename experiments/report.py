@@ -14,8 +14,9 @@ from pathlib import Path
 from experiments.claims import Claim, Registry
 from experiments.evidence import Row, Runs, group_runs
 from experiments.figures import Picture, claim_pictures
-from experiments.page import page
+from experiments.page import EVIDENCE, page
 from experiments.panel import standalone
+from experiments.run_pages import run_pages
 from experiments.sections import (
     ABOUT,
     MEANING,
@@ -51,7 +52,10 @@ from experiments.verdicts import SUPPORTED, Verdict
 def write_report(
     registry: Registry, rows: Iterable[Row], verdicts: Sequence[Verdict], folder: str | Path, command: str
 ) -> None:
-    """Write figures, report.html, report.md and claims.json to `folder`, each by rename; other figures go."""
+    """Write report.html, report.md, claims.json, figures and the runs' pages to `folder`, each by rename.
+
+    Other figures and pages of runs go.
+    """
     folder, runs = Path(folder), group_runs(rows)
     claims = {claim.id: claim for claim in registry.family}
     pictures = {verdict.id: claim_pictures(claims[verdict.id], verdict, runs) for verdict in verdicts}
@@ -60,15 +64,21 @@ def write_report(
     for name, row in pictures.items():
         files = standalone([picture.svg for picture in row])
         figures |= {f"{name}-{picture.name}.svg": file for picture, file in zip(row, files, strict=True)}
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    for name, svg in figures.items():
-        _write(folder / "figures" / name, svg.encode())
-    for stale in (folder / "figures").glob("*.svg"):
-        if stale.name not in figures:
-            stale.unlink()
+    _write_all(folder / "figures", figures, "*.svg")
+    _write_all(folder / EVIDENCE, run_pages(registry, runs, verdicts), "*.html")
     _write(folder / "report.html", page(registry, runs, verdicts, command, pictures).encode())
     _write(folder / "report.md", report_text(registry, runs, verdicts, command, pictures).encode())
     _write(folder / "claims.json", claims_json(verdicts).encode())
+
+
+def _write_all(folder: Path, files: Mapping[str, str], kind: str) -> None:
+    """Write these files; others of their kind go."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        _write(folder / name, text.encode())
+    for stale in folder.glob(kind):
+        if stale.name not in files:
+            stale.unlink()
 
 
 def claims_json(verdicts: Iterable[Verdict]) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,19 @@ from rich.console import Console
 
 import data
 import models
-from experiments import probes, schema, sweep
+from experiments import probes, schema, sweep, tracking
 from experiments.arms import evaluation_configs, read_arm
 from experiments.claims import Registry, check_against
 from experiments.claims_file import load_claims
 from experiments.compose import Arm, command_line, compose_arms, launcher
 from experiments.errors import told_in_one_line
+from experiments.evidence import Row, group_runs
 from experiments.final_tests import WAYS
 from experiments.report import write_report
 from experiments.run import tuning_runs
 from experiments.run_table import rounded, write_table
 from experiments.schema import Config
+from experiments.sparklines import ArmRuns, tell_arms
 from experiments.tables import verdict_table
 from experiments.verdicts import judge
 
@@ -71,6 +74,12 @@ def to_row(record: dict[str, Any], experiment: str, arm: str, role: str, scale: 
     }
 
 
+def evaluated(rows: Sequence[Row], asked: Mapping[Arm, int]) -> list[ArmRuns]:
+    """The evaluation runs of these arms, of which so many were asked for."""
+    runs = group_runs(rows)
+    return [ArmRuns(*arm, seeds, runs.get((*arm, "evaluate"), [])) for arm, seeds in asked.items()]
+
+
 def reproduce(options: argparse.Namespace) -> None:
     registry = load_claims(schema.CONFIGS / "claims.yaml")
     chosen = registry.select(options.claim) if options.claim else registry
@@ -85,10 +94,13 @@ def reproduce(options: argparse.Namespace) -> None:
     except sweep.SweepError as error:  # the other runs are there: judge what can be judged, then tell
         failure = error
     rows = collect_rows(arms)
+    tell_arms(evaluated(rows, {arm: config.seeds for arm, config in arms.items() if arm in wanted}))
     verdicts = judge(registry, rows)  # all claims, also those whose runs are of another day
     command = f"make reproduce SCALE={options.scale}"
     write_table(rows, config.results, command)
     write_report(registry, rows, verdicts, Path(config.results), command)
+    if config.tracking == "wandb":
+        tracking.show_all(config.results)
     console = Console(width=None if sys.stdout.isatty() else 160)
     ids = {claim.id for claim in chosen.claims}
     console.print(verdict_table(verdict for verdict in verdicts if verdict.id in ids))

@@ -4,8 +4,8 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 import data
-from experiments import machine, parallel, records, schema, tracking
+from experiments import machine, parallel, records, schema
 from experiments.errors import one_line, told_in_one_line
 from experiments.evidence import best_learning_rate
 from experiments.final_tests import OF_A_BATCH, WAYS
 from experiments.locks import hold
 from experiments.probes import PROBES
 from experiments.schema import Config, ConfigError
+from experiments.tracking import Tell, mirroring
 from experiments.training_run import Observer, pick_device, role_of, take_part, train_model
 from models import kernels
 from models.rnn import RecurrentConfig
@@ -44,7 +45,8 @@ def run_alone(config: Config, observe: Observer = lambda history: None) -> dict[
     folder = folder_of(config)
     if records.damaged(folder):
         print(f"{folder / records.RESULT}: damaged, the run is done again", file=sys.stderr)
-    records.write(folder / records.CONFIG, json.dumps(dataclasses.asdict(config), indent=1) + "\n")
+    started = {**described(config), "options": dataclasses.asdict(config)}
+    records.write(folder / records.CONFIG, json.dumps(started, indent=1) + "\n")
     record = measure(config, folder, observe)
     records.write_record(folder, record)
     records.tidy(folder)
@@ -54,7 +56,6 @@ def run_alone(config: Config, observe: Observer = lambda history: None) -> dict[
 
 def measure(config: Config, folder: Path, observe: Observer) -> dict[str, Any]:
     """Train, or measure what the configuration's probe does; the record."""
-    plain = schema.scientific(config)
     prepared = machine.prepare(config.threads, config.batch_size // config.ranks, config.kernel)
     started = time.perf_counter()
     source = data.load(config.data, batch_size=config.batch_size, seed=config.seed)
@@ -62,20 +63,29 @@ def measure(config: Config, folder: Path, observe: Observer) -> dict[str, Any]:
         outcome = train_model(config, source, folder, observe)
     else:
         found = PROBES[config.method](config, source)
+        drawn = {"histograms": found.pop("histograms")} if "histograms" in found else {}
         final, timing = ({}, found) if config.method == "step_time" else (found, {})  # times are no results
-        outcome = {"status": "completed", "history": [], "timing": timing, "final": final}
+        outcome = {"status": "completed", "history": [], "timing": timing, "final": final, **drawn}
     outcome["timing"]["wall_seconds"] = time.perf_counter() - started
     return {
         "record_version": records.VERSION,
+        **described(config),
+        "synthetic": source.synthetic,
+        **outcome,
+        "environment": {**machine.environment(), "device": device_of(config), **prepared, "kernel": kernel_used()},
+    }
+
+
+def described(config: Config) -> dict[str, Any]:
+    """What a run is, known before it starts."""
+    plain = schema.scientific(config)
+    return {
         "run": records.run_id(plain),
         "experiment": config.experiment,
         "scale": config.scale,
         "role": role_of(config),
-        "group": records.arm_of(dataclasses.asdict(config)),
-        "synthetic": source.synthetic,
+        "group": arm_of(config),
         "config": {key: value for key, value in plain.items() if key != "experiment"},
-        **outcome,
-        "environment": {**machine.environment(), "device": device_of(config), **prepared, "kernel": kernel_used()},
     }
 
 
@@ -98,6 +108,20 @@ def read(config: Config) -> dict[str, Any] | None:
     return record if record and (record["role"] == "evaluate" or role_of(config) == "tune") else None
 
 
+def arm_of(config: Config) -> str:
+    """The name of the experiment's arm with these settings, of several the most particular; else the norm and batch."""
+    fitting = [name for name, overrides in config.arms.items() if all(holds(config, o) for o in overrides.split())]
+    default = f"{config.norm}_b{config.batch_size}"
+    return max(fitting, key=lambda name: len(config.arms[name].split()), default=default)
+
+
+def holds(config: Config, override: str) -> bool:
+    """Whether a configuration has what `key=value` asks for; a rate may have been tuned since."""
+    key, value = override.split("=")
+    found = reduce(getattr, key.split("."), config)
+    return str(found) == value or (isinstance(found, float) and found == float(value))
+
+
 def tuning_runs(config: Config) -> list[Config]:
     """The runs that choose this arm's learning rate; none if the configuration names one."""
     if config.method != "train" or config.optim.learning_rate is not None:
@@ -116,11 +140,18 @@ def tuned_rate(config: Config, tuned: list[dict[str, Any]]) -> float | None:
     return best_learning_rate(rows)[0]
 
 
-def run_tuned(config: Config, observe: Observer = lambda history: None) -> list[dict[str, Any]]:
-    """`run`, after the tuning runs where the learning rate is left open: their records, the run's own last."""
+def run_tuned(
+    config: Config, observe: Observer = lambda history: None, tell: Tell = lambda folder: None
+) -> dict[str, Any]:
+    """`run`, after the tuning runs where the learning rate is left open; `tell` gets the folder of each."""
     check_runnable([config])
-    trials = [run(trial) for trial in tuning_runs(config)]
-    return [*trials, run(schema.at(config, config.seed, tuned_rate(config, trials)), observe)]
+    trials = []
+    for trial in tuning_runs(config):
+        tell(folder_of(trial))
+        trials.append(run(trial))
+    final = schema.at(config, config.seed, tuned_rate(config, trials))
+    tell(folder_of(final))
+    return run(final, observe)
 
 
 def check_runnable(configs: Sequence[Config]) -> None:
@@ -176,12 +207,9 @@ def run_and_print(composed: DictConfig) -> None:
         config = parallel.as_started(recorded(config.results, config.resume))
     if config.debug:
         return debug.debug(config)
-    with training_bar(config) as observe:
-        found = run_tuned(config, observe)
-    if config.tracking == "wandb":
-        for record in found:
-            tracking.mirror(record, config.results)
-    print(outcome_line(found[-1]))
+    with mirroring(config.tracking, config.results) as tell, training_bar(config) as observe:
+        record = run_tuned(config, observe, tell)
+    print(outcome_line(record))
 
 
 def recorded(results: str, name: str) -> Config:
@@ -191,7 +219,7 @@ def recorded(results: str, name: str) -> Config:
         which = f"; name one of {', '.join(map(path_name, found))}" if found else f" below {results}/runs"
         raise ConfigError(f"resume={name}: {'several runs have this id' if found else 'no such run'}{which}")
     try:
-        plain = json.loads((found[0] / records.CONFIG).read_text())
+        plain = json.loads((found[0] / records.CONFIG).read_text())["options"]
         return dataclasses.replace(schema.from_plain(plain), results=results)
     except FileNotFoundError:
         done = records.read_record(found[0]) is not None
@@ -204,7 +232,7 @@ def path_name(folder: Path) -> str:
     return f"{folder.parent.name}/{folder.name}"
 
 
-def outcome_line(record: dict[str, Any]) -> str:
+def outcome_line(record: Mapping[str, Any]) -> str:
     """What a run came to: its id, status and test metrics (a probe's: all)."""
     training = record["config"]["method"] == "train"
     final = (record["final"] or record["timing"]).items()

@@ -153,9 +153,9 @@ def _seed_range(seeds: Sequence[int]) -> str:
 
 
 def run_ids(claim: Claim, runs: Runs) -> dict[str, list[str]]:
-    """The evaluation runs behind a claim, by arm and where their records lie below the results."""
+    """The evaluation runs behind a claim, by arm."""
     found = {label: [row["run"] for row in evaluations(claim, label, runs)] for label in claim.labels}
-    return {f"`{label}`, in runs/{claim.resolve(label)[0]}": ids for label, ids in found.items() if ids}
+    return {label: ids for label, ids in found.items() if ids}
 
 
 # --------------------------------------------------------------------------------------------- of all the arms

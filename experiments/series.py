@@ -6,7 +6,7 @@ with something scaled by 0.5. Measurements give the loss at each rate as `loss_a
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -41,10 +41,16 @@ def series_pictures(arms: Mapping[str, Sequence[Row]]) -> list[Picture]:
     if metric is None:
         return pictures
     for letter, stems in sorted(_numbered(arms, f"test_{metric}").items()):
-        pictures.append(_picture(f"by-{letter}", f"test {metric}", MEANING[letter], stems))
+        drawn = _of_letter(arms, letter)
+        pictures.append(_picture(f"by-{letter}", f"test {metric}", MEANING[letter], stems, drawn))
         if ways := _batch_statistics(arms, metric, letter):
-            pictures.append(_picture(f"statistics-by-{letter}", f"test {metric}, by statistics", MEANING[letter], ways))
+            title, drawn = f"test {metric}, by statistics", [arm for arm in drawn if arm.startswith("batch")]
+            pictures.append(_picture(f"statistics-by-{letter}", title, MEANING[letter], ways, drawn))
     return pictures
+
+
+def _of_letter(arms: Iterable[str], letter: str) -> list[str]:
+    return [arm for arm in arms if (parts := NUMBERED.fullmatch(arm)) and parts["letter"] == letter]
 
 
 def _numbered(arms: Mapping[str, Sequence[Row]], metric: str) -> dict[str, dict[str, Points]]:
@@ -82,10 +88,10 @@ def _by_rate(arms: Mapping[str, Sequence[Row]]) -> Picture:
         }
         for arm, rows in arms.items()
     }
-    return _picture("by-rate", "validation loss", "learning rate", points)
+    return _picture("by-rate", "validation loss", "learning rate", points, arms)
 
 
-def _picture(name: str, title: str, place: str, stems: Mapping[str, Points]) -> Picture:
+def _picture(name: str, title: str, place: str, stems: Mapping[str, Points], arms: Iterable[str]) -> Picture:
     title = title.replace("_", " ")
     styles = arm_styles(sorted(stems))
     numbers = sorted({found for points in stems.values() for found in points})
@@ -102,7 +108,7 @@ def _picture(name: str, title: str, place: str, stems: Mapping[str, Points]) -> 
         panel.marks("diamond", at, means, colour, 6)
         ends.append(f"{stem} from {number(means[0])} at {tidy(at[0])} to {number(means[-1])} at {tidy(at[-1])}")
     caption = f"{place.capitalize()}: every seed and the mean; a gap where a run diverged"
-    return Picture(name, panel.svg(), caption, f"{title} by {place}: {'; '.join(ends)}")
+    return Picture(name, panel.svg(), caption, f"{title} by {place}: {'; '.join(ends)}", tuple(arms))
 
 
 def _scale(numbers: list[float]) -> Scale:

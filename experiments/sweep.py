@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from experiments import records, tracking
+from experiments import records
 from experiments.locks import Busy, held, hold
 from experiments.machine import commit
 from experiments.order import Order
 from experiments.progress import sweep_table
 from experiments.run import folder_of, read
 from experiments.schema import Config
+from experiments.tracking import Tell, mirroring
 from experiments.training_run import pick_device
 from experiments.workers import AGAIN, BUSY, DONE, LOG_LINES, NO_SPACE, RAISED, Worker
 
@@ -70,11 +71,15 @@ def run_all(
     and ends when all that is left is in the hands of others; those of one `token` do not repeat each other's failures.
     Raises SweepError after the last run if any failed.
     """
-    sweep = Sweep(on_done, total, share, token or uuid4().hex)
+    configs = list(configs)
+    if not configs:
+        return
     commit()  # git is asked here, once: the workers inherit the answer
-    sweep.add(configs)
-    sweep.n_jobs = n_jobs or (cores(next(iter(sweep.known.values()))) if sweep.known else 1)
-    sweep.run()
+    with mirroring(configs[0].tracking, configs[0].results) as tell:
+        sweep = Sweep(on_done, total, share, token or uuid4().hex, tell)
+        sweep.add(configs)
+        sweep.n_jobs = n_jobs or cores(configs[0])
+        sweep.run()
     if sweep.failures:
         details = "\n".join(failure.told() for failure in sweep.failures)
         raise SweepError(f"{len(sweep.failures)} of {len(sweep.known)} runs failed", details)
@@ -85,8 +90,8 @@ class Sweep:
 
     n_jobs = 1
 
-    def __init__(self, on_done: Done, total: int, share: tuple[int, int], token: str) -> None:
-        self.on_done, self.total, self.token = on_done, total, token
+    def __init__(self, on_done: Done, total: int, share: tuple[int, int], token: str, tell: Tell) -> None:
+        self.on_done, self.total, self.token, self.tell = on_done, total, token, tell
         self.order = Order(share)
         self.known: dict[Path, Config] = {}
         self.active: dict[int, Worker] = {}  # by the sentinel that tells its end
@@ -144,6 +149,7 @@ class Sweep:
         else:
             worker = Worker(config)
             self.active[worker.sentinel] = worker
+            self.tell(folder)
 
     def collect(self, worker: Worker) -> None:
         """Take note of how a run ended."""
@@ -154,9 +160,6 @@ class Sweep:
             self.busy_seconds += record["timing"]["wall_seconds"]
             self.relay(worker)
             self.settle(config, record, "here")
-            self.fill()  # before the mirror, so that no core waits for it
-            if config.tracking == "wandb":
-                tracking.mirror(record, config.results)
         elif code == NO_SPACE:  # which every further run would meet too
             raise records.RecordError(records.unwritable(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
         else:
@@ -170,11 +173,12 @@ class Sweep:
         reason = " ".join(log[-1:]) if code in (RAISED, AGAIN) else died(code)
         told = {"sweep": self.token, "attempts": attempts, "reason": reason, "log": log[-LOG_LINES:]}
         records.write(worker.folder / records.FAILED, json.dumps(told, indent=1) + "\n")
+        self.tell(worker.folder)
         self.order.push(worker.config, last=True)  # to be tried again, or told
 
     def failure(self, folder: Path) -> dict[str, Any] | None:
         """How the run of a folder failed in this sweep, if it did."""
-        found = failure(folder)
+        found = records.read_failure(folder)
         return found if found and found["sweep"] == self.token else None
 
     def settle(self, config: Config, record: dict[str, Any], where: str) -> None:
@@ -183,6 +187,7 @@ class Sweep:
         if (folder / records.CONFIG).exists() or (folder / records.FAILED).exists():
             with suppress(Busy), hold(folder):
                 records.tidy(folder)
+        self.tell(folder)
         self.counts[where] += 1
         self.order.timed(config, record["timing"]["wall_seconds"])
         self.add(self.on_done(config, record))
@@ -225,15 +230,6 @@ def cores(config: Config) -> int:
     if config.device != "cpu" and str(pick_device(config.device)) != "cpu":
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def failure(folder: Path) -> dict[str, Any] | None:
-    """How a run failed when it was last tried, if it did."""
-    try:
-        found: dict[str, Any] = json.loads((folder / records.FAILED).read_text())
-        return found if found.keys() >= {"sweep", "attempts", "reason", "log"} else None
-    except (OSError, ValueError, AttributeError):
-        return None
 
 
 def died(code: int) -> str:

@@ -120,17 +120,17 @@ def _middle(rows: Sequence[Row], name: str) -> str:
     return number(float(np.median([row["timing"][name] for row in rows])), 3)
 
 
-_SHOWN = ("mean_train_loss", "mean_validation_loss", "test_loss", "test_error", "test_bits_per_character")
+SHOWN = ("mean_train_loss", "mean_validation_loss", "test_loss", "test_error", "test_bits_per_character")
 # Of batch norm: averages taken anew, and what each mini-batch's own statistics add to that.
-_STATISTICS = ("test_reestimated_loss", "test_batch_loss_increase")
+STATISTICS = ("test_reestimated_loss", "test_batch_loss_increase")
 
 
 def experiment_columns(arms: Mapping[str, Sequence[Row]]) -> Columns:
     """The final metrics of all arms of an experiment, one row per arm."""
     finals = [row["final"] for rows in arms.values() for row in rows]
-    shown = [name for name in _SHOWN if any(name in final for final in finals)]
+    shown = [name for name in SHOWN if any(name in final for final in finals)]
     if any(final.get("test_batch_loss_increase") for final in finals):
-        shown += _STATISTICS
+        shown += STATISTICS
     return {
         "arm": [f"`{arm}`" for arm in arms],
         "learning rate": [tidy(rows[0]["learning_rate"]) for rows in arms.values()],

@@ -1,35 +1,81 @@
 """Weights & Biases as a view of our records: offline unless asked, never read back, never needed.
 
-The only file that imports wandb. A run is mirrored from its finished record, so a resumed one shows up whole.
+A process of its own, `experiments.mirror`, shows there what the files of the runs say; it is told here which runs to
+look at. So nothing of wandb is imported where runs are made, and neither its network nor its failures hold them up.
 """
 
 import os
+import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-INIT_TIMEOUT = 20.0  # seconds; wandb itself tries for 90 where it cannot be reached, and the sweep waits
-given_up: list[str] = []  # why mirroring stopped in this process
+Tell = Callable[[Path], None]
+ROOT = Path(__file__).parent.parent
 
 
-def mirror(record: dict[str, Any], results: str | Path) -> None:
-    """Write one finished run to wandb: grouped by experiment and arm, one wandb run a seed.
+@contextmanager
+def mirroring(tracking: str, results: str) -> Iterator[Tell]:
+    """What is given is to be called with the folder of each run that starts, ends or is found done.
 
-    WANDB_MODE is the user's; unset, it is `offline`, and nothing leaves the machine. Files go to <results>/wandb.
-    A run is mirrored once. Whatever goes wrong is told in one line: the record is whole without its mirror.
+    With tracking=none, or without wandb, it does nothing. On leaving, what has not been shown yet is; where the block
+    is left by an interruption it waits for `python -m experiments.mirror`.
     """
-    mark = Path(results) / "runs" / record["experiment"] / record["run"] / "mirrored"
-    if not installed() or mark.exists() or given_up:
+    if tracking != "wandb" or not wanted():
+        yield lambda folder: None
         return
+    process = start("--follow", results)
+
+    def tell(folder: Path) -> None:
+        with suppress(BrokenPipeError):  # it has said itself why it ended
+            assert process.stdin is not None
+            print(folder.resolve(), file=process.stdin, flush=True)
+
     try:
-        write(record, results)
-        mark.touch()
-    except Exception as error:  # wandb's own, or a full disk's
-        reason = " ".join(str(error).split())
-        print(f"{record['run']} is recorded but not mirrored to wandb, nor are later runs: {reason}", file=sys.stderr)
-        given_up.append(reason)  # each further try might wait for a network that is not there
+        yield tell
+    except KeyboardInterrupt:
+        process.kill()
+        raise
+    finally:
+        finished(process)
+
+
+def show_all(results: str) -> None:
+    """Show whatever lies below a results folder, verdicts and figures too, and is not shown yet."""
+    if wanted():
+        finished(start(results))
+
+
+def finished(process: "subprocess.Popen[str]") -> None:
+    """Wait until it has shown what it was told of; an interruption ends it."""
+    assert process.stdin is not None
+    try:
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+        process.wait()
+    except KeyboardInterrupt:
+        process.kill()
+        raise
+
+
+def start(*arguments: str) -> "subprocess.Popen[str]":
+    """The mirror, in a session of its own: Ctrl-C is for the command, which then ends it."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.mirror", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        start_new_session=True,
+    )
+
+
+def wanted() -> bool:
+    return os.environ.get("WANDB_MODE") != "disabled" and installed()
 
 
 @cache
@@ -38,39 +84,3 @@ def installed() -> bool:
     if find_spec("wandb") is None:
         print("wandb is not installed: runs are recorded but not mirrored (tracking=none)", file=sys.stderr)
     return find_spec("wandb") is not None
-
-
-def write(record: dict[str, Any], results: str | Path) -> None:
-    os.environ.setdefault("WANDB_MODE", "offline")
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    os.environ.setdefault("WANDB_SILENT", "true")
-    import wandb
-
-    config, status = record["config"], record["status"]
-    settings = wandb.Settings(
-        console="off",
-        init_timeout=INIT_TIMEOUT,
-        x_disable_stats=True,
-        x_disable_meta=True,
-        x_disable_machine_info=True,
-        disable_git=True,
-        disable_code=True,
-        save_code=False,
-    )
-    tags = [config["norm"], record["scale"], config["model"]["name"], config["data"]["name"], status]
-    with wandb.init(
-        project="layer-normalization-reproduced",
-        dir=str(results),
-        id=f"{record['experiment']}-{record['run']}",
-        name=record["run"],
-        group=f"{record['experiment']}/{record['group']}",
-        job_type=record["role"],
-        tags=tags + (["synthetic"] if record["synthetic"] else []),
-        config={"experiment": record["experiment"], "scale": record["scale"], **config},
-        settings=settings,
-    ) as run:
-        run.define_metric("update")
-        run.define_metric("*", step_metric="update")
-        for row in record["history"]:
-            run.log(row)
-        run.summary.update({**record["final"], **record["timing"], "status": status})

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.claims_file import load_claims
+from experiments.page import EVIDENCE
 from experiments.records import SuiteError
 from experiments.report import read_verdicts, update_readme, write_report
 from experiments.run_table import read_table, write_table
@@ -49,16 +50,17 @@ def verify(folder: Path, claims: Path, readme: Path | None = None) -> tuple[str,
 
 
 def differences(folder: Path, anew: Path) -> Iterator[str]:
-    """What is not the same in `folder` as in `anew`, file by file. Other files may lie beside, but for figures."""
+    """What is not the same in `folder` as in `anew`, file by file. Other files may lie beside, not in its folders."""
     for path in files(anew):
         ours = folder / path.relative_to(anew)
         if ours.is_file():
             yield from changes(ours, path)
         else:
             yield f"{ours} is missing"
-    for figure in files(folder / "figures"):
-        if not (anew / figure.relative_to(folder)).exists():
-            yield f"{figure} belongs to no claim"
+    for place, what in (("figures", "claim"), (EVIDENCE, "run")):
+        for surplus in files(folder / place):
+            if not (anew / surplus.relative_to(folder)).exists():
+                yield f"{surplus} belongs to no {what}"
 
 
 def files(folder: Path) -> list[Path]:

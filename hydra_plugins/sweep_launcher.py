@@ -48,24 +48,36 @@ class SweepLauncher(Launcher):
         self.context, self.config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from experiments.arms import read_arm
         from experiments.compose import Jobs
-        from experiments.run import outcome_line
+        from experiments.sweep import SweepError
 
         jobs = Jobs(lambda overrides: self.context.config_loader.load_sweep_config(self.config, overrides))
         configs = jobs.configs(job_overrides)
         try:
             self.run_arms(configs)
-        finally:  # also where some failed
-            for config in configs:
-                for record in read_arm(config, [config.seed])[1]:
-                    print(outcome_line(record))
+        except SweepError:  # the other runs are there
+            tell(configs)
+            raise
+        tell(configs)
         return [JobReturn(overrides=list(o), status=JobStatus.COMPLETED) for o in job_overrides]
 
     def run_arms(self, configs: "Sequence[Config]") -> None:
         from experiments import arms
 
         arms.run_arms(configs, n_jobs=configs[0].n_jobs)
+
+
+def tell(configs: "Sequence[Config]") -> None:
+    """A line for each run that is done, then one for each arm."""
+    from experiments.arms import read_arms
+    from experiments.run import outcome_line
+    from experiments.sparklines import tell_arms
+
+    found = read_arms(configs)
+    for arm in found:
+        for record in arm.runs:
+            print(outcome_line(record))
+    tell_arms(found)
 
 
 class SlurmLauncher(SweepLauncher):

@@ -32,12 +32,17 @@ NEWEST = """Math.max(...[...Bokeh.documents[0]._all_models.values()].filter(mode
 
 
 def config(norm: str, batch_size: int, seed: int, updates: int = 1000, **changes: Any) -> dict[str, Any]:
-    """What config.json tells of a run, as far as it matters here."""
-    arms = {f"{name}_b{size}": f"norm={name} batch_size={size}" for name in NORMS for size in BATCHES}
-    plain: dict[str, Any] = {"experiment": EXPERIMENT, "method": "train", "norm": norm, "seed": seed}
-    plain |= {"batch_size": batch_size, "updates": updates, "evaluations": updates, "model": {"name": "mlp"}}
-    plain |= {"data": {"name": "mnist"}, "optim": {"learning_rate": 0.01}, "arms": arms, "tuning": {"seeds": [1000]}}
-    return plain | changes
+    """The settings of a run, as far as they matter here."""
+    plain: dict[str, Any] = {"method": "train", "norm": norm, "seed": seed, "batch_size": batch_size}
+    plain |= {"updates": updates, "evaluations": updates, "model": {"name": "mlp"}, "data": {"name": "mnist"}}
+    return plain | {"optim": {"learning_rate": 0.01}} | changes
+
+
+def described(settings: dict[str, Any]) -> dict[str, Any]:
+    """What is known of a run before it starts; seeds from 1000 on tune."""
+    group, role = f"{settings['norm']}_b{settings['batch_size']}", "tune" if settings["seed"] >= 1000 else "evaluate"
+    run = {"run": records.run_id(settings), "experiment": EXPERIMENT, "scale": "smoke"}
+    return run | {"role": role, "group": group, "config": settings}
 
 
 def history(settings: dict[str, Any], points: int) -> list[dict[str, float]]:
@@ -53,14 +58,14 @@ def history(settings: dict[str, Any], points: int) -> list[dict[str, float]]:
 
 
 def folder_of(results: Path, settings: dict[str, Any]) -> Path:
-    return records.run_folder(results, settings)
+    return records.run_folder(results, settings | {"experiment": EXPERIMENT})
 
 
 def begin(results: Path, settings: dict[str, Any], rows: list[dict[str, float]]) -> Path:
     """A run in progress, as far as these evaluations."""
     folder = folder_of(results, settings)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / records.CONFIG).write_text(json.dumps(settings))
+    (folder / records.CONFIG).write_text(json.dumps(described(settings)))
     append(folder, rows)
     return folder
 
@@ -74,9 +79,7 @@ def end(results: Path, settings: dict[str, Any], rows: list[dict[str, float]], s
     """A run that is done."""
     folder = folder_of(results, settings)
     folder.mkdir(parents=True, exist_ok=True)
-    record = {"record_version": records.VERSION, "run": folder.name, "experiment": EXPERIMENT, "scale": "smoke"}
-    record |= {"role": "tune" if settings["seed"] in settings["tuning"]["seeds"] else "evaluate", "status": status}
-    record |= {"group": records.arm_of(settings), "config": {key: settings[key] for key in records.SCIENTIFIC}}
+    record = {"record_version": records.VERSION, **described(settings), "status": status}
     final = {"validation_loss": rows[-1]["validation_loss"], "test_loss": rows[-1]["validation_loss"]}
     records.write_record(folder, record | {"history": rows, "final": final, "timing": {"cpu_seconds": 1.0}})
     return folder

@@ -12,6 +12,7 @@ from hypothesis import settings
 from experiments.claims import Registry
 from experiments.claims_file import load_claims
 from scripts.browser import NAMES, Browser, installed
+from tests.wandb_server import wandb_server  # noqa: F401 (a fixture)
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -19,12 +19,14 @@ ANALYSIS = (
     "run_table",
     "verdicts",
     "tables",
+    "sparklines",
     "plotting",
     "figures",
     "panel",
     "series",
     "sections",
     "page",
+    "run_pages",
     "report",
     "verify",
 )
@@ -78,7 +80,8 @@ def test_nothing_needs_a_dashboard(module: str) -> None:
 @pytest.mark.parametrize(
     ("package", "files"),
     [
-        ("wandb", {"tracking.py"}),
+        ("wandb", {"wandb_run.py", "workspace.py"}),
+        ("wandb_workspaces", {"workspace.py"}),
         ("submitit", {"slurm.py"}),
         ("bokeh", {"live/plots.py", "live/page.py", "live/table.py", "live/server.py"}),
         ("hydra", {"run.py", "errors.py", "schema.py", "compose.py", "sweep_launcher.py"}),

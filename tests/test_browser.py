@@ -45,6 +45,21 @@ def test_the_page_is_whole_at_any_width(browser: Browser, address: str, width: i
     assert browser.complaints() == []
 
 
+def test_a_figure_leads_to_its_runs_and_they_lead_back(browser: Browser, address: str) -> None:
+    browser.open(address)
+    link = browser.run("document.querySelector('#G1-better figcaption a[href$=\"-tune\"]').href")
+    browser.open(link, width=390, dark=True)
+    assert link.endswith("evidence/language.html#layer-tune")
+    assert abs(browser.run("document.getElementById('layer-tune').getBoundingClientRect().top")) < 40
+    assert browser.run("document.documentElement.scrollWidth") <= 390
+    sizes = browser.run("""[...document.querySelectorAll('#layer .curve')].map((curve) => {
+        return [curve.getBoundingClientRect().width, curve.getBBox().width];
+    })""")
+    assert len(sizes) == 8 and all(min(size) > 20 for size in sizes)
+    assert browser.run("document.querySelector('#layer .claims a').href") == f"{address}#G1-better"
+    assert browser.complaints() == []
+
+
 def test_text_of_figures_stays_inside_them_and_apart(browser: Browser, address: str) -> None:
     browser.open(address, 390)
     clashes = browser.run("""[...document.querySelectorAll('figure svg')].flatMap((svg) => {

@@ -42,7 +42,16 @@ def run(place: Path) -> str:
 def test_a_complete_run_is_kept_with_its_table_and_the_benchmark(place: Path) -> None:
     assert run(place).startswith("6 claims judged anew from 93 runs")
     names = {path.name for path in (place / "reference").iterdir()}
-    assert {"runs.csv", "curves.csv", "configs.json", "claims.json", "report.md", "figures", "bench.csv"} <= names
+    assert {
+        "runs.csv",
+        "curves.csv",
+        "configs.json",
+        "claims.json",
+        "report.md",
+        "figures",
+        "evidence",
+        "bench.csv",
+    } <= names
     assert "old.md" not in names
     assert "[G1-better](results/reference/report.md#g1-better)" in (place / "README.md").read_text(encoding="utf-8")
     kept = {path: path.read_bytes() for path in verify.files(place)}

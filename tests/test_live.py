@@ -69,7 +69,7 @@ def test_states_follow_the_folder_and_nothing_is_written(tmp_path: Path) -> None
     assert sorted(tmp_path.rglob("*")) == before
     with hold(folder):
         assert only_run(watch).state == "running" and watch.counts() == {"running": 1}
-    (folder / records.FAILED).write_text(json.dumps({"reason": "no <room>"}))
+    (folder / records.FAILED).write_text(json.dumps({"sweep": "", "attempts": 1, "reason": "no <room>", "log": []}))
     assert (only_run(watch).state, only_run(watch).reason) == ("failed", "no <room>")
     end(tmp_path, settings, rows, "diverged")
     assert only_run(watch).diverged and watch.counts() == {"done": 1}
@@ -253,9 +253,9 @@ def test_new_points_and_choices_are_drawn(browser: Browser, address: str, result
     settings = config("none", 8, 0, 160)
     begin(results, settings, history(settings, 2 * POINTS))
     until(browser, f"{NEWEST} == 160")
-    assert browser.run(TEXT % ".entry") == ["batch 2", "layer 2", "none 2"]
-    rows = browser.run(TEXT % ".slick-row")
-    assert any("160 of 160" in row for row in rows) and any("30 of 80" in row for row in rows)
+    until(browser, f"{TEXT % '.entry'}.at(-1) == 'none 2'")
+    until(browser, f"{TEXT % '.slick-row'}.some((row) => row.includes('160 of 160'))")
+    assert any("30 of 80" in row for row in browser.run(TEXT % ".slick-row"))
     pick = "Bokeh.documents[0].get_model_by_name('axis').value = 'samples'"
     browser.run(pick)
     until(browser, f"{NEWEST} == 1280")

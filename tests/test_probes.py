@@ -132,7 +132,7 @@ def measure_dynamics(monkeypatch: pytest.MonkeyPatch, cell: str, norm: str, step
 @pytest.mark.parametrize("norm", ["none", "layer"])
 def test_dynamics_reports_what_it_declares(monkeypatch: pytest.MonkeyPatch, cell: str, norm: str) -> None:
     row = measure_dynamics(monkeypatch, cell, norm, steps=6)
-    assert row.keys() == set(METRICS["dynamics"])
+    assert row.keys() == {*METRICS["dynamics"], "histograms"}
     ratios = [row[f"log10_gradient_ratio_x{scale:g}"] for scale in dynamics.SCALES]
     assert row["gradient_ratio_spread"] == max(ratios) - min(ratios) > 0
 

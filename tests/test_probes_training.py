@@ -117,9 +117,12 @@ def look(norm: str, padding: str) -> dict[str, float]:
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_border_of_a_net_is_measured_with_every_norm(norm: str) -> None:
     row = look(norm, "zeros")
+    histograms = row.pop("histograms")
     assert row.keys() == set(METRICS["border"]) and all(0 <= value < 1e3 for value in row.values())
+    for counts, edges in histograms.values():
+        assert len(edges) == len(counts) + 1 and sum(counts) > 1000
     torch.manual_seed(7)
-    assert look(norm, "zeros") == row
+    assert look(norm, "zeros") == {**row, "histograms": histograms}
 
 
 def test_on_a_torus_no_position_is_special() -> None:

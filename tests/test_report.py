@@ -1,8 +1,8 @@
 """The report is a pure function of the rows: a golden copy is kept, and every file is written whole.
 
-tests/golden/rows.json are invented runs that reach every verdict; report.md, report.html and claims.json are what
-they must give. After a deliberate change of the report: REGENERATE_GOLDEN=1 python -m pytest tests/test_report.py,
-then read the difference before committing it.
+tests/golden/rows.json are invented runs that reach every verdict; the files beside it are what they must give. After a
+deliberate change of the report: REGENERATE_GOLDEN=1 python -m pytest tests/test_report.py, then read the difference
+before committing it.
 """
 
 import hashlib
@@ -53,7 +53,7 @@ def test_the_golden_runs_reach_every_verdict(verdicts: list[Verdict]) -> None:
     assert {verdict.verdict for verdict in verdicts} == set(VERDICTS)
 
 
-@pytest.mark.parametrize("name", ["report.md", "claims.json", "report.html"])
+@pytest.mark.parametrize("name", ["report.md", "claims.json", "report.html", "evidence/language.html"])
 def test_report_is_the_golden_one(folder: Path, name: str) -> None:
     written = without_drawings((folder / name).read_text(encoding="utf-8"))
     if os.environ.get("REGENERATE_GOLDEN"):
@@ -93,12 +93,14 @@ def test_every_figure_is_drawn_and_linked(folder: Path, verdicts: list[Verdict])
 def test_stale_figures_and_drafts_do_not_stay(
     registry: Registry, rows: list[dict[str, Any]], verdicts: list[Verdict], tmp_path: Path
 ) -> None:
-    (tmp_path / "figures").mkdir()
-    (tmp_path / "figures" / "old-claim.svg").write_text("<svg/>")
+    for stale in ("figures/old-claim.svg", "evidence/old-experiment.html"):
+        (tmp_path / stale).parent.mkdir()
+        (tmp_path / stale).write_text("<svg/>")
     (tmp_path / "runs.csv").write_text("kept")
     some = registry.select(["G7-invariant"])
     write_report(some, rows, verdicts[-1:], tmp_path, COMMAND)
-    kept = ["claims.json", "figures/G7-invariant-bound.svg", "report.html", "report.md", "runs.csv"]
+    experiments = sorted({f"evidence/{row['experiment']}.html" for row in rows})
+    kept = ["claims.json", *experiments, "figures/G7-invariant-bound.svg", "report.html", "report.md", "runs.csv"]
     assert sorted(contents(tmp_path)) == kept
 
 

@@ -183,7 +183,9 @@ SWEEP = [
 
 def test_the_command_line_sweeps_lists_and_ranges(tmp_path: Path) -> None:
     command = [*SWEEP, "seed=range(0,2)", "updates=4", f"results={tmp_path}"]
-    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stderr.count(" 2/2 ") == 2  # a line for each arm, with its curve
+    lines = done.stdout.splitlines()
     assert sorted(line.split()[0].split("/")[1][:-11] for line in lines) == [
         "layer-s0",
         "layer-s1",

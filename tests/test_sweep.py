@@ -1,4 +1,4 @@
-"""Sweeps: isolation, a second try, shared folders, the order of runs, what is told; and the state of a folder."""
+"""Sweeps: isolation, a second try, shared folders, the order of runs, what is told."""
 
 import dataclasses
 import os
@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from experiments import records, reproduce, schema, status, sweep, workers
-from experiments.arms import read_arm, run_arms
+from experiments import records, reproduce, schema, sweep, workers
+from experiments.arms import read_arm, read_arms, run_arms, told_apart
 from experiments.locks import Busy, held, hold
 from experiments.order import Order
 from experiments.run import folder_of, read, run, run_alone
@@ -136,7 +136,7 @@ with hold(pathlib.Path({str(folder_of(config))!r})):
 """
     other = subprocess.Popen([sys.executable, "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdin and other.stdout and other.stdout.readline()
-    started = sweep.Sweep(lambda config, record: (), 1, (0, 1), "")
+    started = sweep.Sweep(lambda config, record: (), 1, (0, 1), "", lambda folder: None)
     started.add([config])
     assert not started.fill() and started.elsewhere
     started.look_elsewhere()
@@ -184,6 +184,16 @@ def interrupt(history: list[dict[str, float]]) -> None:
     raise InterruptedError
 
 
+def test_arms_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    small, large = (tiny(tmp_path, updates=updates) for updates in (4, 6))
+    other = tiny(tmp_path, norm="none", updates=4)
+    assert told_apart([small, other]) == ["layer_b8", "none_b8"]
+    assert told_apart([small, large, other]) == ["layer_b8 updates=4", "layer_b8 updates=6", "none_b8"]
+    run(large)
+    found = read_arms([large, dataclasses.replace(large, seed=1), other])
+    assert [(arm.arm, arm.asked, len(arm.runs)) for arm in found] == [("layer_b8", 2, 1), ("none_b8", 1, 0)]
+
+
 def test_long_runs_go_first_and_unknown_ones_before_them(tmp_path: Path) -> None:
     quick, slow, new = (tiny(tmp_path, norm=norm) for norm in ("none", "layer", "batch"))
     order = Order()
@@ -210,16 +220,3 @@ def test_each_of_several_tasks_begins_with_kinds_of_its_own(tmp_path: Path) -> N
             order.push(config)
         firsts.append([config.updates for config in drained(order)])
     assert firsts == [[1, 3, 2, 4], [2, 4, 1, 3]]
-
-
-def test_the_state_of_each_run_is_known(tmp_path: Path) -> None:
-    tuning = Tuning(learning_rates=[1e-3, 1e-2, 1e-1], seeds=[1000])
-    arm = tiny(tmp_path, optim=Optim(), tuning=tuning, seeds=4)
-    assert [state for state, _ in status.states(arm)] == ["missing"] * 7
-    run_arms([schema.at(arm, seed, None) for seed in (0, 1)])
-    failed, running = [config for state, config in status.states(arm) if state == "missing"]
-    for config in (failed, running):
-        folder_of(config).mkdir(parents=True)
-    (folder_of(failed) / records.FAILED).write_text('{"sweep": "", "attempts": 2, "reason": "", "log": []}')
-    with hold(folder_of(running)):
-        assert [state for state, _ in status.states(arm)] == ["done"] * 5 + ["failed", "running"]

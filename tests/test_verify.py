@@ -107,7 +107,10 @@ def test_missing_and_surplus_files_are_told(folder: Path) -> None:
     figure = verify.files(folder / "figures")[0]
     figure.rename(figure.with_name("of-no-claim.svg"))
     (folder / "report.md").unlink()
+    page = verify.files(folder / "evidence")[0]
+    page.rename(page.with_name("of-no-run.html"))
     told = found(folder)
+    assert f"{page} is missing" in told and f"{page.with_name('of-no-run.html')} belongs to no run" in told
     assert f"{figure} is missing" in told and f"{folder / 'report.md'} is missing" in told
     assert f"{figure.with_name('of-no-claim.svg')} belongs to no claim" in told
 

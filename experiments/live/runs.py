@@ -182,20 +182,17 @@ def read_progress(path: Path, folder: Folder) -> bool:
 
 
 def begun(path: Path) -> Run:
-    """A run of which there is only the configuration."""
+    """A run of which there is only what was known before it started."""
     try:
-        config = json.loads((path / records.CONFIG).read_text())
-        role = "tune" if config["seed"] in config["tuning"]["seeds"] else "evaluate"
-        return Run(path.name, "running", records.arm_of(config), role, flat({k: config[k] for k in records.SCIENTIFIC}))
-    except (OSError, ValueError, KeyError, TypeError):
+        known = json.loads((path / records.CONFIG).read_text())
+        return Run(path.name, "running", known["group"], known["role"], flat(known["config"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Run(path.name, "unreadable")
 
 
 def reason(path: Path) -> str:
-    try:
-        return str(json.loads((path / records.FAILED).read_text())["reason"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+    failure = records.read_failure(path)
+    return failure["reason"] if failure else ""
 
 
 def read_on(path: Path, folder: Folder, run: Run) -> bool:

@@ -2,8 +2,9 @@
 
 A probe that looks into a model names, in `MODELS`, those it knows.
 
-`measure(config, data)` gives the metrics. Probes use the models and norms of the suite, on real data where they read
-any, in float64 where an identity is to show as one. The bounds are in configs/claims.yaml.
+`measure(config, data)` gives the metrics and, of some probes, `histograms`: distributions that are only looked at.
+Probes use the models and norms of the suite, on real data where they read any, in float64 where an identity is to show
+as one. The bounds are in configs/claims.yaml.
 """
 
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from experiments.probes import (
     time_steps,
 )
 
-Probe = Callable[[Any, Any], dict[str, float]]
+Probe = Callable[[Any, Any], dict[str, Any]]
 _MODULES = {
     "table1": table1,
     "geometry": geometry,

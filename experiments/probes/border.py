@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 
 import models
+from experiments.probes.histogram import Histogram, histogram
 from experiments.train import train
 
+Layers = list[tuple[Tensor, Tensor]]
 CASES = 250
 SMALLEST_MAP = 6
 INTERIOR = 2  # pixels from the border
@@ -35,28 +37,41 @@ MODELS = ("cnn",)
 METRICS = (*MEASURES, *(f"shifted_{name}" for name in MEASURES))
 
 
-def measure(config: Any, data: Any) -> dict[str, float]:
+def measure(config: Any, data: Any) -> dict[str, Any]:
     """Train a convolutional net, then compare the border of its maps with their interior on 250 validation images.
 
     Each number is a mean over the layers with maps of at least 6 x 6; what it is of one layer, `of_layer` says. The
-    model is in its test mode.
+    model is in its test mode. The histograms are of what ReLU sees in these layers, at the border and in the interior.
     """
     model: Any = models.build(config.model, config.norm, data.spec, config.seed)
     train(model, data, config.optim, updates=config.updates, evaluations=0)
     model.eval()
     images = next(iter(data.batches("validation")))[0][:CASES]
     shifted = around_the_torus(images, torch.Generator().manual_seed(config.seed))
-    return of_layers(model, images) | {f"shifted_{name}": value for name, value in of_layers(model, shifted).items()}
+    layers = record(model, images)
+    moved = {f"shifted_{name}": value for name, value in of_layers(record(model, shifted)).items()}
+    return {**of_layers(layers), **moved, "histograms": pre_activations(layers)}
 
 
-def of_layers(model: Any, images: Tensor) -> dict[str, float]:
-    rows = [of_layer(sums, outputs) for sums, outputs in record(model, images) if min(sums.shape[2:]) >= SMALLEST_MAP]
+def of_layers(layers: Layers) -> dict[str, float]:
+    rows = [of_layer(sums, outputs) for sums, outputs in layers]
     return {name: fmean(row[name] for row in rows) for name in MEASURES}
 
 
+def pre_activations(layers: Layers) -> dict[str, Histogram]:
+    """What ReLU sees at the border of all these layers' maps, and in their interior."""
+    places = [regions(*outputs.shape[2:]) for _, outputs in layers]
+    return {
+        f"pre_activations_{name}": histogram(
+            torch.cat([outputs[:, :, at[which]].flatten() for (_, outputs), at in zip(layers, places, strict=True)])
+        )
+        for which, name in enumerate(("border", "interior"))
+    }
+
+
 @torch.no_grad()
-def record(model: Any, images: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Summed inputs of each convolution and what its norm makes of them, (N, C, H, W)."""
+def record(model: Any, images: Tensor) -> Layers:
+    """Summed inputs of each convolution with maps large enough, and what its norm makes of them, (N, C, H, W)."""
     found: dict[nn.Module, Tensor] = {}
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -66,7 +81,8 @@ def record(model: Any, images: Tensor) -> list[tuple[Tensor, Tensor]]:
     model(images)
     for handle in handles:
         handle.remove()
-    return [(found[conv], found[norm]) for conv, norm in zip(model.convs, model.norms, strict=True)]
+    layers = [(found[conv], found[norm]) for conv, norm in zip(model.convs, model.norms, strict=True)]
+    return [(sums, outputs) for sums, outputs in layers if min(sums.shape[2:]) >= SMALLEST_MAP]
 
 
 def of_layer(sums: Tensor, outputs: Tensor) -> dict[str, float]:

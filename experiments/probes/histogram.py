@@ -1,0 +1,13 @@
+"""Distributions that probes record beside their metrics: to be looked at in dashboards, not judged."""
+
+import torch
+from torch import Tensor
+
+BINS = 40
+Histogram = tuple[list[int], list[float]]
+
+
+def histogram(values: Tensor) -> Histogram:
+    """How many values lie in each of 40 bins of one width, from the least to the greatest, and the bins' 41 edges."""
+    counts, edges = torch.histogram(values.detach().cpu().double().flatten(), BINS)
+    return [int(count) for count in counts], edges.tolist()

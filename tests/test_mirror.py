@@ -1,0 +1,229 @@
+"""wandb is a view: offline by default, whole, each run by itself, and never needed."""
+
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wandb
+
+from experiments import mirror, records, tracking, wandb_run
+from experiments.arms import run_arms
+from experiments.run import folder_of, run
+from experiments.run_table import read_table
+from tests.test_run import tiny
+from tests.wandb_server import WandbServer
+
+FIVE = {"updates": 10, "evaluations": 5}
+
+
+@pytest.fixture(autouse=True)
+def anew() -> Iterator[None]:
+    """wandb reads its environment once a process."""
+    yield
+    wandb.teardown()
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """wandb as it is without any settings; whatever tries to leave the machine comes to a door that is watched."""
+    for name in [name for name in os.environ if name.startswith("WANDB")]:
+        monkeypatch.delenv(name)
+    for name, value in mirror.DEFAULTS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "WANDB_BASE_URL"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{door.getsockname()[1]}")
+        yield
+        door.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            door.accept()
+
+
+def inspected(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """What wandb itself reads in the folder of a run, by kind."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for entry in map(json.loads, told.stdout.splitlines()):
+        found.setdefault(entry["type"], []).append(entry[entry["type"]])
+    return found
+
+
+def folders(results: Path) -> list[str]:
+    """The names of the runs shown below a folder, by what follows the time in them."""
+    names = [path.name for path in (results / "wandb").glob("offline-run-*")]
+    return sorted(names, key=lambda name: name.split("-", 3)[3])
+
+
+def test_what_wandb_reads_back_is_the_record(tmp_path: Path, offline: None) -> None:
+    record, diverged = run(tiny(tmp_path)), run(tiny(tmp_path, seed=1, optim=steep()))
+    assert diverged["status"] == "diverged"
+    shown = mirror.Mirror(tmp_path)
+    assert mirror.show_all(shown, tmp_path).startswith("2 runs")
+    shown.close()
+    for expected in (record, diverged):
+        (folder,) = (tmp_path / "wandb").glob(f"offline-run-*-{wandb_run.identifier(expected)}")
+        found = inspected(folder)
+        rows = [entry["item"] for entry in found["history"]]
+        assert [row["_step"] for row in rows] == [row["update"] for row in rows]
+        for row, recorded in zip(rows, expected["history"], strict=True):
+            assert row["samples"] == 8 * recorded["update"]
+            for name, value in recorded.items():
+                assert same(row[name if name in wandb_run.AXES else f"tiny/{name}"], value), name
+        summary: dict[str, Any] = {}
+        for entry in found["summary"]:
+            summary |= entry["update"]
+        for name, value in expected["final"].items():
+            assert same(summary[f"tiny/{name}"], value), name
+        assert {name: summary[name] for name in expected["timing"]} == expected["timing"]
+        best = [row["validation_loss"] for row in expected["history"] if row["validation_loss"] is not None]
+        assert not best or summary["tiny/best_validation_loss"] == min(best)
+        (about,) = found["run"]
+        assert (about["run_group"], about["job_type"]) == (f"tiny/{expected['group']}", "evaluate")
+        assert {"layer" if expected["config"]["norm"] == "layer" else "none", "mlp", "smoke"} <= set(about["tags"])
+        assert about["config"]["update"]["optim"] == expected["config"]["optim"]
+
+
+def steep() -> Any:
+    from experiments.schema import Optim
+
+    return Optim(name="sgd", learning_rate=1e38)
+
+
+def same(shown: Any, recorded: float | None) -> bool:
+    return shown == recorded or (recorded is None and (shown == "NaN" or math.isnan(float(shown))))
+
+
+def test_what_is_there_already_is_left_alone(tmp_path: Path, offline: None) -> None:
+    run(tiny(tmp_path))
+    (tmp_path / "fresh").mkdir()
+    before = None
+    for _ in range(2):
+        shown = mirror.Mirror(tmp_path / "fresh")
+        mirror.show_all(shown, tmp_path)
+        shown.close()
+        found = [(path.name, path.stat().st_mtime_ns) for path in (tmp_path / "fresh").rglob("*.wandb")]
+        assert len(found) == 1 and before in (None, found)
+        before = found
+    assert not (tmp_path / "wandb").exists()
+
+
+def test_a_failed_run_is_failed_and_stays_by_itself(tmp_path: Path, offline: None) -> None:
+    """It leaves nothing in the next one, and a later success takes its place."""
+    broken, next_one = tiny(tmp_path, **FIVE), tiny(tmp_path, seed=1)
+    with pytest.raises(RuntimeError, match="in the middle"):
+        run(broken, fail_after(3))
+    told = {"sweep": "a", "attempts": 2, "reason": "in the middle", "log": []}
+    records.write(folder_of(broken) / records.FAILED, json.dumps(told))
+    shown = mirror.Mirror(tmp_path)
+    assert shown.look(folder_of(broken))
+    run(next_one)
+    assert shown.look(folder_of(next_one))
+    failed, other = (inspected(tmp_path / "wandb" / name) for name in folders(tmp_path))
+    assert failed["exit"] == [{"exit_code": 1}] and len(failed["history"]) == 3
+    assert other["exit"] in ([{}], [{"exit_code": 0}]) and len(other["history"]) == 2
+    (folder_of(broken) / records.FAILED).unlink()
+    run(broken)
+    assert shown.look(folder_of(broken)) and len(folders(tmp_path)) == 2
+    shown.close()
+    again, _ = (inspected(tmp_path / "wandb" / name) for name in folders(tmp_path))
+    assert [row["item"]["_step"] for row in again["history"]] == [2, 4, 6, 8, 10] and again["exit"] != failed["exit"]
+
+
+def fail_after(rows: int) -> Any:
+    def observe(history: list[dict[str, float]]) -> None:
+        if len(history) == rows:
+            raise RuntimeError("in the middle")
+
+    return observe
+
+
+def test_a_run_in_progress_is_followed_over_its_death(
+    tmp_path: Path, wandb_server: WandbServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after three evaluations, then done, and shown by another mirror: no step twice, none missing."""
+    monkeypatch.setenv("WANDB_MODE", "online")
+    config, folder = tiny(tmp_path, **FIVE), folder_of(tiny(tmp_path, **FIVE))
+    with pytest.raises(RuntimeError):
+        run(config, fail_after(3))
+    first = mirror.Mirror(tmp_path)
+    assert not first.look(folder) and not first.look(folder)
+    first.close()
+    (name,) = wandb_server.runs
+    assert [row["_step"] for row in wandb_server.runs[name].history] == [2, 4, 6]
+    record = run(config)
+    second = mirror.Mirror(tmp_path)
+    assert second.look(folder) and second.look(folder)
+    second.close()
+    found = wandb_server.runs[name]
+    assert found.state == "finished" and found.summary["tiny/test_loss"] == record["final"]["test_loss"]
+    shown = [(row["_step"], row["tiny/validation_loss"]) for row in found.history]
+    assert shown == [(row["update"], row["validation_loss"]) for row in record["history"]]
+
+
+def test_a_sweep_is_mirrored_by_the_time_it_ends(tmp_path: Path, offline: None) -> None:
+    run_arms([tiny(tmp_path, seed=0)])  # one is done before
+    run_arms([tiny(tmp_path, tracking="wandb", seed=seed) for seed in range(3)])
+    found = [name.split("-", 3)[3][: len("tiny-layer-s0")] for name in folders(tmp_path)]
+    assert found == [f"tiny-layer-s{seed}" for seed in range(3)]
+
+
+def test_a_server_that_is_not_there_costs_the_sweep_a_line(
+    tmp_path: Path, offline: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_API_KEY", "0")  # too short to be one
+    run_arms([tiny(tmp_path, tracking="wandb", seed=seed) for seed in range(2)])
+    told = capfd.readouterr().err
+    assert told.count("wandb") >= 1 and "Traceback" not in told and "experiments.mirror" in told
+    assert len(list(tmp_path.rglob("result.json"))) == 2
+
+
+def test_without_wandb_there_is_one_line_and_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tracking, "find_spec", lambda name: None)
+    tracking.installed.cache_clear()
+    for _ in range(2):
+        with tracking.mirroring("wandb", str(tmp_path)) as tell:
+            tell(tmp_path)
+    tracking.installed.cache_clear()
+    assert capsys.readouterr().err.count("\n") == 1 and not (tmp_path / "wandb").exists()
+
+
+def test_the_reference_can_be_shown_from_its_table_alone() -> None:
+    """Claims of each arm are its tags; measurements are job type `exact`, and tuning keeps apart."""
+    rows, _ = read_table("results/reference")
+    registry = {arm: claim.id for claim in mirror.load_claims(mirror.CLAIMS).claims for arm in claim.arms()}
+    kinds = set()
+    for row in rows:
+        record = {**row, "group": row["arm"]}
+        about = wandb_run.described(record, [registry.get((row["experiment"], row["arm"]), "no claim")])
+        kinds.add(about["job_type"])
+        assert len(about["id"]) <= 128 and all(0 < len(tag) <= 64 for tag in about["tags"])
+        for point in row["history"]:
+            logged = wandb_run.logged(record, point)
+            assert ("/tuning/" in min(logged, key=lambda name: "/" not in name)) == (row["role"] == "tune")
+        assert set(wandb_run.concluded(record)) >= {"status", "wall_seconds"}
+    assert kinds == {"tune", "evaluate", "exact"}
+    assert wandb_run.axis({"group": "batch_b2"}) == "samples" and wandb_run.axis({"group": "batch_all"}) == "update"
+
+
+def test_a_probes_distributions_are_histograms(tmp_path: Path, offline: None) -> None:
+    record = run(tiny(tmp_path))
+    record |= {"config": {**record["config"], "method": "border"}, "history": []}
+    record["histograms"] = {"pre_activations_border": ([1, 2, 3], [0.0, 0.5, 1.0, 1.5])}
+    shown = mirror.Mirror(tmp_path)
+    shown.show(record, 1)
+    shown.close()
+    (row,) = inspected(tmp_path / "wandb" / folders(tmp_path)[0])["history"]
+    drawn = {name: row["item"][f"tiny/pre_activations_border.{name}"] for name in ("_type", "values", "bins")}
+    assert drawn == {"_type": "histogram", "values": [1, 2, 3], "bins": [0, 0.5, 1, 1.5]}

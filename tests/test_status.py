@@ -1,0 +1,106 @@
+"""The state of the runs of an arm, and what is seen of it once, again and again, and when it is stopped."""
+
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from experiments import records, schema, status
+from experiments.errors import told_in_one_line
+from experiments.locks import hold
+from experiments.run import folder_of, run, run_tuned
+from experiments.schema import Config, Optim, Tuning
+from experiments.status import ArmState, Watched
+from tests.test_run import tiny
+
+
+def arm_of_seven(results: Path) -> Config:
+    return tiny(results, optim=Optim(), tuning=Tuning(learning_rates=[1e-3, 1e-2, 1e-1], seeds=[1000]), seeds=4)
+
+
+def test_the_state_of_each_run_is_known_and_what_is_done_stays_so(tmp_path: Path) -> None:
+    config = arm_of_seven(tmp_path)
+    arm = ArmState(config)
+    arm.look()
+    assert arm.counts() == {"missing": 7} and len(arm.runs()) == 3  # the others wait for the tuning
+    for seed in (0, 1):
+        run_tuned(schema.at(config, seed, None))
+    arm.look()
+    failed, running = [found for found in arm.runs() if found.state == "missing"]
+    for other in (failed, running):
+        other.folder.mkdir(parents=True)
+    (failed.folder / records.FAILED).write_text('{"sweep": "", "attempts": 2, "reason": "", "log": []}')
+    (folder_of(arm.trials[0].config) / records.RESULT).unlink()
+    with hold(running.folder):
+        arm.look()
+    assert [found.state for found in arm.runs()] == ["done"] * 5 + ["failed", "running"]
+    watched = Watched({("tiny", "layer"): config})
+    watched.look()
+    assert watched.total() == {"done": 2, "missing": 5} and not watched.done()
+
+
+@pytest.fixture
+def half_done(tmp_path: Path) -> Watched:
+    """An arm of two runs of which one is done."""
+    config = tiny(tmp_path, seeds=2)
+    run(config)
+    watched = Watched({("tiny", "layer"): config})
+    watched.look()
+    return watched
+
+
+def at_rest(monkeypatch: pytest.MonkeyPatch, what: Callable[[], Any]) -> None:
+    """Do this instead of waiting for the next look."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: what())
+
+
+def test_it_is_watched_until_all_is_done(
+    half_done: Watched, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = next(half_done.runs("missing")).config
+    at_rest(monkeypatch, lambda: run(missing))
+    status.watch(half_done, Console(), curves=True)
+    assert half_done.done() and capsys.readouterr().out == "1 of 2 runs done, 1 missing\n"
+    at_rest(monkeypatch, pytest.fail)
+    status.watch(half_done, Console(), curves=True)  # nothing to wait for
+
+
+def test_a_terminal_shows_the_runs_in_progress_and_what_came_of_the_others(
+    half_done: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = next(half_done.runs("missing"))
+    running.folder.mkdir()
+    (running.folder / "metrics.jsonl").write_text('{"update": 3, "validation_loss": 2.25}\n')
+    (running.folder / records.CONFIG).touch()
+    shown = io.StringIO()
+
+    def end() -> None:
+        raise KeyboardInterrupt
+
+    at_rest(monkeypatch, end)
+    with hold(running.folder):
+        half_done.look()
+        with pytest.raises(
+            KeyboardInterrupt, match=r"^1 of 2 runs done, 1 running; 00:0\d left; runs in progress go on$"
+        ):
+            status.watch(half_done, Console(file=shown, force_terminal=True, color_system=None, width=100), curves=True)
+    text = shown.getvalue()
+    assert f"tiny/{running.folder.name}  3 of 6 updates  loss 2.250" in text
+    assert "1/2" in text and "validation" in text
+
+
+def test_ctrl_c_ends_the_looking_in_one_line(
+    half_done: Watched, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def end() -> None:
+        raise KeyboardInterrupt
+
+    at_rest(monkeypatch, end)
+    with pytest.raises(SystemExit) as stop:
+        told_in_one_line(lambda: status.watch(half_done, Console(), curves=False))
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == "\ninterrupted; 1 of 2 runs done, 1 missing; runs in progress go on\n"
