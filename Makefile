@@ -53,7 +53,7 @@ sanitize: setup ## the recurrent kernels under sanitizers, and as compiled for A
 	@$(RUN) scripts/sanitize.py --march x86-64-v2 --optimized
 
 test: setup lint ## all checks: style, types, tests
-	@$(RUN) -m pytest -q
+	@$(RUN) -m pytest -q -n auto --maxprocesses 8 --dist worksteal
 
 lint: setup ## style and types
 	@$(RUN) -m ruff check .
