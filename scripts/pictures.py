@@ -2,7 +2,7 @@
 
 python scripts/pictures.py [results] [experiment]
 
-The first is of the live page of an experiment (lstm_batch) whose runs are below a folder (results).
+The first is of the live page of an experiment (lstm_batch) whose runs are in a folder (results/reference).
 """
 
 import signal
@@ -32,13 +32,11 @@ def picture(browser: Browser, name: str, height: int) -> None:
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")
 
 
-def main(results: Path, experiment: str) -> None:
+def main(results: str, experiment: str) -> None:
     program = installed()
     assert program, "no Chromium is installed"
     browser = Browser(program, Path(tempfile.mkdtemp(prefix="profile-")))
-    where = Path(tempfile.mkdtemp(prefix="pictures-"))
-    (where / "results").symlink_to(results.resolve())  # wherever it lies, the picture calls it so
-    process, address = served(Path("results"), where)
+    process, address = served(Path(results), ROOT)
     try:
         browser.open(f"{address}/?experiment={experiment}&claims=these", WIDTH)
         until(browser, DRAWN)
@@ -52,4 +50,4 @@ def main(results: Path, experiment: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*(Path(word) for word in sys.argv[1:2] or ["results"]), *(sys.argv[2:3] or ["lstm_batch"]))
+    main(*(sys.argv[1:2] or ["results/reference"]), *(sys.argv[2:3] or ["lstm_batch"]))

@@ -14,9 +14,10 @@ pytest.importorskip("bokeh")
 
 from experiments import dashboard, records
 from experiments.live import curves, words
-from experiments.live.runs import RATE, Run, Watch
+from experiments.live.runs import RATE, Run, Watch, watched
 from experiments.live.server import PORTS, PortError, serve, started
 from experiments.locks import hold
+from experiments.run_table import read_table
 from scripts.browser import Browser
 from scripts.live_speed import DRAWN, EXPERIMENT, NEWEST, append, begin, config, end, history, served, until
 
@@ -30,6 +31,20 @@ def only_run(watch: Watch) -> Run:
 
 
 # ------------------------------------------------------------------------------------------------------ reading
+
+
+def test_a_table_of_runs_shows_what_its_records_did() -> None:
+    rows, _ = read_table("results/reference")
+    kept = watched(Path("results/reference"))
+    assert kept.counts() == {"done": len(rows)} and kept.folders[kept.latest()]
+    shown = {(name, run.name): run for name in kept.folders for run in kept.runs(name)}
+    for row in rows:
+        run = shown[row["experiment"], row["run"]]
+        assert (run.state, run.arm, run.role) == (row["status"], row["arm"], row["role"])
+        assert run.config[RATE] == row["learning_rate"] and run.final == (row["final"] or row["timing"])
+        assert [point.get("validation_loss") for point in row["history"]] == [
+            None if np.isnan(loss) else loss for loss in run.curves.get("validation_loss", ())
+        ]
 
 
 def test_a_run_in_progress_is_read_on_and_half_a_line_waits_for_its_end(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from experiments import records
 from experiments.evidence import Floats
 from experiments.locks import held
+from experiments.run_table import RUNS, read_table
 from experiments.wording import by_number
 
 RATE = "optim.learning_rate"
@@ -107,6 +108,33 @@ class Watch:
         runs = self.results / "runs"
         curves = [name for name in self.folders if any((runs / name).glob("*/metrics.jsonl"))]
         return max(curves or self.folders, key=lambda name: (stamp_of(runs / name) or (0, 0, 0))[1], default="")
+
+
+class Kept(Watch):
+    """The runs of a table, such as results/reference has in place of records: they are done, and nothing changes."""
+
+    def __init__(self, results: Path) -> None:
+        super().__init__(results)
+        rows, _ = read_table(results)
+        for row in rows:
+            run = ended({**row, "group": row["arm"]})
+            self.folders.setdefault(row["experiment"], {})[row["run"]] = Folder("done", run)
+
+    def look(self, wanted: str = "") -> None:
+        pass
+
+    def latest(self) -> str:
+        curves = (
+            name
+            for name, runs in self.folders.items()
+            if any(folder.run and folder.run.curves for folder in runs.values())
+        )
+        return next(curves, "")
+
+
+def watched(results: Path) -> Watch:
+    """Records where there are any, or will be; else the table that is left of them."""
+    return Kept(results) if (results / RUNS).exists() and not (results / "runs").exists() else Watch(results)
 
 
 def seed_of(run: Run) -> int:

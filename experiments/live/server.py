@@ -12,7 +12,7 @@ from bokeh.document import Document
 from bokeh.server.server import Server
 
 from experiments.live.page import Page
-from experiments.live.runs import Watch
+from experiments.live.runs import Watch, watched
 from experiments.records import SuiteError
 
 ADDRESS = "127.0.0.1"
@@ -27,7 +27,7 @@ def serve(results: Path, port: int, open_browser: bool = False) -> None:
     """Serve the live page of a results folder until interrupted."""
     logging.getLogger("bokeh").setLevel(logging.ERROR)
     signal.signal(signal.SIGTERM, stop)
-    watch = Watch(results)
+    watch = watched(results)
     server = started(watch, port)
     try:
         watch.look()
