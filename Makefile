@@ -17,7 +17,7 @@ help: ## this list
 	@echo "  SCALE=smoke|laptop|paper   size of everything (laptop)"
 	@echo "  CLAIM='<id> <id>'          reproduce only these claims (configs/claims.yaml)"
 	@echo "  ARGS='key=value ...'       for every run, e.g. ARGS='n_jobs=8 tracking=none results=elsewhere'"
-	@echo "  RESULTS=results            the folder to verify (results/reference) or to freeze (results)"
+	@echo "  RESULTS=results            the folder to verify (results/reference), to freeze or to watch (results)"
 	@echo "  ENTITY=me PROJECT=name     where in wandb (dashboard)"
 	@echo "  PYTHON=python3.12          the interpreter .venv is made with (3.11 or newer)"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from experiments.claims_file import load_claims
 from experiments.records import SuiteError
 from experiments.run_table import RUNS, read_table
-from experiments.wandb_run import PROJECT
+from experiments.wandb_places import PROJECT
 
 ROOT = Path(__file__).resolve().parent.parent
 # wandb's own patience is 19 s for each of many requests, with 20 tries.
@@ -45,6 +45,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         sys.exit(f"error: {package} is not installed; make setup, or pip install -r requirements.in")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

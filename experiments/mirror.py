@@ -1,96 +1,43 @@
 """Shows recorded runs and verdicts in Weights & Biases: as they go, or afterwards.
 
 Offline, unless WANDB_MODE=online, each run becomes a folder of <results>/wandb once it is done or has failed: `wandb
-leet` shows them, `wandb sync` uploads them. Online a run in progress is followed. What is there already is not shown
-again, so this can be interrupted at any moment and given again.
+leet` shows them, `wandb sync` uploads them. Online a sweep's runs are followed as they go. What is there already is
+not shown again, so this can be interrupted at any moment and given again.
 """
 
 import argparse
 import json
+import logging
 import os
-import shutil
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import suppress
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
-from typing import Any
+from typing import Any, NoReturn
 
 from experiments import records
 from experiments.claims_file import load_claims
 from experiments.locks import held
 from experiments.progress import bar
 from experiments.run_table import RUNS, read_table
-from experiments.wandb_run import PROJECT, Record, Run, identifier, show_verdicts, verdicts_id
+from experiments.tracking import has_wandb
+from experiments.wandb_places import Offline, Online
+from experiments.wandb_run import Record, Run, identifier, show_verdicts, verdicts_id
 
 SHARE = 0.02  # of the processors' time, while runs are in progress
 WHOLE = 2.0  # wandb works in a process of its own too, about as long as this one
 LOOK_AGAIN = 1.0  # seconds
 AT_A_TIME = 8  # runs sent to a server, each of which waits for its answers
+MODES = ("offline", "online", "dryrun")  # the last is an old name of the first
 DEFAULTS = {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}  # the user's own win
+DESCRIBED = {"run", "experiment", "scale", "role", "group", "config"}
 CLAIMS = Path(__file__).parent.parent / "configs" / "claims.yaml"
-
-
-class Offline:
-    """A folder of whole wandb runs: each is written elsewhere first, then moved here under its final name."""
-
-    def __init__(self, into: Path) -> None:
-        self.folder = into / "wandb"
-        records.make_folder(self.folder)
-        for left in self.folder.glob(".partial-*"):
-            if time.time() - left.stat().st_mtime > 3600:  # by one that was killed
-                shutil.rmtree(left, ignore_errors=True)
-        self.stage = Path(tempfile.mkdtemp(prefix=".partial-", dir=self.folder))
-        self.there = {path.name.split("-", 3)[3]: path for path in self.folder.glob("offline-run-*-*")}
-
-    def has(self, name: str, stamp: int) -> bool:
-        mark = self.there.get(name, self.folder) / "mirrored"
-        return mark.exists() and mark.read_text() == str(stamp)
-
-    def keep(self, name: str, stamp: int) -> None:
-        """Take over the run just finished, in the place of what an earlier attempt at it left."""
-        (made,) = self.stage.glob(f"wandb/offline-run-*-{name}")
-        (made / "mirrored").write_text(str(stamp))
-        if name in self.there:
-            shutil.rmtree(self.there[name], ignore_errors=True)
-        ended = time.strftime("%Y%m%d_%H%M%S", time.gmtime(stamp / 1e9))
-        self.there[name] = self.folder / f"offline-run-{ended}-{name}"  # viewers know runs by names like these
-        with suppress(OSError):  # another mirror was quicker
-            made.rename(self.there[name])
-
-    def __str__(self) -> str:
-        return str(self.folder)
-
-
-class Online:
-    """A project on a server, and a list of what has been sent there."""
-
-    def __init__(self, into: Path) -> None:
-        server, entity = os.environ.get("WANDB_BASE_URL", ""), os.environ.get("WANDB_ENTITY", "")
-        self.project = "/".join(filter(None, [server, entity, os.environ.get("WANDB_PROJECT") or PROJECT]))
-        self.sent = into / "wandb" / "sent.txt"
-        records.make_folder(self.sent.parent)
-        self.there = set(self.sent.read_text().splitlines()) if self.sent.exists() else set()
-        self.stage = Path(tempfile.mkdtemp())
-
-    def has(self, name: str, stamp: int) -> bool:
-        return f"{self.project} {name} {stamp}" in self.there
-
-    def keep(self, name: str, stamp: int) -> None:
-        for copy in self.stage.glob(f"wandb/run-*-{name}"):
-            shutil.rmtree(copy, ignore_errors=True)
-        with self.sent.open("a") as file:
-            file.write(f"{self.project} {name} {stamp}\n")
-
-    def __str__(self) -> str:
-        return self.project
 
 
 class Mirror:
@@ -104,73 +51,98 @@ class Mirror:
             for arm in dict.fromkeys(claim.arms()):
                 self.claims[arm].append(claim.id)
         self.open: dict[Path, Run] = {}  # of those in progress
+        self.doubtful = 0  # of those sent, how many the server did not say it has
 
-    def look(self, folder: Path) -> bool:
-        """Show what a run's folder has that is not shown yet; whether no more will come of it."""
+    def look(self, folder: Path, *, follow: bool = False) -> bool:
+        """Show what a run's folder has that is not shown yet; whether no more will come of it.
+
+        A run that has not ended is shown only if it is to be followed, online.
+        """
         name, ended = f"{folder.parent.name}-{folder.name}", stamped(folder)
+        if ended is None and not (follow and self.online):
+            return False
         if ended is not None and self.place.has(name, ended):
             return True
         record = records.read_record(folder) or in_progress(folder)
-        if record is None or (ended is None and not self.online):
+        if record is None:
             return False
         run = self.open.pop(folder, None) or self.opened(record)
-        if ended is None:
+        if ended is None or record["status"] == "running":  # a damaged record, which is being made anew
             run.log(record["history"])
             self.open[folder] = run
             return False
-        run.finish(record)
-        self.place.keep(name, ended)
+        self.finish(run, record, ended)
         return True
 
-    def each(self, looks: Sequence[Callable[[], Any]], visible: bool) -> list[Any]:
-        """What each look gives; online several at a time, with a bar where somebody waits."""
-        with bar() as progress, ThreadPoolExecutor(AT_A_TIME if self.online else 1) as workers:
-            found = workers.map(lambda look: look(), looks)
-            return list(progress.track(found, len(looks), description="runs to wandb") if visible else found)
-
-    def show(self, record: Record, stamp: int) -> None:
+    def show(self, record: Record, stamp: int) -> bool:
         """Show a whole record."""
         if not self.place.has(identifier(record), stamp):
-            self.opened(record).finish(record)
-            self.place.keep(identifier(record), stamp)
-
-    def close(self) -> None:
-        """End what is still followed: another process may go on with it."""
-        for run in self.open.values():
-            run.run.finish()
-        shutil.rmtree(self.place.stage, ignore_errors=True)
+            self.finish(self.opened(record), record, stamp)
+        return True
 
     def opened(self, record: Record) -> Run:
         return Run(record, self.claims[record["experiment"], record["group"]], self.place.stage)
 
+    def finish(self, run: Run, record: Record, stamp: int) -> None:
+        run.finish(record)
+        if not self.online or run.arrived():
+            self.place.keep(identifier(record), stamp)
+        else:
+            self.doubtful += 1
+
+    def each(self, looks: Sequence[Callable[[], Any]], visible: bool) -> list[Any]:
+        """What each look gives; online several at a time, with a bar where somebody waits."""
+        workers = ThreadPoolExecutor(AT_A_TIME if self.online else 1)
+        try:
+            with bar() as progress:
+                found = workers.map(lambda look: look(), looks)
+                return list(progress.track(found, len(looks), description="runs to wandb") if visible else found)
+        finally:
+            workers.shutdown(wait=False, cancel_futures=True)
+
     def verdicts(self, results: Path) -> None:
         """Show the verdicts of a reproduction, where it has come to any, anew if they have changed."""
+        from experiments.report import read_verdicts  # with all that draws figures
+
         path = results / "claims.json"
-        verdicts = json.loads(path.read_text()) if path.exists() else []
+        verdicts = [verdict.as_dict() for verdict in read_verdicts(path)] if path.exists() else []
         if verdicts and not self.place.has(verdicts_id(verdicts), time_of(path)):
             show_verdicts(verdicts, results, self.place.stage)
             self.place.keep(verdicts_id(verdicts), time_of(path))
 
+    def doubts(self) -> str:
+        told = "wandb's server did not say that it has {} of them; python -m experiments.mirror sends them again"
+        return told.format(self.doubtful) if self.doubtful else ""
+
+    def close(self) -> None:
+        """End what is still followed: somebody may go on with it."""
+        for run in self.open.values():
+            run.interrupt()
+
 
 def stamped(folder: Path) -> int | None:
     """When a run ended, with a record or by a failure; None while it has not."""
-    if (folder / records.RESULT).exists():
-        return time_of(folder / records.RESULT)
-    failed = folder / records.FAILED
-    return time_of(failed) if failed.exists() and not held(folder) else None
+    result, failed = time_of(folder / records.RESULT), time_of(folder / records.FAILED)
+    return result or (failed if failed and not held(folder) else None)
 
 
 def time_of(path: Path) -> int:
-    return path.stat().st_mtime_ns
+    """In nanoseconds; 0 where there is nothing."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def in_progress(folder: Path) -> Record | None:
     """What there is of a run that has no record: status `running`, or `failed`."""
     try:
         started: Record = json.loads((folder / records.CONFIG).read_text())
-        failed = records.read_failure(folder)
-        told = {"status": "failed", "final": {}, "timing": {"reason": failed["reason"]}} if failed else {}
-        return {"status": "running", **started, **told, "history": list(rows(folder / "metrics.jsonl"))}
+        if not isinstance(started, dict) or not started.keys() >= DESCRIBED:
+            return None
+        failed = records.read_failure(folder) if not held(folder) else None
+        status = {"status": "failed", "timing": {"reason": failed["reason"]}} if failed else {"status": "running"}
+        return {**started, **status, "final": {}, "history": list(rows(folder / "metrics.jsonl"))}
     except (OSError, ValueError):
         return None
 
@@ -183,8 +155,8 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def show_all(mirror: Mirror, results: Path) -> str:
-    """Show everything below a results folder, or of a table of runs such as results/reference; what is there now."""
-    jobs: list[Callable[[], Any]] = []
+    """Show all that has ended below a results folder, or of a table like results/reference; what is there now."""
+    jobs: list[Callable[[], bool]] = []
     if (results / "runs").is_dir():
         jobs = [partial(mirror.look, folder) for folder in sorted((results / "runs").glob("*/*"))]
     else:
@@ -193,7 +165,8 @@ def show_all(mirror: Mirror, results: Path) -> str:
     found = mirror.each(jobs, visible=True)
     mirror.verdicts(results)
     unfinished = f" ({found.count(False)} have not ended)" if False in found else ""
-    return f"{len(found) - found.count(False)} runs of {results} are in {mirror.place}{unfinished}"
+    told = f"{len(found) - found.count(False)} runs of {results} are in {mirror.place}{unfinished}"
+    return "; ".join(filter(None, [told, mirror.doubts()]))
 
 
 def follow(mirror: Mirror, lines: Iterable[str]) -> None:
@@ -217,10 +190,13 @@ def follow(mirror: Mirror, lines: Iterable[str]) -> None:
             while True:
                 waiting[told.get_nowait()] = None
         started = time.process_time()
-        looks = [partial(mirror.look, folder) for folder in waiting]
+        looks = [partial(mirror.look, folder, follow=True) for folder in waiting]
         done = mirror.each(looks, visible=last)
         waiting = {folder: None for folder, no_more in zip(waiting, done, strict=True) if not no_more}
         pause = max(LOOK_AGAIN, rest * (time.process_time() - started))
+    mirror.close()
+    if mirror.doubtful:
+        print(mirror.doubts(), file=sys.stderr)
 
 
 def main() -> None:
@@ -230,20 +206,41 @@ def main() -> None:
     parser.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     os.environ |= {name: os.environ.get(name) or value for name, value in DEFAULTS.items()}
+    logging.raiseExceptions = False  # a full disk is told once, not by each line of wandb's log
     try:
-        if find_spec("wandb") is None:
-            raise records.SuiteError("wandb is not installed; make setup, or pip install wandb")
-        if not options.follow and not any((options.results / name).exists() for name in ("runs", RUNS)):
-            raise records.SuiteError(f"{options.results}: neither runs/ nor {RUNS}; make reproduce makes both")
-        with closing(Mirror(options.into or options.results)) as mirror:
-            if options.follow:
-                return follow(mirror, sys.stdin)
-            print(show_all(mirror, options.results))
+        print(mirrored(options))
     except (records.SuiteError, ValueError, OSError) as error:
         later = "; the records are whole, python -m experiments.mirror shows them later" if options.follow else ""
-        sys.exit(f"{'' if options.follow else 'error: '}{error}{later}")
+        print(f"{'' if options.follow else 'error: '}{error}{later}", file=sys.stderr)
+        leave(1)
     except KeyboardInterrupt:
-        sys.exit(130)
+        print("\ninterrupted; the same command goes on where this one stopped", file=sys.stderr)
+        leave(130)
+
+
+def mirrored(options: argparse.Namespace) -> str:
+    """Do what was asked for; what there is to say of it."""
+    if not has_wandb():
+        raise records.SuiteError("wandb is not installed; make setup, or pip install wandb")
+    if (mode := os.environ["WANDB_MODE"]) not in MODES:
+        raise records.SuiteError(f"WANDB_MODE={mode}: choose one of {', '.join(MODES[:2])}")
+    if not options.follow and not any((options.results / name).exists() for name in ("runs", RUNS)):
+        raise records.SuiteError(f"{options.results}: neither runs/ nor {RUNS}; make reproduce makes both")
+    mirror = Mirror(options.into or options.results)
+    try:
+        if not options.follow:
+            return show_all(mirror, options.results)
+        follow(mirror, sys.stdin)
+        return ""
+    finally:
+        mirror.place.close()
+
+
+def leave(code: int) -> NoReturn:
+    """End without waiting for a server that does not answer: wandb and the pool of threads would."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 
 Tell = Callable[[Path], None]
 ROOT = Path(__file__).parent.parent
+given_up: list[int] = []  # how a mirror of this command ended that could not do its work; the next could not either
 
 
 @contextmanager
@@ -55,7 +56,8 @@ def finished(process: "subprocess.Popen[str]") -> None:
     try:
         with suppress(BrokenPipeError):
             process.stdin.close()
-        process.wait()
+        if process.wait():
+            given_up.append(process.returncode)
     except KeyboardInterrupt:
         process.kill()
         raise
@@ -75,12 +77,18 @@ def start(*arguments: str) -> "subprocess.Popen[str]":
 
 
 def wanted() -> bool:
-    return os.environ.get("WANDB_MODE") != "disabled" and installed()
+    return os.environ.get("WANDB_MODE") != "disabled" and not given_up and installed()
 
 
 @cache
 def installed() -> bool:
     """Whether wandb can be imported; the first time it cannot, one line says so."""
-    if find_spec("wandb") is None:
+    if not has_wandb():
         print("wandb is not installed: runs are recorded but not mirrored (tracking=none)", file=sys.stderr)
-    return find_spec("wandb") is not None
+    return has_wandb()
+
+
+def has_wandb() -> bool:
+    """A folder wandb/ where one stands is not it."""
+    found = find_spec("wandb")
+    return found is not None and found.origin is not None

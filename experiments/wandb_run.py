@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from experiments.records import SuiteError
+from experiments.wandb_places import PROJECT
 
-PROJECT = "layer-normalization-reproduced"  # unless WANDB_PROJECT names another
 AXES = ("update", "samples", "seconds")  # what curves can be drawn against
 INIT_TIMEOUT = 20.0  # seconds; wandb itself tries for 90 where its server cannot be reached
+FINISH_TIMEOUT = 60.0  # for a run's last rows; wandb itself would wait for ever
+API_TIMEOUT = 20
 TAG = 64  # characters at most
 
 Record = dict[str, Any]  # of a run, or as much of it as there is yet
@@ -76,6 +78,7 @@ class Run:
         self.record = record
         self.run = opened(folder, **described(record, claims))
         self.next: int = self.run.starting_step
+        self.rows = 0  # that there must be when it has ended
         for name in AXES:
             self.run.define_metric(name, hidden=True)
         self.run.define_metric(f"{record['experiment']}/*", step_metric=axis(record))
@@ -91,11 +94,32 @@ class Run:
         import wandb
 
         self.log(record["history"])
-        for name, (counts, edges) in record.get("histograms", {}).items():
-            drawn = wandb.Histogram(np_histogram=(counts, edges))
-            self.run.log(prefixed(record, {name: drawn}), step=self.next)
+        drawn = record.get("histograms", {})
+        self.rows = len(record["history"]) + bool(drawn)
+        last = record["history"][-1]["update"] if record["history"] else 0
+        if drawn and last + 1 >= self.next:
+            shown = {name: wandb.Histogram(np_histogram=(counts, edges)) for name, (counts, edges) in drawn.items()}
+            self.run.log(prefixed(record, shown), step=last + 1)
         self.run.summary.update(concluded(record))
-        self.run.finish(exit_code=int(record["status"] == "failed"))
+        try:
+            self.run.finish(exit_code=int(record["status"] == "failed"))
+        except TimeoutError:
+            raise SuiteError(f"wandb: its server took no more rows for {FINISH_TIMEOUT:g} s") from None
+
+    def arrived(self) -> bool:
+        """Whether the server says that it has all rows; what it refuses, wandb does not tell."""
+        import wandb
+
+        try:
+            api = wandb.Api(overrides={"entity": self.run.entity}, timeout=API_TIMEOUT)
+            return bool(api.run(self.run.path).historyLineCount >= self.rows)
+        except (wandb.Error, ValueError):
+            return False
+
+    def interrupt(self) -> None:
+        """Leave a run that has not ended: somebody may go on with it."""
+        self.run.mark_preempting()
+        self.run.finish(exit_code=1)
 
 
 def opened(folder: Path, **options: Any) -> Any:
@@ -105,6 +129,8 @@ def opened(folder: Path, **options: Any) -> Any:
     settings = wandb.Settings(
         console="off",
         init_timeout=INIT_TIMEOUT,
+        finish_timeout=FINISH_TIMEOUT,
+        finish_timeout_raises=True,
         reinit="create_new",
         x_disable_stats=True,
         x_disable_meta=True,

@@ -68,7 +68,7 @@ def test_what_wandb_reads_back_is_the_record(tmp_path: Path, offline: None) -> N
     assert diverged["status"] == "diverged"
     shown = mirror.Mirror(tmp_path)
     assert mirror.show_all(shown, tmp_path).startswith("2 runs")
-    shown.close()
+    shown.place.close()
     for expected in (record, diverged):
         (folder,) = (tmp_path / "wandb").glob(f"offline-run-*-{wandb_run.identifier(expected)}")
         found = inspected(folder)
@@ -109,7 +109,7 @@ def test_what_is_there_already_is_left_alone(tmp_path: Path, offline: None) -> N
     for _ in range(2):
         shown = mirror.Mirror(tmp_path / "fresh")
         mirror.show_all(shown, tmp_path)
-        shown.close()
+        shown.place.close()
         found = [(path.name, path.stat().st_mtime_ns) for path in (tmp_path / "fresh").rglob("*.wandb")]
         assert len(found) == 1 and before in (None, found)
         before = found
@@ -133,7 +133,7 @@ def test_a_failed_run_is_failed_and_stays_by_itself(tmp_path: Path, offline: Non
     (folder_of(broken) / records.FAILED).unlink()
     run(broken)
     assert shown.look(folder_of(broken)) and len(folders(tmp_path)) == 2
-    shown.close()
+    shown.place.close()
     again, _ = (inspected(tmp_path / "wandb" / name) for name in folders(tmp_path))
     assert [row["item"]["_step"] for row in again["history"]] == [2, 4, 6, 8, 10] and again["exit"] != failed["exit"]
 
@@ -155,14 +155,16 @@ def test_a_run_in_progress_is_followed_over_its_death(
     with pytest.raises(RuntimeError):
         run(config, fail_after(3))
     first = mirror.Mirror(tmp_path)
-    assert not first.look(folder) and not first.look(folder)
+    assert not first.look(folder) and not wandb_server.runs  # only a sweep's runs are followed
+    assert not first.look(folder, follow=True) and not first.look(folder, follow=True)
     first.close()
+    first.place.close()
     (name,) = wandb_server.runs
     assert [row["_step"] for row in wandb_server.runs[name].history] == [2, 4, 6]
     record = run(config)
     second = mirror.Mirror(tmp_path)
     assert second.look(folder) and second.look(folder)
-    second.close()
+    second.place.close()
     found = wandb_server.runs[name]
     assert found.state == "finished" and found.summary["tiny/test_loss"] == record["final"]["test_loss"]
     shown = [(row["_step"], row["tiny/validation_loss"]) for row in found.history]
@@ -181,6 +183,7 @@ def test_a_server_that_is_not_there_costs_the_sweep_a_line(
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_API_KEY", "0")  # too short to be one
+    monkeypatch.setattr(tracking, "given_up", [])
     run_arms([tiny(tmp_path, tracking="wandb", seed=seed) for seed in range(2)])
     told = capfd.readouterr().err
     assert told.count("wandb") >= 1 and "Traceback" not in told and "experiments.mirror" in told
@@ -191,6 +194,7 @@ def test_without_wandb_there_is_one_line_and_no_harm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
+    monkeypatch.setattr(tracking, "given_up", [])
     tracking.installed.cache_clear()
     for _ in range(2):
         with tracking.mirroring("wandb", str(tmp_path)) as tell:
@@ -223,7 +227,58 @@ def test_a_probes_distributions_are_histograms(tmp_path: Path, offline: None) ->
     record["histograms"] = {"pre_activations_border": ([1, 2, 3], [0.0, 0.5, 1.0, 1.5])}
     shown = mirror.Mirror(tmp_path)
     shown.show(record, 1)
-    shown.close()
+    shown.place.close()
     (row,) = inspected(tmp_path / "wandb" / folders(tmp_path)[0])["history"]
     drawn = {name: row["item"][f"tiny/pre_activations_border.{name}"] for name in ("_type", "values", "bins")}
     assert drawn == {"_type": "histogram", "values": [1, 2, 3], "bins": [0, 0.5, 1, 1.5]}
+
+
+def test_what_the_server_refused_is_sent_again(
+    tmp_path: Path, wandb_server: WandbServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "online")
+    record = run(tiny(tmp_path))
+    wandb_server.denied = {"file_stream"}
+    first = mirror.Mirror(tmp_path)
+    assert "did not say that it has 1 of them" in mirror.show_all(first, tmp_path)
+    first.place.close()
+    wandb_server.denied = set()
+    second = mirror.Mirror(tmp_path)
+    assert "did not say" not in mirror.show_all(second, tmp_path)
+    second.place.close()
+    (found,) = wandb_server.runs.values()
+    assert [row["update"] for row in found.history] == [row["update"] for row in record["history"]]
+    sent = len(wandb_server.operations)
+    assert mirror.Mirror(tmp_path).look(folder_of(tiny(tmp_path))) and len(wandb_server.operations) == sent
+
+
+def test_two_mirrors_leave_one_folder_of_a_run(tmp_path: Path, offline: None) -> None:
+    """The failure that one has shown goes when the other shows the success; neither takes the other's stage away."""
+    first, second = mirror.Mirror(tmp_path), mirror.Mirror(tmp_path)
+    config = tiny(tmp_path, **FIVE)
+    with pytest.raises(RuntimeError):
+        run(config, fail_after(1))
+    told = {"sweep": "a", "attempts": 2, "reason": "in the middle", "log": []}
+    records.write(folder_of(config) / records.FAILED, json.dumps(told))
+    assert first.look(folder_of(config))
+    run(config)
+    assert second.look(folder_of(config)) and len(folders(tmp_path)) == 1
+    first.place.close()
+    second.place.close()
+    assert [path.name for path in (tmp_path / "wandb").iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("config.json", "null"), ("config.json", '{"seed": 0}'), ("result.json", "{"), ("metrics.jsonl", '{"upd')],
+)
+def test_an_odd_folder_is_passed_over(tmp_path: Path, offline: None, name: str, content: str) -> None:
+    config = tiny(tmp_path, **FIVE)
+    with pytest.raises(RuntimeError):
+        run(config, fail_after(1))
+    records.write(folder_of(config) / records.FAILED, "no JSON")
+    (folder_of(config) / name).write_text(content)
+    run(tiny(tmp_path, seed=1))
+    shown = mirror.Mirror(tmp_path)
+    assert mirror.show_all(shown, tmp_path).startswith("1 runs")
+    shown.place.close()

@@ -13,6 +13,7 @@ import data
 from data import mnist, text
 from experiments import schema
 from experiments.probes import METRICS, PROBES, dynamics
+from experiments.probes.histogram import histogram
 from experiments.probes.properties import residual
 from experiments.probes.table1 import TABLE_1, TRANSFORMATIONS
 from models import language_model, mlp
@@ -141,3 +142,9 @@ def test_layer_norm_steadies_gradients_and_states_of_a_tanh_net(monkeypatch: pyt
     none, layer = (measure_dynamics(monkeypatch, "tanh", norm, steps=60) for norm in ("none", "layer"))
     for spread in ("gradient_ratio_spread", "state_norm_spread"):
         assert layer[spread] < none[spread] / 2
+
+
+def test_values_that_are_not_finite_are_in_no_histogram() -> None:
+    counts, edges = histogram(torch.tensor([1.0, float("nan"), 2.0, float("inf")]))
+    assert (sum(counts), edges[0], edges[-1]) == (2, 1, 2)
+    assert sum(histogram(torch.tensor([float("nan")]))[0]) == 0

@@ -65,7 +65,7 @@ class WandbServer(ThreadingHTTPServer):
     """`runs` by id, `views` (workspaces and reports) by id, `operations` in the order they came.
 
     `latency` seconds are waited before each answer; `refuse` is an HTTP status given to everything instead of it;
-    `denied` are operations this account may not do.
+    `denied` are operations this account may not do, `file_stream` among them.
     """
 
     daemon_threads = True
@@ -116,6 +116,13 @@ class WandbServer(ThreadingHTTPServer):
     def on_runResumeStatus(self, given: Json) -> Json:
         bucket = self.bucket(given["name"]) if given["name"] in self.runs else None
         return {"model": {**self.project(given["project"]), "bucket": bucket}}
+
+    def on_run(self, given: Json) -> Json:
+        """By wandb.Api."""
+        if given["name"] not in self.runs:
+            return {"project": {"run": None}}
+        run, unasked = self.runs[given["name"]], {"user": {}, "historyKeys": {}, "projectId": 1}
+        return {"project": {"run": {**self.bucket(given["name"]), **unasked, "state": run.state}}}
 
     def on_createRunFiles(self, given: Json) -> Json:
         files = [{"name": name, "uploadUrl": f"{self.url}/run/{given['run']}/{name}"} for name in given["files"]]
@@ -187,6 +194,9 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(self.server.latency)
         if self.server.refuse:
             self.answer({"errors": [{"message": "refused"}]}, self.server.refuse)
+            return
+        if self.path.endswith("/file_stream") and "file_stream" in self.server.denied:
+            self.answer({}, 403)
             return
         with self.server.lock:
             self.answer(self.result(body))

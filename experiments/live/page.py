@@ -12,6 +12,7 @@ from bokeh.models.layouts import Column
 from bokeh.models.widgets.inputs import MultiChoice, Select
 from bokeh.models.widgets.markups import Div
 from jinja2 import Environment, FileSystemLoader
+from markupsafe import escape
 
 from experiments.live import curves, words
 from experiments.live.curves import ARM, AXES, Series, grouped
@@ -114,7 +115,7 @@ class Page:
         offered = {"all": f"all {len(verdicts)}", "these": f"{len(ours)} of this experiment"}
         self.choose("claims", offered)
         self.widgets["claims"].visible = bool(verdicts)
-        self.say("judged", about)
+        self.say("judged", escape(about))
         self.say("verdicts", words.verdict_table(ours if self.widgets["claims"].value == "these" else verdicts))
 
     def say(self, name: str, told: str) -> None:
@@ -235,7 +236,7 @@ class Page:
 def asked(document: Document) -> dict[str, Any]:
     """What the page's address asks for."""
     request = getattr(document.session_context, "request", None)
-    return {name: values[0].decode() for name, values in request.arguments.items()} if request else {}
+    return {name: values[0].decode(errors="replace") for name, values in request.arguments.items()} if request else {}
 
 
 def spoken(names: Iterable[str]) -> dict[str, str]:

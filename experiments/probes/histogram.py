@@ -8,6 +8,10 @@ Histogram = tuple[list[int], list[float]]
 
 
 def histogram(values: Tensor) -> Histogram:
-    """How many values lie in each of 40 bins of one width, from the least to the greatest, and the bins' 41 edges."""
-    counts, edges = torch.histogram(values.detach().cpu().double().flatten(), BINS)
+    """How many values lie in each of 40 bins of one width, from the least to the greatest, and the bins' 41 edges.
+
+    Values that are not finite, as of a net that diverged, are left out.
+    """
+    found = values.detach().cpu().double().flatten()
+    counts, edges = torch.histogram(found[found.isfinite()], BINS)
     return [int(count) for count in counts], edges.tolist()
