@@ -105,8 +105,5 @@ def told_apart(configs: Sequence[Config]) -> list[str]:
 
 def settings(config: Config) -> Iterator[str]:
     """All that tells an arm from another, as on the command line."""
-    for key, value in schema.scientific(schema.at(config, 0, None)).items():
-        if isinstance(value, dict):
-            yield from (f"{key}.{name}={setting}" for name, setting in value.items())
-        else:
-            yield f"{key}={value}"
+    for key, value in records.flat(schema.scientific(schema.at(config, 0, None))).items():
+        yield f"{key}={value}"

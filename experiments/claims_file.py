@@ -11,8 +11,10 @@ import yaml
 
 from experiments.claims import KINDS, Claim, ClaimError, Registry, check_known
 
+CLAIMS = Path(__file__).resolve().parent.parent / "configs" / "claims.yaml"
 
-def load_claims(path: str | Path) -> Registry:
+
+def load_claims(path: str | Path = CLAIMS) -> Registry:
     """Read and check the declared claims. Raises ClaimError: one line with claim, key, value and choices."""
     try:
         document = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_LOADER)

@@ -31,13 +31,13 @@ def run_arms(configs: Sequence[Config], options: Options) -> None:
     """As `arms.run_arms`, on a cluster. Raises SweepError at the end if runs failed or are missing."""
     schema.check(options, "hydra.launcher.")
     check_sweep([replace(config, device="cpu") for config in configs])  # GPUs are where the tasks will be
-    with mirroring(
-        configs[0].tracking, configs[0].results
-    ) as tell:  # from here: nodes that compute often have no network
+    first = configs[0]
+    with mirroring(first.tracking, first.results) as tell:  # here: nodes that compute often have no network
         run_missing([replace(config, tracking="none") for config in configs], options, tell)
 
 
 def run_missing(configs: Sequence[Config], options: Options, tell: Tell) -> None:
+    """Submit what has no record yet, unless it is in the queue, and watch; `tell` gets each run's folder."""
     missing, array = Missing(configs, tell), Array(options, folder_for(configs))
     missing.look()
     if not missing.runs:

@@ -10,7 +10,6 @@ from experiments.records import SuiteError
 from experiments.run_table import RUNS, read_table
 from experiments.wandb_places import PROJECT
 
-ROOT = Path(__file__).resolve().parent.parent
 # wandb's own patience is 19 s for each of many requests, with 20 tries.
 WANDB = {"WANDB_HTTP_TIMEOUT": "10", "WANDB_X_GRAPHQL_RETRY_MAX": "1", "WANDB_SILENT": "true"}
 
@@ -20,9 +19,10 @@ def publish(results: Path, entity: str, project: str) -> None:
     for name, value in {**WANDB, "WANDB_ERROR_REPORTING": "false"}.items():
         os.environ.setdefault(name, value)
     from experiments import workspace
+    from experiments.verify import REFERENCE
 
-    rows, _ = read_table(results if (results / RUNS).exists() else ROOT / "results" / "reference")
-    for line in workspace.publish(entity, project, rows, load_claims(ROOT / "configs" / "claims.yaml")):
+    rows, _ = read_table(results if (results / RUNS).exists() else REFERENCE)
+    for line in workspace.publish(entity, project, rows, load_claims()):
         print(line)
 
 

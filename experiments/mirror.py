@@ -6,13 +6,12 @@ not shown again, so this can be interrupted at any moment and given again.
 """
 
 import argparse
-import json
 import logging
 import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -36,8 +35,6 @@ LOOK_AGAIN = 1.0  # seconds
 AT_A_TIME = 8  # runs sent to a server, each of which waits for its answers
 MODES = ("offline", "online", "dryrun")  # the last is an old name of the first
 DEFAULTS = {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}  # the user's own win
-DESCRIBED = {"run", "experiment", "scale", "role", "group", "config"}
-CLAIMS = Path(__file__).parent.parent / "configs" / "claims.yaml"
 
 
 class Mirror:
@@ -47,7 +44,7 @@ class Mirror:
         self.online = os.environ["WANDB_MODE"] == "online"
         self.place = Online(into) if self.online else Offline(into)
         self.claims: dict[tuple[str, str], list[str]] = defaultdict(list)
-        for claim in load_claims(CLAIMS).claims:
+        for claim in load_claims().claims:
             for arm in dict.fromkeys(claim.arms()):
                 self.claims[arm].append(claim.id)
         self.open: dict[Path, Run] = {}  # of those in progress
@@ -136,22 +133,13 @@ def time_of(path: Path) -> int:
 
 def in_progress(folder: Path) -> Record | None:
     """What there is of a run that has no record: status `running`, or `failed`."""
-    try:
-        started: Record = json.loads((folder / records.CONFIG).read_text())
-        if not isinstance(started, dict) or not started.keys() >= DESCRIBED:
-            return None
-        failed = records.read_failure(folder) if not held(folder) else None
-        status = {"status": "failed", "timing": {"reason": failed["reason"]}} if failed else {"status": "running"}
-        return {**started, **status, "final": {}, "history": list(rows(folder / "metrics.jsonl"))}
-    except (OSError, ValueError):
+    started, metrics = records.read_start(folder), folder / "metrics.jsonl"
+    if started is None:
         return None
-
-
-def rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The evaluations so far; the last line may be half written."""
-    for line in path.read_text().splitlines() if path.exists() else []:
-        with suppress(ValueError):
-            yield json.loads(line)
+    failed = records.read_failure(folder) if not held(folder) else None
+    status = {"status": "failed", "timing": {"reason": failed["reason"]}} if failed else {"status": "running"}
+    history = records.evaluations(metrics.read_bytes()) if metrics.exists() else []
+    return {**started, **status, "final": {}, "history": history}
 
 
 def show_all(mirror: Mirror, results: Path) -> str:

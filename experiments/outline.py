@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from experiments.claims import Claim, Registry
 from experiments.evidence import Row
 from experiments.plotting import arm_styles
-from experiments.series import METRICS
 from experiments.wandb_run import identifier
+from experiments.wording import METRICS
 
 
 @dataclass(frozen=True)

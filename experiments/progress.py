@@ -90,6 +90,7 @@ def table_of(sweep: Any) -> Group:
 
 
 def progress_line(config: Any, folder: Path, seconds: float) -> tuple[str, ...]:
+    """The cells of a run in progress: name, updates so far, last validation loss, time."""
     row = last_row(folder)
     at = f"{row['update']:.0f} of {config.updates} updates" if row else ""
     loss = f"loss {row['validation_loss']:.3f}" if row and row.get("validation_loss") is not None else ""

@@ -16,6 +16,8 @@ finds its own record.
 import hashlib
 import json
 import os
+from collections.abc import Mapping
+from contextlib import suppress
 from copy import deepcopy
 from math import isfinite
 from pathlib import Path
@@ -126,6 +128,32 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         return record if record["record_version"] == VERSION else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def read_start(folder: Path) -> dict[str, Any] | None:
+    """What was known of a run before it started: all of a record that is no result, and the options it was given."""
+    try:
+        found: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+        return found if found.keys() >= {"run", "experiment", "scale", "role", "group", "config"} else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def evaluations(lines: bytes) -> list[dict[str, Any]]:
+    """Those on the lines of a metrics.jsonl; one that is half written or damaged is left out."""
+    found = []
+    for line in lines.splitlines():
+        with suppress(ValueError):
+            found.append(json.loads(line))
+    return [row for row in found if isinstance(row, dict)]
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"optim": {"learning_rate": 0.1}} as {"optim.learning_rate": 0.1}."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return found
 
 
 def read_failure(folder: Path) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 import data
 import models
-from experiments import probes, schema, sweep, tracking
+from experiments import probes, sweep, tracking
 from experiments.arms import evaluation_configs, read_arm
 from experiments.claims import Registry, check_against
 from experiments.claims_file import load_claims
@@ -81,7 +81,7 @@ def evaluated(rows: Sequence[Row], asked: Mapping[Arm, int]) -> list[ArmRuns]:
 
 
 def reproduce(options: argparse.Namespace) -> None:
-    registry = load_claims(schema.CONFIGS / "claims.yaml")
+    registry = load_claims()
     chosen = registry.select(options.claim) if options.claim else registry
     arms = compose_arms([f"scale={options.scale}", *options.overrides])
     check_claims(registry, arms)

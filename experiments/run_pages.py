@@ -18,6 +18,7 @@ from experiments.claims import Registry
 from experiments.evidence import Curve, Row, Runs, best_learning_rate, loss_curve
 from experiments.page import environment
 from experiments.plotting import Scale, arm_styles, fitting, on_dark
+from experiments.records import flat
 from experiments.verdicts import Verdict
 from experiments.wording import by_number, number, tidy
 
@@ -97,17 +98,9 @@ def settings_of(groups: Mapping[str, Sequence[Row]]) -> Settings:
     Empty where rows carry no configuration.
     """
     first = next(iter(groups.values()))[0]
-    found = {key: value for key, value in _flat(first.get("config", {})) if key != "seed"}
+    found = {key: value for key, value in flat(first.get("config", {})).items() if key != "seed"}
     rate = found.pop(RATE, None)
     return found | ({} if rate is None or "tune" in groups else {RATE: rate})
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def differing(arms: Sequence[Settings]) -> list[str]:

@@ -14,7 +14,7 @@ from experiments.evidence import Row
 from experiments.figures import Picture
 from experiments.panel import Panel
 from experiments.plotting import Scale, arm_styles, fitting, logarithmic
-from experiments.wording import number, tidy
+from experiments.wording import METRICS, number, tidy
 
 NUMBERED = re.compile(r"(?P<stem>.+)_(?P<letter>b|t|x|g|gain)(?P<number>\d+(\.\d+)?)")
 MEANING = {
@@ -24,7 +24,6 @@ MEANING = {
     "g": "groups, or cases of a ghost batch",
     "gain": "initial gain",
 }
-METRICS = ("bits_per_character", "loss", "error")
 # Batch norm's statistics at test time: running averages, averages taken anew, those of each mini-batch.
 STATISTICS = {"test": "running", "test_reestimated": "anew", "test_batch": "own"}
 INCREASE = "test_batch_{}_increase"  # of the last over the second, on the same cases

@@ -13,14 +13,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments.wording import number, tidy
+from experiments.wording import METRICS, number, tidy
 
 BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-=+*%#"  # low to high; the second where the terminal's encoding is not of Unicode
 WIDEST = 24  # characters of a curve
 HEADING = 12  # characters of a heading, of several lines if need be
 MOST = 40  # arms that are shown without being asked for
 DECADE = 10.0  # losses that span more are drawn by their logarithms
-METRICS = ("bits_per_character", "loss", "error")  # the first that was measured
 ELSEWHERE = 160  # columns where there is no terminal
 
 

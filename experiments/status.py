@@ -214,7 +214,7 @@ def wanted(options: argparse.Namespace, arms: dict[Arm, Config]) -> set[Arm]:
             raise ConfigError(f"--experiment {name}: choose one of {', '.join(sorted(known))}")
     found = {arm for arm in arms if arm[0] in (options.experiment or [])}
     if options.claim:
-        registry = load_claims(schema.CONFIGS / "claims.yaml").select(options.claim)
+        registry = load_claims().select(options.claim)
         found |= {arm for claim in registry.claims for arm in claim.arms()}
     return found if options.claim or options.experiment else set(arms)
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from experiments.claims_file import load_claims
+from experiments.claims_file import CLAIMS, load_claims
 from experiments.page import EVIDENCE
 from experiments.records import SuiteError
 from experiments.report import read_verdicts, update_readme, write_report
@@ -23,7 +23,6 @@ from experiments.verdicts import judge
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "results" / "reference"
-CLAIMS = ROOT / "configs" / "claims.yaml"
 README = ROOT / "README.md"
 SEPARATORS = r'[\s,;|*()\[\]"<>=]'  # between the words and numbers of any of the files
 SHOWN = 60  # characters of what differs

@@ -1,8 +1,10 @@
-"""Numbers for people: the same few forms in verdicts, tables and figures."""
+"""Numbers for people: the same few forms in verdicts, tables and figures, and of the same metrics."""
 
 import math
 import re
 from collections.abc import Sequence
+
+METRICS = ("bits_per_character", "loss", "error")  # what is shown of an experiment: the first that it measures
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -206,7 +206,7 @@ def test_without_wandb_there_is_one_line_and_no_harm(
 def test_the_reference_can_be_shown_from_its_table_alone() -> None:
     """Claims of each arm are its tags; measurements are job type `exact`, and tuning keeps apart."""
     rows, _ = read_table("results/reference")
-    registry = {arm: claim.id for claim in mirror.load_claims(mirror.CLAIMS).claims for arm in claim.arms()}
+    registry = {arm: claim.id for claim in mirror.load_claims().claims for arm in claim.arms()}
     kinds = set()
     for row in rows:
         record = {**row, "group": row["arm"]}

@@ -4,7 +4,6 @@ What is done is only counted until somebody looks at its experiment; then each r
 the evaluations are read on from where the last look ended.
 """
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -190,7 +189,7 @@ def ended(record: Mapping[str, Any]) -> Run:
         record["status"],
         record["group"],
         record["role"],
-        flat(record["config"]),
+        records.flat(record["config"]),
         columns(record["history"]),
         record["final"] or record["timing"],  # of a measurement of times
     )
@@ -211,11 +210,10 @@ def read_progress(path: Path, folder: Folder) -> bool:
 
 def begun(path: Path) -> Run:
     """A run of which there is only what was known before it started."""
-    try:
-        known = json.loads((path / records.CONFIG).read_text())
-        return Run(path.name, "running", known["group"], known["role"], flat(known["config"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    known = records.read_start(path)
+    if known is None:
         return Run(path.name, "unreadable")
+    return Run(path.name, "running", known["group"], known["role"], records.flat(known["config"]))
 
 
 def reason(path: Path) -> str:
@@ -239,19 +237,8 @@ def read_on(path: Path, folder: Folder, run: Run) -> bool:
         return False
     folder.end += len(fresh)
     folder.line = fresh.splitlines(keepends=True)[-1]
-    run.curves = joined(run.curves, columns(rows_of(fresh)))
+    run.curves = joined(run.curves, columns(records.evaluations(fresh)))
     return True
-
-
-def rows_of(lines: bytes) -> list[dict[str, Any]]:
-    """The evaluations on these lines; one that is damaged is left out."""
-    rows = []
-    for line in lines.splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return [row for row in rows if isinstance(row, dict)]
 
 
 def columns(history: Iterable[Mapping[str, Any]]) -> Curves:
@@ -266,14 +253,6 @@ def joined(first: Curves, second: Curves) -> Curves:
         return first or second
     gap = np.full(len(second["update"]), np.nan)
     return {key: np.concatenate([column, second.get(key, gap)]) for key, column in first.items()}
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"optim": {"learning_rate": 0.1}} as {"optim.learning_rate": 0.1}."""
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return found
 
 
 def stamp_of(path: Path) -> Stamp | None:
