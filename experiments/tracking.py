@@ -64,7 +64,7 @@ def finished(process: "subprocess.Popen[str]") -> None:
 
 
 def start(*arguments: str) -> "subprocess.Popen[str]":
-    """The mirror, in a session of its own: Ctrl-C is for the command, which then ends it."""
+    """The mirror, in a process group of its own: Ctrl-C is for the command, which then ends it."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(
         [sys.executable, "-m", "experiments.mirror", *arguments],
