@@ -11,12 +11,13 @@ from experiments.run_table import RUNS, read_table
 from experiments.wandb_places import PROJECT
 
 # wandb's own patience is 19 s for each of many requests, with 20 tries.
-WANDB = {"WANDB_HTTP_TIMEOUT": "10", "WANDB_X_GRAPHQL_RETRY_MAX": "1", "WANDB_SILENT": "true"}
+WANDB = {"WANDB_HTTP_TIMEOUT": "10", "WANDB_X_GRAPHQL_RETRY_MAX": "1"}
+WANDB |= {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}
 
 
 def publish(results: Path, entity: str, project: str) -> None:
     """Lay out wandb's pages by a table of runs: that of the results, or of ours while they have none yet."""
-    for name, value in {**WANDB, "WANDB_ERROR_REPORTING": "false"}.items():
+    for name, value in WANDB.items():
         os.environ.setdefault(name, value)
     from experiments import workspace
     from experiments.verify import REFERENCE

@@ -42,7 +42,7 @@ class Mirror:
 
     def __init__(self, into: Path) -> None:
         self.online = os.environ["WANDB_MODE"] == "online"
-        self.place = Online(into) if self.online else Offline(into)
+        self.place: Online | Offline = Online(into) if self.online else Offline(into)
         self.claims: dict[tuple[str, str], list[str]] = defaultdict(list)
         for claim in load_claims().claims:
             for arm in dict.fromkeys(claim.arms()):
@@ -63,8 +63,11 @@ class Mirror:
         record = records.read_record(folder) or in_progress(folder)
         if record is None:
             return False
+        unended = ended is None or record["status"] == "running"  # or there is a damaged record, to be made anew
+        if unended and not (follow and self.online):
+            return False
         run = self.open.pop(folder, None) or self.opened(record)
-        if ended is None or record["status"] == "running":  # a damaged record, which is being made anew
+        if ended is None or unended:
             run.log(record["history"])
             self.open[folder] = run
             return False

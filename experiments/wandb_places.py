@@ -14,7 +14,11 @@ PROJECT = "layer-normalization-reproduced"  # unless WANDB_PROJECT names another
 
 
 class Place:
-    """What is there, by the name of a run and a stamp: when what it shows was written, in nanoseconds."""
+    """A stage to write runs on.
+
+    Each kind of place tells by `has` what is there, by the name of a run and a stamp: when what it shows was written,
+    in nanoseconds; `keep` takes over a run that was written to its end.
+    """
 
     def __init__(self, into: Path) -> None:
         self.folder = into / "wandb"
@@ -30,13 +34,6 @@ class Place:
     def close(self) -> None:
         self.lock.close()
         shutil.rmtree(self.stage, ignore_errors=True)
-
-    def has(self, name: str, stamp: int) -> bool:
-        raise NotImplementedError
-
-    def keep(self, name: str, stamp: int) -> None:
-        """Take over a run that was written to the stage to its end."""
-        raise NotImplementedError
 
 
 class Offline(Place):

@@ -282,3 +282,14 @@ def test_an_odd_folder_is_passed_over(tmp_path: Path, offline: None, name: str, 
     shown = mirror.Mirror(tmp_path)
     assert mirror.show_all(shown, tmp_path).startswith("1 runs")
     shown.place.close()
+
+
+def test_a_damaged_record_with_its_beginning_is_not_shown(tmp_path: Path, offline: None) -> None:
+    """The run is to be made anew; until then nothing of it is left open in wandb."""
+    config = tiny(tmp_path, **FIVE)
+    with pytest.raises(RuntimeError):
+        run(config, fail_after(1))
+    (folder_of(config) / records.RESULT).write_text("{")
+    shown = mirror.Mirror(tmp_path)
+    assert not shown.look(folder_of(config)) and not shown.look(folder_of(config), follow=True) and not shown.open
+    shown.place.close()
