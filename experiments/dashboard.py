@@ -5,10 +5,10 @@ import os
 import sys
 from pathlib import Path
 
-from experiments.claims_file import load_claims
-from experiments.records import SuiteError
-from experiments.run_table import RUNS, read_table
-from experiments.wandb_places import PROJECT
+from experiments.dashboards.wandb.places import PROJECT
+from experiments.records.files import SuiteError
+from experiments.records.table import RUNS, read_table
+from experiments.verdicts.claims_file import load_claims
 
 # wandb's own patience is 19 s for each of many requests, with 20 tries.
 WANDB = {"WANDB_HTTP_TIMEOUT": "10", "WANDB_X_GRAPHQL_RETRY_MAX": "1"}
@@ -19,7 +19,7 @@ def publish(results: Path, entity: str, project: str) -> None:
     """Lay out wandb's pages by a table of runs: that of the results, or of ours while they have none yet."""
     for name, value in WANDB.items():
         os.environ.setdefault(name, value)
-    from experiments import workspace
+    from experiments.dashboards.wandb import workspace
     from experiments.verify import REFERENCE
 
     rows, _ = read_table(results if (results / RUNS).exists() else REFERENCE)
@@ -38,7 +38,7 @@ def main() -> None:
     try:
         if options.entity:
             return publish(options.results, options.entity, options.project)
-        from experiments.live.server import serve
+        from experiments.dashboards.live.server import serve
 
         serve(options.results, options.port, options.open)
     except (SuiteError, ValueError) as error:

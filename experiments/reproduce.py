@@ -5,29 +5,25 @@ import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-import data
-import models
-from experiments import probes, sweep, tracking
-from experiments.arms import evaluation_configs, read_arm
-from experiments.claims import Registry, check_against
-from experiments.claims_file import load_claims
-from experiments.compose import Arm, command_line, compose_arms, launcher
-from experiments.errors import told_in_one_line
-from experiments.evidence import Row, group_runs
-from experiments.final_tests import WAYS
-from experiments.report import write_report
-from experiments.run import tuning_runs
-from experiments.run_table import rounded, write_table
-from experiments.schema import Config
-from experiments.sparklines import ArmRuns, tell_arms
-from experiments.tables import verdict_table
-from experiments.verdicts import judge
-
-KEPT = ("run", "config", "status", "synthetic", "final", "history", "timing", "environment")  # of a record, in a row
+from experiments.dashboards.sparklines import ArmRuns, tell_arms
+from experiments.dashboards.wandb.process import show_all
+from experiments.records.rows import Row, group_runs
+from experiments.records.table import write_table
+from experiments.reports.tables import verdict_table
+from experiments.reports.write import write_report
+from experiments.sweeps.arm import evaluation_configs, tuning_runs
+from experiments.sweeps.collect import collect_rows
+from experiments.sweeps.compose import Arm, command_line, compose_arms, launcher
+from experiments.sweeps.failure import SweepError
+from experiments.sweeps.preflight import metric_names
+from experiments.training.errors import told_in_one_line
+from experiments.training.schema import Config
+from experiments.verdicts.claims import Registry, check_against
+from experiments.verdicts.claims_file import load_claims
+from experiments.verdicts.verdicts import judge
 
 
 def check_claims(registry: Registry, arms: dict[Arm, Config]) -> None:
@@ -38,40 +34,6 @@ def check_claims(registry: Registry, arms: dict[Arm, Config]) -> None:
     metrics = {experiment: metric_names(config) for (experiment, _), config in arms.items()}
     grids = {arm: len(tuning_runs(config)) // len(config.tuning.seeds) for arm, config in arms.items()}
     check_against(registry, names, metrics, grids)
-
-
-def metric_names(config: Config) -> set[str]:
-    if config.method != "train":
-        return set(probes.METRICS[config.method])
-    measured, longer = (models.metrics(config.model.name, longer=longer) for longer in (False, True))
-    names = {f"{split}_{name}" for split in ("validation", "mean_validation", *WAYS) for name in measured}
-    names |= {f"test_batch_{name}_increase" for name in measured}
-    for variant in data.test_splits(config.data)[1:]:
-        names |= {f"{variant}_{name}" for name in longer} | {f"{variant}_{name}_increase" for name in measured}
-    return {"train_loss", "mean_train_loss", "seconds_per_update"} | names
-
-
-def collect_rows(arms: dict[Arm, Config]) -> list[dict[str, Any]]:
-    """The table the claims are judged on: a row for each tuning and evaluation run, read from its record."""
-    rows = []
-    for (experiment, arm), config in arms.items():
-        for role, found in zip(("tune", "evaluate"), read_arm(config, range(config.seeds)), strict=True):
-            rows += [to_row(record, experiment, arm, role, config.scale) for record in found]
-    return rows
-
-
-def to_row(record: dict[str, Any], experiment: str, arm: str, role: str, scale: str) -> dict[str, Any]:
-    """A run as it is judged and tabulated: measured numbers rounded, here and nowhere else."""
-    kept: dict[str, Any] = rounded({key: record[key] for key in KEPT})
-    return {
-        "experiment": experiment,
-        "arm": arm,
-        "role": role,
-        "scale": scale,
-        "seed": kept["config"]["seed"],
-        "learning_rate": kept["config"]["optim"]["learning_rate"],
-        **kept,
-    }
 
 
 def evaluated(rows: Sequence[Row], asked: Mapping[Arm, int]) -> list[ArmRuns]:
@@ -91,7 +53,7 @@ def reproduce(options: argparse.Namespace) -> None:
     try:
         runs = [run for arm in arms if arm in wanted for run in evaluation_configs(arms[arm])]
         launcher([f"scale={options.scale}", *options.overrides]).run_arms(runs)
-    except sweep.SweepError as error:  # the other runs are there: judge what can be judged, then tell
+    except SweepError as error:  # the other runs are there: judge what can be judged, then tell
         failure = error
     rows = collect_rows(arms)
     tell_arms(evaluated(rows, {arm: config.seeds for arm, config in arms.items() if arm in wanted}))
@@ -100,7 +62,7 @@ def reproduce(options: argparse.Namespace) -> None:
     write_table(rows, config.results, command)
     write_report(registry, rows, verdicts, Path(config.results), command)
     if config.tracking == "wandb":
-        tracking.show_all(config.results)
+        show_all(config.results)
     console = Console(width=None if sys.stdout.isatty() else 160)
     ids = {claim.id for claim in chosen.claims}
     console.print(verdict_table(verdict for verdict in verdicts if verdict.id in ids))

@@ -16,19 +16,19 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
-from experiments import schema
-from experiments.arms import evaluation_configs
-from experiments.claims_file import load_claims
-from experiments.compose import Arm, command_line, compose_arms
-from experiments.errors import told_in_one_line
-from experiments.locks import held
-from experiments.order import Order, kind_of
-from experiments.progress import LINES_APART, SHOWN, minutes, progress_line
-from experiments.records import CONFIG, RESULT, read_failure
-from experiments.run import folder_of, read, tuned_rate, tuning_runs
-from experiments.schema import Config, ConfigError
-from experiments.sparklines import MOST, ArmRuns, arm_tables
-from experiments.sweep import Failure
+from experiments.dashboards.progress import LINES_APART, SHOWN, minutes, progress_line
+from experiments.dashboards.sparklines import MOST, ArmRuns, arm_tables
+from experiments.records.folder import CONFIG, RESULT, read_failure
+from experiments.records.locks import held
+from experiments.sweeps.arm import evaluation_configs, tuned_rate, tuning_runs
+from experiments.sweeps.compose import Arm, command_line, compose_arms
+from experiments.sweeps.failure import Failure
+from experiments.sweeps.order import Order, kind_of
+from experiments.training import schema
+from experiments.training.errors import told_in_one_line
+from experiments.training.identity import folder_of, read
+from experiments.training.schema import Config, ConfigError
+from experiments.verdicts.claims_file import load_claims
 
 STATES = ("done", "running", "failed", "missing")
 APART = 2.0  # seconds from look to look, at least

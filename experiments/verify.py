@@ -14,12 +14,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from experiments.claims_file import CLAIMS, load_claims
-from experiments.page import EVIDENCE
-from experiments.records import SuiteError
-from experiments.report import read_verdicts, update_readme, write_report
-from experiments.run_table import read_table, write_table
-from experiments.verdicts import judge
+from experiments.records.files import SuiteError
+from experiments.records.table import read_table, write_table
+from experiments.reports.page import EVIDENCE
+from experiments.reports.write import update_readme, write_report
+from experiments.verdicts.claims_file import CLAIMS, load_claims
+from experiments.verdicts.verdicts import judge, read_verdicts
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "results" / "reference"

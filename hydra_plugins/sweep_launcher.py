@@ -14,10 +14,10 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.slurm import Options
+from experiments.sweeps.slurm import Options
 
 if TYPE_CHECKING:  # Hydra reads this file at every start, also for --help
-    from experiments.schema import Config
+    from experiments.training.schema import Config
 
 
 @dataclass
@@ -48,8 +48,8 @@ class SweepLauncher(Launcher):
         self.context, self.config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from experiments.compose import Jobs
-        from experiments.sweep import SweepError
+        from experiments.sweeps.compose import Jobs
+        from experiments.sweeps.failure import SweepError
 
         jobs = Jobs(lambda overrides: self.context.config_loader.load_sweep_config(self.config, overrides))
         configs = jobs.configs(job_overrides)
@@ -62,16 +62,16 @@ class SweepLauncher(Launcher):
         return [JobReturn(overrides=list(o), status=JobStatus.COMPLETED) for o in job_overrides]
 
     def run_arms(self, configs: "Sequence[Config]") -> None:
-        from experiments import arms
+        from experiments.sweeps import arms
 
         arms.run_arms(configs, n_jobs=configs[0].n_jobs)
 
 
 def tell(configs: "Sequence[Config]") -> None:
     """A line for each run that is done, then one for each arm."""
-    from experiments.arms import read_arms
+    from experiments.dashboards.sparklines import tell_arms
     from experiments.run import outcome_line
-    from experiments.sparklines import tell_arms
+    from experiments.sweeps.arms import read_arms
 
     found = read_arms(configs)
     for arm in found:
@@ -88,6 +88,6 @@ class SlurmLauncher(SweepLauncher):
         self.options = Options(**plain)
 
     def run_arms(self, configs: "Sequence[Config]") -> None:
-        from experiments import cluster
+        from experiments.sweeps import cluster
 
         cluster.run_arms(configs, self.options)

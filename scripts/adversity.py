@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from experiments import records  # noqa: E402
+from experiments.records.folder import RESULT, read_record, stable
 
 OPTIONS = ("model.hidden_sizes=[16]", "data.source=synthetic", "optim.learning_rate=0.01", "norm=none,layer")
 SWEEP = [sys.executable, "-m", "experiments.run", "-m", *OPTIONS, "seed=range(0,10)", "updates=300", "evaluations=50"]
@@ -47,8 +47,8 @@ def told(
 
 
 def numbers(results: Path) -> dict[str, Any]:
-    found = {path.parent.name: records.read_record(path.parent) for path in results.rglob(records.RESULT)}
-    return {name: records.stable(record) for name, record in found.items() if record}
+    found = {path.parent.name: read_record(path.parent) for path in results.rglob(RESULT)}
+    return {name: stable(record) for name, record in found.items() if record}
 
 
 def one_error(code: int, text: str, *expected: str) -> None:

@@ -18,12 +18,12 @@ from matplotlib.figure import Figure
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from experiments.plotting import HUES, STYLE  # noqa: E402
-from experiments.progress import bar  # noqa: E402
-from experiments.report import replace_marked  # noqa: E402
-from models import kernels  # noqa: E402
-from scripts.bench_cases import NATIVE, PRODUCTS, REFERENCE, SCRIPT, SECTIONS, Case  # noqa: E402
-from scripts.paired_timing import compare  # noqa: E402
+from experiments.dashboards.progress import bar
+from experiments.reports.scales import HUES, STYLE
+from experiments.reports.write import replace_marked
+from models import kernels
+from scripts.bench_cases import NATIVE, PRODUCTS, REFERENCE, SCRIPT, SECTIONS, Case
+from scripts.paired_timing import compare
 
 QUICK_ROUNDS = 5
 TICKS = (0.2, 0.5, 1, 2, 5, 10)  # of ratios

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 import models
 from data import Spec
-from experiments import machine
-from experiments.train import make_optimizer
+from experiments.training import machine
+from experiments.training.train import make_optimizer
 from models import cnn, kernels, mlp
 from models.rnn import CELLS, RecurrentConfig
 from scripts.paired_timing import Alternative, Call, Start

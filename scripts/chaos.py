@@ -25,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from experiments import records  # noqa: E402
+from experiments.records.folder import KEPT, RESULT, read_record, stable, write_record
 
 CLAIMS = ("A1-mlp-small-batch", "B4-lstm-better", "A3-rnn-better", "B5-gap-worse", "T1-invariant", "P5.2-fisher-law")
 WORKING = 4  # processes of a command that runs something: itself, the fork server, its tracker, a run
@@ -89,7 +89,7 @@ def disturbed(results: Path, kills: int, draw: random.Random) -> int:
 
 
 def count(results: Path) -> int:
-    return len(list(results.glob("runs/*/*/" + records.RESULT)))
+    return len(list(results.glob("runs/*/*/" + RESULT)))
 
 
 def adopt_volatile(results: Path, undisturbed: Path) -> list[str]:
@@ -98,15 +98,15 @@ def adopt_volatile(results: Path, undisturbed: Path) -> list[str]:
     folders = [{str(path.relative_to(base)) for path in base.glob("runs/*/*")} for base in (results, undisturbed)]
     differences += [f"only in one of both: {name}" for name in sorted(folders[0] ^ folders[1])]
     for name in sorted(folders[0] & folders[1]):
-        ours, twin = (records.read_record(base / name) for base in (results, undisturbed))
-        if ours is None or twin is None or records.stable(ours) != records.stable(twin):
+        ours, twin = (read_record(base / name) for base in (results, undisturbed))
+        if ours is None or twin is None or stable(ours) != stable(twin):
             differences.append(f"another record: {name}")
             continue
-        left = sorted(path.name for path in (results / name).iterdir() if path.name not in records.KEPT)
+        left = sorted(path.name for path in (results / name).iterdir() if path.name not in KEPT)
         differences += [f"left behind: {name}/{other}" for other in left]
         if rows(results / name) != rows(undisturbed / name):
             differences.append(f"other evaluations: {name}")
-        records.write_record(results / name, twin)
+        write_record(results / name, twin)
     return differences
 
 

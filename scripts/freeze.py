@@ -14,15 +14,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from experiments.claims_file import load_claims  # noqa: E402
-from experiments.compose import compose_arms  # noqa: E402
-from experiments.evidence import Row  # noqa: E402
-from experiments.records import SuiteError  # noqa: E402
-from experiments.report import read_verdicts, update_readme, write_report  # noqa: E402
-from experiments.reproduce import check_claims, collect_rows  # noqa: E402
-from experiments.run_table import write_table  # noqa: E402
-from experiments.verdicts import INCOMPLETE, Verdict, judge  # noqa: E402
-from experiments.verify import CLAIMS, README, REFERENCE, verify  # noqa: E402
+from experiments.records.files import SuiteError
+from experiments.records.rows import Row
+from experiments.records.table import write_table
+from experiments.reports.write import update_readme, write_report
+from experiments.reproduce import check_claims
+from experiments.sweeps.collect import collect_rows
+from experiments.sweeps.compose import compose_arms
+from experiments.verdicts.claims_file import load_claims
+from experiments.verdicts.verdicts import INCOMPLETE, Verdict, judge, read_verdicts
+from experiments.verify import CLAIMS, README, REFERENCE, verify
 
 SCALE = "laptop"
 COMMAND = f"make reproduce SCALE={SCALE}"

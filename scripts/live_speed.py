@@ -17,8 +17,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from experiments import records  # noqa: E402
-from scripts.browser import Browser, installed  # noqa: E402
+from experiments.records import files
+from experiments.records.folder import CONFIG, write_record
+from scripts.browser import Browser, installed
 
 NORMS, BATCHES, SEEDS = ("none", "batch", "layer", "rms", "group"), (2, 8, 32, 128), 25
 PATIENCE = 60.0  # seconds
@@ -41,7 +42,7 @@ def config(norm: str, batch_size: int, seed: int, updates: int = 1000, **changes
 def described(settings: dict[str, Any]) -> dict[str, Any]:
     """What is known of a run before it starts; seeds from 1000 on tune."""
     group, role = f"{settings['norm']}_b{settings['batch_size']}", "tune" if settings["seed"] >= 1000 else "evaluate"
-    run = {"run": records.run_id(settings), "experiment": EXPERIMENT, "scale": "smoke"}
+    run = {"run": files.run_id(settings), "experiment": EXPERIMENT, "scale": "smoke"}
     return run | {"role": role, "group": group, "config": settings}
 
 
@@ -58,14 +59,14 @@ def history(settings: dict[str, Any], points: int) -> list[dict[str, float]]:
 
 
 def folder_of(results: Path, settings: dict[str, Any]) -> Path:
-    return records.run_folder(results, settings | {"experiment": EXPERIMENT})
+    return files.run_folder(results, settings | {"experiment": EXPERIMENT})
 
 
 def begin(results: Path, settings: dict[str, Any], rows: list[dict[str, float]]) -> Path:
     """A run in progress, as far as these evaluations."""
     folder = folder_of(results, settings)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / records.CONFIG).write_text(json.dumps(described(settings)))
+    (folder / CONFIG).write_text(json.dumps(described(settings)))
     append(folder, rows)
     return folder
 
@@ -79,9 +80,9 @@ def end(results: Path, settings: dict[str, Any], rows: list[dict[str, float]], s
     """A run that is done."""
     folder = folder_of(results, settings)
     folder.mkdir(parents=True, exist_ok=True)
-    record = {"record_version": records.VERSION, **described(settings), "status": status}
+    record = {"record_version": files.VERSION, **described(settings), "status": status}
     final = {"validation_loss": rows[-1]["validation_loss"], "test_loss": rows[-1]["validation_loss"]}
-    records.write_record(folder, record | {"history": rows, "final": final, "timing": {"cpu_seconds": 1.0}})
+    write_record(folder, record | {"history": rows, "final": final, "timing": {"cpu_seconds": 1.0}})
     return folder
 
 

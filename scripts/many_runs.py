@@ -16,14 +16,19 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from experiments import records, schema, status, sweep  # noqa: E402
-from experiments.arms import evaluation_configs, read_arm  # noqa: E402
-from experiments.claims import Claim, Registry  # noqa: E402
-from experiments.compose import Arm, compose_arms  # noqa: E402
-from experiments.reproduce import collect_rows  # noqa: E402
-from experiments.run import folder_of, run  # noqa: E402
-from experiments.schema import Config, Optim  # noqa: E402
-from experiments.verdicts import judge  # noqa: E402
+from experiments import status
+from experiments.records import files
+from experiments.records.folder import RESULT, checked
+from experiments.sweeps import sweep
+from experiments.sweeps.arm import evaluation_configs, read_arm
+from experiments.sweeps.collect import collect_rows
+from experiments.sweeps.compose import Arm, compose_arms
+from experiments.training import schema
+from experiments.training.identity import folder_of
+from experiments.training.run import run
+from experiments.training.schema import Config, Optim
+from experiments.verdicts.claims import Claim, Registry
+from experiments.verdicts.verdicts import judge
 
 SEEDS = 12
 
@@ -49,13 +54,13 @@ def write_records(arms: dict[Arm, Config]) -> None:
     for arm in arms.values():
         for config in evaluation_configs(arm):
             plain = schema.scientific(config)
-            record |= {"run": records.run_id(plain), "experiment": config.experiment, "scale": config.scale}
-            record["config"] = {key: plain[key] for key in records.SCIENTIFIC}
+            record |= {"run": files.run_id(plain), "experiment": config.experiment, "scale": config.scale}
+            record["config"] = {key: plain[key] for key in files.SCIENTIFIC}
             record["final"]["test_loss"] = draw.gauss(0.3, 0.01)
             folder = folder_of(config)
             folder.mkdir(parents=True)
-            body = json.dumps(records.finite(record), indent=1)[1:] + "\n"
-            (folder / records.RESULT).write_text(records.checked(body) + body)  # not synced to the disk, for once
+            body = json.dumps(files.finite(record), indent=1)[1:] + "\n"
+            (folder / RESULT).write_text(checked(body) + body)  # not synced to the disk, for once
 
 
 def registry_of(arms: dict[Arm, Config]) -> Registry:

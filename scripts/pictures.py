@@ -13,8 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from scripts.browser import Browser, installed  # noqa: E402
-from scripts.live_speed import DRAWN, served, until  # noqa: E402
+from scripts.browser import Browser, installed
+from scripts.live_speed import DRAWN, served, until
 
 PAINTED = (
     "new Promise((done) => setTimeout(() => requestAnimationFrame(() => setTimeout(() => done(true), 500)), 1000))"

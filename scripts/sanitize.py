@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--march", default="native")
     parser.add_argument("--optimized", action="store_true")
     changed = os.environ | environment(**vars(parser.parse_args()))
-    tests = ["pytest", "-q", "-x", "-s", "-p", "no:faulthandler", "tests/test_kernels.py"]
+    tests = ["pytest", "-q", "-x", "-s", "-p", "no:faulthandler", "tests/models/test_kernels.py"]
     for module in (["models.kernels"], tests):
         status = subprocess.run([sys.executable, "-m", *module], cwd=ROOT, env=changed).returncode
         if status:

@@ -1,7 +1,7 @@
 """Test sweeps on a real Slurm, brought up on this machine and taken down again: python scripts/slurm_check.py
 
 Needs root on Debian or Ubuntu; takes five to ten minutes, most of them for Slurm's time limit. What
-tests/test_slurm.py cannot: queues, lost workers and tasks, time limits, requeues.
+tests/sweeps/test_slurm.py cannot: queues, lost workers and tasks, time limits, requeues.
 """
 
 import os
@@ -19,9 +19,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from experiments import records, run, slurm, workers  # noqa: E402
-from experiments.errors import told_in_one_line  # noqa: E402
-from experiments.schema import Config  # noqa: E402
+from experiments import run as cli
+from experiments.records.folder import read_record, stable
+from experiments.sweeps import slurm, workers
+from experiments.training import run, schema
+from experiments.training.errors import told_in_one_line
+from experiments.training.schema import Config
 
 SLURM = ROOT / "scripts" / "slurm_local.sh"
 SWEEP = ["-m", "experiments.run", "-m", "data.source=synthetic", "model.hidden_sizes=[16]", "tracking=none"]
@@ -56,8 +59,8 @@ def failing_sweep(arguments: list[str]) -> None:
     """The command `python <arguments>` with two runs that fail."""
     slurm.Task = FailingTask
     sys.argv = arguments[2:]
-    run.schema.register()
-    told_in_one_line(run.main)
+    schema.register()
+    told_in_one_line(cli.main)
 
 
 @contextmanager
@@ -133,8 +136,8 @@ def a_run_longer_than_the_time_limit_ends_with_the_same_bits(results: Path) -> N
         [log] = requeued.glob("slurm/*/*_log.out")
         requeues = log.read_text().count("Requeued job")
         check(requeues > 0, log.read_text())
-        one, other = (records.read_record(next(iter(results_in(folder))).parent) for folder in (local, requeued))
-        check(records.stable(one or {}) == records.stable(other or {}), "other bits")
+        one, other = (read_record(next(iter(results_in(folder))).parent) for folder in (local, requeued))
+        check(stable(one or {}) == stable(other or {}), "other bits")
     print(errors, f"requeued {requeues} times", sep="")
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from experiments.claims import Registry
-from experiments.claims_file import load_claims
+from experiments.verdicts.claims import Registry
+from experiments.verdicts.claims_file import load_claims
 from scripts.browser import NAMES, Browser, installed
-from tests.wandb_server import wandb_server  # noqa: F401 (a fixture)
+from tests.dashboards.wandb_server import wandb_server  # noqa: F401 (a fixture)
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -51,7 +51,7 @@ def reference() -> Iterator[None]:
     import torch  # here: tests of the analysis do without
 
     from models import kernels
-    from tests.implementation import on
+    from tests.models.implementation import on
 
     torch.manual_seed(0)
     on("reference")

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.claims import Claim, Registry
-from experiments.verdicts import Verdict, judge
+from experiments.verdicts.claims import Claim, Registry
+from experiments.verdicts.verdicts import Verdict, judge
 
 SEEDS = 10
 

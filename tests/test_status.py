@@ -9,13 +9,17 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from experiments import records, schema, status
-from experiments.errors import told_in_one_line
-from experiments.locks import hold
-from experiments.run import folder_of, run, run_tuned
-from experiments.schema import Config, Optim, Tuning
+from experiments import status
+from experiments.records.folder import CONFIG, FAILED, RESULT
+from experiments.records.locks import hold
 from experiments.status import ArmState, Watched
-from tests.test_run import tiny
+from experiments.sweeps.arms import run_tuned
+from experiments.training import schema
+from experiments.training.errors import told_in_one_line
+from experiments.training.identity import folder_of
+from experiments.training.run import run
+from experiments.training.schema import Config, Optim, Tuning
+from tests.training.test_run import tiny
 
 
 def arm_of_seven(results: Path) -> Config:
@@ -33,8 +37,8 @@ def test_the_state_of_each_run_is_known_and_what_is_done_stays_so(tmp_path: Path
     failed, running = [found for found in arm.runs() if found.state == "missing"]
     for other in (failed, running):
         other.folder.mkdir(parents=True)
-    (failed.folder / records.FAILED).write_text('{"sweep": "", "attempts": 2, "reason": "", "log": []}')
-    (folder_of(arm.trials[0].config) / records.RESULT).unlink()
+    (failed.folder / FAILED).write_text('{"sweep": "", "attempts": 2, "reason": "", "log": []}')
+    (folder_of(arm.trials[0].config) / RESULT).unlink()
     with hold(running.folder):
         arm.look()
     assert [found.state for found in arm.runs()] == ["done"] * 5 + ["failed", "running"]
@@ -75,7 +79,7 @@ def test_a_terminal_shows_the_runs_in_progress_and_what_came_of_the_others(
     running = next(half_done.runs("missing"))
     running.folder.mkdir()
     (running.folder / "metrics.jsonl").write_text('{"update": 3, "validation_loss": 2.25}\n')
-    (running.folder / records.CONFIG).touch()
+    (running.folder / CONFIG).touch()
     shown = io.StringIO()
 
     def end() -> None:

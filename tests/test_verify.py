@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from experiments import verify
-from experiments.claims import Registry
-from experiments.report import read_verdicts, update_readme, write_report
-from experiments.run_table import rounded, write_table
-from experiments.verdicts import judge
+from experiments.records.table import rounded, write_table
+from experiments.reports.write import update_readme, write_report
+from experiments.verdicts.claims import Registry
+from experiments.verdicts.verdicts import judge, read_verdicts
 
 GOLDEN = Path(__file__).parent / "golden"
 COMMAND = "make reproduce"

@@ -1,0 +1,243 @@
+"""What one visitor of the live page has chosen and sees. page.html.jinja is its structure, page.css its looks."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bokeh.document import Document
+from bokeh.models.callbacks import CustomJS
+from bokeh.models.css import InlineStyleSheet
+from bokeh.models.layouts import Column
+from bokeh.models.widgets.inputs import MultiChoice, Select
+from bokeh.models.widgets.markups import Div
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import escape
+
+from experiments.dashboards.live import curves, words
+from experiments.dashboards.live.curves import ARM, AXES, Series, grouped
+from experiments.dashboards.live.plots import CurvesChart, ResultsChart
+from experiments.dashboards.live.runs import RATE, Run, Watch
+from experiments.dashboards.live.table import RunTable
+from experiments.reports.scales import Styles, arm_styles
+from experiments.verdicts.wording import by_number
+
+HERE = Path(__file__).parent
+A_LOOK = 1000  # milliseconds between two looks at the folder
+ROLES = {"evaluate": "evaluation", "tune": "tuning of learning rates"}
+EVERY = {"mean": "mean and band", "every": "and every seed"}
+SELECTS = {  # by the name in the page's address
+    "experiment": "Experiment",
+    "role": "Runs",
+    "metric": "Metric",
+    "axis": "Against",
+    "scale": "Scale",
+    "group": "Grouped by",
+    "seeds": "Lines",
+    "number": "Against",
+    "result": "Result at the end",
+    "claims": "Claims",
+}
+TEXTS = ("counts", "waiting", "legend", "about", "rates", "results", "runs", "judged", "verdicts")
+ADDRESS = """
+const chosen = new URLSearchParams()
+for (const [name, {value}] of Object.entries(widgets)) if (value.length) chosen.set(name, value)
+history.replaceState(null, "", "?" + chosen)
+"""
+WAITING = "document.body.classList.toggle('waiting', cb_obj.text !== '')"
+LOST = """
+const there = () => fetch("/static/js/bokeh.min.js", {method: "HEAD"})
+const again = () => there().then(() => location.reload(), () => setTimeout(again, 2000))
+document.body.classList.add("lost")
+setTimeout(again, 2000)
+"""
+LOOKS = (HERE / "page.css").read_text(encoding="utf-8")
+
+
+class Page:
+    """Widgets, charts and texts; a look at the folder every second."""
+
+    def __init__(self, document: Document, watch: Watch) -> None:
+        self.watch, self.experiment, self.seen, self.settling = watch, "", -1, False
+        self.looks = InlineStyleSheet(css=LOOKS)
+        self.widgets: dict[str, Any] = {name: self.select(name, title) for name, title in SELECTS.items()}
+        self.widgets["only"] = MultiChoice(name="only", title="Only these arms", placeholder="all", **self.fluid())
+        self.texts = {name: Div(name=f"{name}_text", **self.fluid()) for name in TEXTS}
+        self.curves = CurvesChart()
+        self.charts = {"rates": ResultsChart(ring=True), "results": ResultsChart(ring=False)}
+        self.holders = {name: Column(name=f"{name}_chart", **self.fluid()) for name in ("curves", *self.charts)}
+        self.table = RunTable(self.fluid())
+        self.picks = asked(document)
+        self.watch.look()
+        self.look()
+        for name, widget in self.widgets.items():
+            widget.on_change("value", partial(self.picked, name))
+            widget.js_on_change("value", CustomJS(args={"widgets": self.widgets}, code=ADDRESS))
+        self.texts["waiting"].js_on_change("text", CustomJS(code=WAITING))
+        self.arrange(document)
+        document.add_periodic_callback(self.look, A_LOOK)
+
+    def arrange(self, document: Document) -> None:
+        """Put everything into the page."""
+        for root in (*self.widgets.values(), *self.texts.values(), *self.holders.values(), self.table.view):
+            document.add_root(root)
+        document.template = Environment(loader=FileSystemLoader(HERE)).get_template("page.html.jinja")
+        document.template_variables.update(results=str(self.watch.results), looks=LOOKS, waiting=not self.experiment)
+        document.title = f"{self.watch.results} live"
+        document.config.update(notify_connection_status=False, reconnect_session=False)  # the page does both itself
+        document.js_on_event("connection_lost", CustomJS(code=LOST))
+
+    def fluid(self) -> dict[str, Any]:
+        return {"sizing_mode": "stretch_width", "stylesheets": [self.looks], "margin": 0}
+
+    def select(self, name: str, title: str) -> Select:
+        return Select(name=name, title=title, **self.fluid())
+
+    # ------------------------------------------------------------------------------------------ as time goes on
+
+    def look(self) -> None:
+        """See what has changed, and show it."""
+        self.watch.look(self.experiment)
+        experiments = list(self.watch.folders)
+        if self.experiment not in experiments:
+            wanted = self.picks.get("experiment", "")
+            self.experiment = wanted if wanted in experiments else self.watch.latest()
+            self.watch.look(self.experiment)
+        self.say("counts", words.counts(self.watch.counts()))
+        self.say("waiting", "" if experiments else words.waiting(self.watch.results))
+        self.show_verdicts()
+        if self.watch.changes[self.experiment] != self.seen:
+            self.settle()
+
+    def show_verdicts(self) -> None:
+        about, verdicts = words.verdicts(self.watch.results)
+        ours = [verdict for verdict in verdicts if verdict.experiment == self.experiment]
+        offered = {"all": f"all {len(verdicts)}", "these": f"{len(ours)} of this experiment"}
+        self.choose("claims", offered)
+        self.widgets["claims"].visible = bool(verdicts)
+        self.say("judged", escape(about))
+        self.say("verdicts", words.verdict_table(ours if self.widgets["claims"].value == "these" else verdicts))
+
+    def say(self, name: str, told: str) -> None:
+        if self.texts[name].text != str(told) or self.texts[name].visible != bool(told):
+            self.texts[name].update(text=str(told), visible=bool(told))
+
+    # ------------------------------------------------------------------------------------------ as one chooses
+
+    def picked(self, name: str, attribute: str, old: Any, new: Any) -> None:
+        if self.settling:
+            return
+        self.picks[name] = new
+        if name == "experiment":
+            self.experiment = new
+            self.picks.pop("only", None)
+            self.watch.look(new)
+        self.show_verdicts()
+        self.settle()
+
+    def settle(self) -> None:
+        """Offer what there is to choose, then draw: new figures where another choice is made, else new data."""
+        self.seen = self.watch.changes[self.experiment]
+        runs = [run for run in self.watch.runs(self.experiment) if run.config]
+        before = {name: widget.value for name, widget in self.widgets.items()}
+        self.settling = True
+        self.offer(runs)
+        self.settling = False
+        choice = {name: widget.value for name, widget in self.widgets.items()}
+        shown = [run for run in runs if not choice["only"] or run.arm in choice["only"]]
+        self.draw_curves(runs, shown, choice, choice != before)
+        self.draw_rates(runs, shown, choice, choice != before)
+        self.draw_results(runs, shown, choice, choice != before)
+        self.say("runs", words.counts(self.watch.counts(self.experiment), always=()))
+        rest = [run for run in self.watch.runs(self.experiment) if not run.config]
+        self.table.show([*rest, *shown], choice["metric"], choice["result"])
+
+    def offer(self, runs: Sequence[Run]) -> None:
+        """What can be chosen; what was picked, or the first, is."""
+        self.choose("experiment", {name: self.title(name) for name in self.watch.folders}, self.experiment)
+        self.choose("role", {role: told for role, told in ROLES.items() if any(run.role == role for run in runs)})
+        of_role = [run for run in runs if run.role == self.widgets["role"].value]
+        settings = curves.settings(of_role)
+        self.choose("metric", spoken(curves.metrics(of_role)))
+        self.choose("axis", AXES)
+        self.choose("scale", {"linear": "linear", "log": "logarithmic"})
+        self.choose("group", {key: key for key in settings})
+        self.choose("seeds", EVERY)
+        finals = dict.fromkeys(name for run in runs for name in run.final)
+        self.choose("number", {key: key for key in curves.numbers([run for run in runs if run.role == "evaluate"])})
+        self.choose("result", spoken(finals), curves.end_metric(self.widgets["metric"].value, runs))
+        arms = sorted({run.arm for run in runs}, key=by_number)
+        self.widgets["only"].options = arms
+        wanted = self.picks.get("only", [])
+        wanted = wanted.split(",") if isinstance(wanted, str) else wanted
+        self.widgets["only"].value = [arm for arm in wanted if arm in arms]
+
+    def title(self, experiment: str) -> str:
+        """Its name, and what one has to know before looking at it."""
+        counts = self.watch.counts(experiment)
+        return ", ".join([experiment, *(state for state in ("running", "failed") if counts[state])])
+
+    def choose(self, name: str, options: Mapping[str, str], default: str = "") -> None:
+        widget = self.widgets[name]
+        found = list(options.items())
+        if widget.options != found:
+            widget.update(options=found, disabled=not found)
+        default = default if default in options else next(iter(options), "")
+        wanted = self.picks.get(name, "")
+        widget.value = wanted if wanted in options and name != "experiment" else default
+
+    # ------------------------------------------------------------------------------------------ drawing
+
+    def draw_curves(self, runs: Sequence[Run], shown: Sequence[Run], choice: dict[str, Any], anew: bool) -> None:
+        metric, axis = choice["metric"], choice["axis"]
+        styles = arm_styles(list(grouped(runs, choice["group"])))
+        groups = grouped([run for run in shown if run.role == choice["role"] and metric in run.curves], choice["group"])
+        chart, log = self.curves, choice["scale"] == "log"
+        each = chart.update(groups, styles, metric, axis, choice["seeds"] == "every", log)
+        self.place("curves", bool(groups), anew, partial(chart.figure, metric, axis, log))
+        self.say("legend", words.legend(groups, styles))
+        self.say("about", words.about_curves(groups, metric, axis, each) if groups else words.no_curves(runs))
+
+    def draw_rates(self, runs: Sequence[Run], shown: Sequence[Run], choice: dict[str, Any], anew: bool) -> None:
+        """How the end of tuning runs depends on their learning rate."""
+        key = choice["group"] if choice["group"] not in ("seed", RATE) else ARM
+        groups = grouped([run for run in shown if run.role == "tune"], key)
+        found, metric = curves.end_results(groups, RATE, choice["metric"]), choice["metric"]
+        if not found:
+            found, metric = curves.measured_rates(grouped(shown, key)), "validation_loss"
+        self.draw_series("rates", found, arm_styles(list(grouped(runs, key))), RATE, metric, anew)
+
+    def draw_results(self, runs: Sequence[Run], shown: Sequence[Run], choice: dict[str, Any], anew: bool) -> None:
+        """How the result of evaluation runs depends on a number in which they differ."""
+        groups = curves.by_stem([run for run in shown if run.role == "evaluate"])
+        found = curves.end_results(groups, choice["number"], choice["result"])
+        styles = arm_styles(list(curves.by_stem(runs)))
+        self.draw_series("results", found, styles, choice["number"], choice["result"], anew)
+        self.widgets["number"].visible = bool(found)
+
+    def draw_series(
+        self, name: str, found: Mapping[str, Series], styles: Styles, key: str, metric: str, anew: bool
+    ) -> None:
+        chart = self.charts[name]
+        fits = chart.update(found, styles)
+        self.place(name, bool(found), anew or not fits, partial(chart.figure, key, metric))
+        self.say(name, words.results(name, found, styles, key, metric) if found else "")
+
+    def place(self, name: str, there: bool, anew: bool, figure: Callable[[], Any]) -> None:
+        """Put a chart on the page, a new figure where another choice is made; or take it off."""
+        holder = self.holders[name]
+        holder.visible = there
+        if not there:
+            holder.children = []
+        elif anew or not holder.children:
+            holder.children = [figure()]
+
+
+def asked(document: Document) -> dict[str, Any]:
+    """What the page's address asks for."""
+    request = getattr(document.session_context, "request", None)
+    return {name: values[0].decode(errors="replace") for name, values in request.arguments.items()} if request else {}
+
+
+def spoken(names: Iterable[str]) -> dict[str, str]:
+    return {name: words.short(name) for name in names}

@@ -1,0 +1,208 @@
+"""The charts of the live page, in Bokeh: what they show is in their sources, which are replaced as runs go on."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from bokeh.models import BasicTickFormatter, ColumnDataSource, FixedTicker, HoverTool, NumeralTickFormatter
+from bokeh.models.renderers import GlyphRenderer
+from bokeh.plotting import figure
+
+from experiments.dashboards.live.curves import AXES, Band, Groups, Series, band, curve
+from experiments.dashboards.live.runs import seed_of
+from experiments.dashboards.live.words import short
+from experiments.reports.scales import DASHES, FRAME, INK, Styles, thin, wide
+from experiments.verdicts.wording import tidy
+
+Data = dict[str, Sequence[Any]]
+LINES = dict(zip(DASHES, ("solid", "dashed", "dotted", "dotdash"), strict=True))
+MOST = 100_000  # points of every seed together; a browser draws no more in the second between two looks
+FEW = 30  # evaluations of a line that are marked with dots
+FONT = "system-ui, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans', sans-serif"
+
+
+class Chart:
+    """Sources by name. `figure` makes the figure anew, with its whole range in view."""
+
+    names: tuple[str, ...]
+
+    def __init__(self) -> None:
+        self.sources = {name: ColumnDataSource() for name in self.names}
+
+    def show(self, **data: Data) -> None:
+        for name, columns in data.items():
+            self.sources[name].data = columns
+
+
+class CurvesChart(Chart):
+    """Learning curves: bands, every seed and means; on dots that are mostly invisible one can point."""
+
+    names = ("areas", "seeds", "means", "dots")
+
+    def figure(self, metric: str, axis: str, log: bool) -> figure:
+        plot = plain(AXES[axis], short(metric), "log" if log else "linear", height=430)
+        source = self.sources
+        plot.patches("xs", "ys", source=source["areas"], color="colour", alpha=0.16, line_alpha=0)
+        seeds = plot.multi_line("xs", "ys", source=source["seeds"], color="colour", alpha=0.35, line_width=1)
+        plot.multi_line("xs", "ys", source=source["means"], color="colour", line_dash="dash", line_width=2.2)
+        dots = plot.scatter("x", "mean", source=source["dots"], size=6, color="colour", alpha="alpha", hover_alpha=1)
+        dots.hover_glyph.line_color = "colour"  # type: ignore[union-attr]
+        told = [("", "@label"), (AXES[axis], "@x{0,0.[000]}"), ("mean", "@mean{0.0000}")]
+        point(plot, dots, [*told, ("range", "@low{0.0000} to @high{0.0000}"), ("runs", "@runs")])
+        point(plot, seeds, [("", "@run"), (AXES[axis], "$snap_x{0,0.[000]}"), (short(metric), "$snap_y{0.0000}")])
+        if axis != "seconds":
+            plot.xaxis.formatter = NumeralTickFormatter(format="0,0")
+        return plot
+
+    def update(self, groups: Groups, styles: Styles, metric: str, axis: str, every: bool, log: bool) -> int:
+        """Show these groups; of every seed each how manyth evaluation is drawn is returned."""
+        bands = {label: band(runs, metric, axis) for label, runs in groups.items()}
+        bands = {label: found for label, found in bands.items() if found.x.size}
+        seeds, each = seed_lines(groups, styles, metric, axis) if every else (EMPTY_SEEDS, 1)
+        self.show(areas=areas(bands, styles, log), means=means(bands, styles), dots=dots(bands, styles), seeds=seeds)
+        return each
+
+
+EMPTY_SEEDS: Data = {"xs": [], "ys": [], "colour": [], "run": []}
+
+
+def areas(bands: Mapping[str, Band], styles: Styles, log: bool) -> Data:
+    """Polygons from least to greatest; none for a single run."""
+    data: dict[str, list[Any]] = {"xs": [], "ys": [], "colour": []}
+    for label, found in bands.items():
+        inside = np.isfinite(found.low) & ((found.low > 0) | (not log))
+        x, low, high = found.x[inside], found.low[inside], found.high[inside]
+        if (high > low).any():
+            data["xs"].append(np.concatenate([x, x[::-1]]))
+            data["ys"].append(np.concatenate([low, high[::-1]]))
+            data["colour"].append(styles[label][0])
+    return {**data}
+
+
+def means(bands: Mapping[str, Band], styles: Styles) -> Data:
+    return {
+        "xs": [found.x for found in bands.values()],
+        "ys": [found.mean for found in bands.values()],
+        "colour": [styles[label][0] for label in bands],
+        "dash": [LINES[styles[label][1]] for label in bands],
+    }
+
+
+def dots(bands: Mapping[str, Band], styles: Styles) -> Data:
+    """The points of the means, one a row."""
+    sizes = [found.x.size for found in bands.values()]
+    columns = {
+        name: np.concatenate([getattr(found, name) for found in bands.values()] or [[]])
+        for name in ("x", "mean", "low", "high", "runs")
+    }
+    return {
+        **columns,  # type: ignore[dict-item]
+        "label": [label for label, size in zip(bands, sizes, strict=True) for _ in range(size)],
+        "colour": [styles[label][0] for label, size in zip(bands, sizes, strict=True) for _ in range(size)],
+        "alpha": [0.9 if size <= FEW else 0.0 for size in sizes for _ in range(size)],
+    }
+
+
+def seed_lines(groups: Groups, styles: Styles, metric: str, axis: str) -> tuple[Data, int]:
+    """A line for each run; of very many points each `n`th, and n."""
+    found = [(label, run) for label, runs in groups.items() for run in runs if metric in run.curves]
+    lines = [curve(run, metric, axis) for _, run in found]
+    each = 1 + sum(x.size for x, _ in lines) // MOST
+    data: Data = {
+        "xs": [x[::each] for x, _ in lines],
+        "ys": [y[::each] for _, y in lines],
+        "colour": [styles[label][0] for label, _ in found],
+        "run": [f"{label}, seed {seed_of(run)}: {run.name}" for label, run in found],
+    }
+    return data, each
+
+
+class ResultsChart(Chart):
+    """End results against a number: every run, the mean of each group and, where asked for, a ring at the least."""
+
+    names = ("lines", "rings", "dots")
+
+    def __init__(self, ring: bool) -> None:
+        super().__init__()
+        self.ring, self.x, self.log = ring, [0.0], False
+
+    def figure(self, place: str, metric: str) -> figure:
+        scale = {True: "log", False: "linear"}
+        plot = plain(short(place), short(metric), scale[self.log], scale[min(self.x) > 0], height=320)
+        source = self.sources
+        plot.multi_line("xs", "ys", source=source["lines"], color="colour", line_dash="dash", line_width=2)
+        plot.scatter("x", "y", source=source["rings"], size=13, line_color="colour", fill_color=None, line_width=1.6)
+        dots = plot.scatter("x", "y", source=source["dots"], size=6, color="colour", alpha=0.65)
+        point(plot, dots, [("", "@label"), ("run", "@run"), (short(place), "@told"), (short(metric), "@y{0.0000}")])
+        plot.xaxis.ticker = FixedTicker(ticks=thin(self.x, 7), minor_ticks=self.x)
+        plot.xaxis.major_label_overrides = {value: tidy(value) for value in self.x}
+        return plot
+
+    def update(self, found: Mapping[str, Series], styles: Styles) -> bool:
+        """Show these lines; whether a figure made before still has the right scales."""
+        before = self.x, self.log
+        self.x = sorted({float(x) for line in found.values() for x in line.x}) or [0.0]
+        values = np.concatenate([line.values[np.isfinite(line.values)] for line in found.values()] or [np.ones(1)])
+        # What is far too high must not press the differences that count into one line.
+        self.log = bool(values.min() > 0 and wide(values, 4))
+        best = {label: line.best for label, line in found.items() if self.ring and line.best is not None}
+        self.show(
+            lines={
+                "xs": [line.x for line in found.values()],
+                "ys": [line.mean for line in found.values()],
+                "colour": [styles[label][0] for label in found],
+                "dash": [LINES[styles[label][1]] for label in found],
+            },
+            rings={
+                "x": [found[label].x[place] for label, place in best.items()],
+                "y": [found[label].mean[place] for label, place in best.items()],
+                "colour": [styles[label][0] for label in best],
+            },
+            dots={
+                "x": [x for line in found.values() for x in line.at],
+                "y": [y for line in found.values() for y in line.values],
+                "told": [tidy(x) for line in found.values() for x in line.at],
+                "run": [run.name for line in found.values() for run in line.runs],
+                "label": [label for label, line in found.items() for _ in line.runs],
+                "colour": [styles[label][0] for label, line in found.items() for _ in line.runs],
+            },
+        )
+        return before == (self.x, self.log)
+
+
+# ------------------------------------------------------------------------------------------------------ looks
+
+
+def plain(place: str, value: str, y_axis: Any, x_axis: Any = "linear", height: int = 300) -> figure:
+    """An empty figure in the looks of the page, transparent for its ground to show."""
+    plot = figure(
+        x_axis_type=x_axis,
+        y_axis_type=y_axis,
+        height=height,
+        sizing_mode="stretch_width",
+        tools="pan,box_zoom,wheel_zoom,reset,save",
+        active_drag="box_zoom",
+        x_axis_label=place,
+        title=value,
+        background_fill_alpha=0,
+        border_fill_alpha=0,
+        outline_line_color=None,
+        min_border_left=48,
+        lod_threshold=None,
+    )
+    plot.toolbar.logo = None
+    plot.toolbar.autohide = True
+    plot.grid.grid_line_color = "#dcdcdc"
+    for axis in plot.axis:
+        axis.update(axis_line_color=FRAME, major_tick_line_color=FRAME, minor_tick_line_color=None)
+        axis.update(axis_label_text_font=FONT, axis_label_text_font_style="normal", axis_label_text_color=INK)
+        axis.update(major_label_text_font=FONT, major_label_text_font_size="12px", major_label_text_color=INK)
+        axis.update(axis_label_text_font_size="13px")
+    plot.yaxis.formatter = BasicTickFormatter(use_scientific=True, power_limit_high=5, power_limit_low=-4)
+    plot.title.update(text_font=FONT, text_font_style="normal", text_font_size="13px", text_color=INK)  # type: ignore[union-attr]
+    return plot
+
+
+def point(plot: figure, on: "GlyphRenderer[Any]", told: list[tuple[str, str]]) -> None:
+    """What is said of what one points at."""
+    plot.add_tools(HoverTool(renderers=[on], tooltips=told, visible=False, line_policy="nearest"))

@@ -1,0 +1,134 @@
+"""The texts of the live page as HTML; whatever comes from a file is escaped."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from markupsafe import Markup
+
+from experiments.dashboards.live.curves import Groups, Series, mixed
+from experiments.dashboards.live.runs import STATES, Run
+from experiments.reports.scales import DASHES, Styles
+from experiments.reports.tables import SYMBOLS, estimate_text
+from experiments.verdicts.verdicts import Verdict, read_verdicts
+from experiments.verdicts.wording import number
+
+SVG_DASHES = dict(zip(DASHES, ("", "6 3", "2 2.5", "8 2 2 2"), strict=True))
+BEGIN = "python -m experiments.run -m experiment=mlp_batch128 scale=smoke results="
+ROW = Markup(
+    '<tr><th scope="row">{}</th><td class="statement">{}</td><td><span class="badge {}">{} {}</span></td>'
+    '<td class="number">{}</td><td class="number p">{}</td></tr>'
+)
+
+
+def counts(found: Mapping[str, int], always: Sequence[str] = STATES[:3]) -> Markup:
+    """How many runs are done, running, failed, ..."""
+    shown = [state for state in STATES if found.get(state) or state in always]
+    chip = Markup('<span class="count {}"><b>{:,}</b> {}</span>')
+    return Markup("").join(
+        chip.format(state if found.get(state) else "", found.get(state, 0), state) for state in shown
+    )
+
+
+def waiting(results: Path) -> Markup:
+    """For a folder without runs."""
+    where = str(results)
+    told = "<p>There are no runs below <code>{0}/runs</code> yet; they appear here as they start.</p>"
+    told += "<p>To start some: <code>make reproduce</code> (everything), or <code>{1}{0}</code> (a small sweep).</p>"
+    return Markup(told).format(where, BEGIN)
+
+
+def legend(groups: Groups, styles: Styles) -> Markup:
+    """The groups with their lines, and how many runs each has."""
+    line = '<svg viewBox="0 0 26 8"><path d="M0 4H26" stroke="{}" stroke-width="2.5" stroke-dasharray="{}"/></svg>'
+    entry = Markup(f'<span class="entry">{line} {{}} <small>{{}}</small></span>')
+    return Markup("").join(
+        entry.format(styles[label][0], SVG_DASHES[styles[label][1]], label, len(runs)) for label, runs in groups.items()
+    )
+
+
+def about_curves(groups: Groups, metric: str, axis: str, each: int) -> str:
+    """What lines and bands are."""
+    diverged = sum(run.diverged for runs in groups.values() for run in runs)
+    equal = "samples" if axis == "samples" else "updates"
+    parts = [f"Line: mean over the seeds of a group; band: from its lowest seed to its highest, at equal {equal}."]
+    parts += ["Seeds evaluated elsewhere are interpolated."] if mixed(groups, metric, axis) else []
+    parts += ["While runs are under way: of those that came so far."] if unfinished(groups) else []
+    parts += [f"{plural(diverged, 'run')} diverged: a line ends where its first run did."] if diverged else []
+    parts += [f"Of every seed each {each}th evaluation is drawn."] if each > 1 else []
+    return " ".join(parts)
+
+
+def unfinished(groups: Groups) -> bool:
+    return any(not run.ended for runs in groups.values() for run in runs)
+
+
+def no_curves(runs: Sequence[Run]) -> str:
+    if any(run.ended and not run.curves for run in runs):
+        return "These runs are measurements: they have results, in the table below, and no learning curves."
+    return "No evaluation yet." if runs else ""
+
+
+def results(name: str, found: Mapping[str, Series], styles: Styles, key: str, metric: str) -> Markup:
+    """Heading, lines and what they are, of the results of tuning or of evaluation runs against a number."""
+    runs = {label: list({run.name: run for run in line.runs}.values()) for label, line in found.items()}
+    every = [run for group in runs.values() for run in group]
+    what = "Sensitivity to the learning rate" if name == "rates" else f"Results by {short(key)}"
+    told = f"{short(metric).capitalize()} of the {'tuning' if every[0].role == 'tune' else 'evaluation'} runs"
+    told += f": a dot each, their mean as a line{'; a ring at the lowest' if name == 'rates' else ''}"
+    diverged = sum(run.diverged for run in every)
+    told += f"; a gap where one of {plural(diverged, 'run')} diverged." if diverged else "."
+    return Markup("<h2>{}</h2><p>{}</p>{}").format(what, told, legend(runs, styles))
+
+
+def short(key: str) -> str:
+    """A setting or metric for people: `learning rate` of optim.learning_rate."""
+    return key.rpartition(".")[2].replace("_", " ")
+
+
+def plural(count: int, name: str) -> str:
+    return f"{count:,} {name}{'' if count == 1 else 's'}"
+
+
+def age(seconds: float) -> str:
+    """`3 minutes`, `2 hours`, `5 days`."""
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            return plural(int(seconds / length), unit)
+    return "less than a minute"
+
+
+def verdicts(results: Path) -> tuple[str, tuple[Verdict, ...]]:
+    """What is to be said of claims.json, and its verdicts."""
+    path = results / "claims.json"
+    try:
+        written = path.stat().st_mtime
+        found = verdicts_of(path, written)
+    except OSError:
+        return f"There is no {path} yet; make reproduce writes it, after the last run.", ()
+    except ValueError as error:
+        return str(error), ()
+    day = time.strftime("%d %B %H:%M", time.localtime(written)).lstrip("0")
+    return f"As judged by make reproduce {age(time.time() - written)} ago ({day}); not recomputed here.", found
+
+
+@lru_cache(maxsize=1)
+def verdicts_of(path: Path, written: float) -> tuple[Verdict, ...]:
+    """Those of a file of this time: it is read again only when it is written again."""
+    return tuple(read_verdicts(path))
+
+
+def verdict_table(found: Sequence[Verdict]) -> Markup:
+    if not found:
+        return Markup("")
+    heads = ("claim", "statement", "verdict", "estimate [95 %]", "p (Holm)")
+    head = Markup("").join(Markup('<th scope="col">{}</th>').format(name) for name in heads)
+    return Markup("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>").format(head, rows(found))
+
+
+def rows(found: Iterable[Verdict]) -> Markup:
+    return Markup("").join(
+        ROW.format(v.id, v.statement, v.verdict, SYMBOLS[v.verdict], v.verdict, estimate_text(v), number(v.p_holm, 2))
+        for v in found
+    )

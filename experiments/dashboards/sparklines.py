@@ -1,0 +1,134 @@
+"""What came of the arms of a sweep, for a terminal: a line an arm with its learning curve drawn in characters."""
+
+import math
+import statistics
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from experiments.verdicts.wording import METRICS, number, tidy
+
+BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-=+*%#"  # low to high; the second where the terminal's encoding is not of Unicode
+WIDEST = 24  # characters of a curve
+HEADING = 12  # characters of a heading, of several lines if need be
+MOST = 40  # arms that are shown without being asked for
+DECADE = 10.0  # losses that span more are drawn by their logarithms
+ELSEWHERE = 160  # columns where there is no terminal
+
+
+@dataclass(frozen=True)
+class ArmRuns:
+    """The runs of an arm that are done, as records or as rows of the table, of so many that were asked for."""
+
+    experiment: str
+    arm: str
+    asked: int
+    runs: Sequence[Mapping[str, Any]]
+
+
+def tell_arms(arms: Sequence[ArmRuns], most: int = MOST) -> None:
+    """Print the tables on stderr; of more arms than `most` only how to see them."""
+    if len(arms) > most:
+        print(f"{len(arms)} arms: python -m experiments.status --experiment <name> shows their curves", file=sys.stderr)
+        return
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else ELSEWHERE)
+    for table in arm_tables(arms, plain=console.options.ascii_only):
+        console.print(table)
+
+
+def arm_tables(arms: Sequence[ArmRuns], *, plain: bool) -> Iterator[Table]:
+    """A table for each experiment; its curves share one scale, so that they can be compared."""
+    for experiment in dict.fromkeys(found.experiment for found in arms):
+        yield table_of([found for found in arms if found.experiment == experiment], plain)
+
+
+def table_of(arms: Sequence[ArmRuns], plain: bool) -> Table:
+    curves = [mean_curve(found.runs) for found in arms]
+    scale = Scale.around([loss for curve in curves for loss in curve])
+    metrics = shown_metrics(arms)
+    ends = ["diverged"] + ["undefined"] * any(run["status"] == "undefined" for found in arms for run in found.runs)
+    table = Table(arms[0].experiment, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.caption, table.caption_justify = scale.told(), "left"
+    if any(curves):
+        table.add_column(textwrap.fill("validation loss", HEADING))
+    for name in ("runs", "learning rate", *metrics, *ends):
+        table.add_column(textwrap.fill(name.replace("_", " "), HEADING), justify="right")
+    for found, curve in zip(arms, curves, strict=True):
+        lines = [sparkline(curve, scale, PLAIN if plain else BLOCKS)] if any(curves) else []
+        numbers = [mean_sd(found.runs, metric, plain) for metric in metrics]
+        counts = [sum(run["status"] == end for run in found.runs) for end in ends]
+        cells = [found.arm, *lines, f"{len(found.runs)}/{found.asked}", rate_of(found), *numbers]
+        table.add_row(*cells, *(str(count or "") for count in counts))
+    for column in table.columns:
+        column.no_wrap = True
+    return table
+
+
+def rate_of(found: ArmRuns) -> str:
+    return tidy(found.runs[0]["config"]["optim"]["learning_rate"]) if found.runs else "-"
+
+
+def shown_metrics(arms: Sequence[ArmRuns]) -> list[str]:
+    """Final validation and test metric of training runs, the first two of whatever else was measured."""
+    measured = list(dict.fromkeys(name for found in arms for run in found.runs for name in run["final"]))
+    for metric in METRICS:
+        if f"validation_{metric}" in measured:
+            return [name for name in (f"validation_{metric}", f"test_{metric}") if name in measured]
+    return measured[:2]
+
+
+def mean_curve(runs: Sequence[Mapping[str, Any]]) -> list[float]:
+    """The mean validation loss of the runs at each evaluation, up to where the first of them diverged."""
+    losses = zip(*([point.get("validation_loss") for point in run["history"]] for run in runs), strict=False)
+    return [statistics.fmean(at) for at in takewhile(lambda at: None not in at, losses)]
+
+
+def mean_sd(runs: Sequence[Mapping[str, Any]], metric: str, plain: bool) -> str:
+    """Over the runs where the metric is finite."""
+    values = [value for run in runs if (value := run["final"].get(metric)) is not None]
+    if len(values) < 2:
+        return number(next(iter(values), None))
+    return f"{number(statistics.fmean(values))} {'+-' if plain else '±'} {number(statistics.stdev(values), 2)}"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From the lowest to the highest loss shown."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def around(cls, losses: Sequence[float]) -> "Scale":
+        return cls(min(losses, default=math.nan), max(losses, default=math.nan))
+
+    @property
+    def log(self) -> bool:
+        return 0 < DECADE * self.low < self.high
+
+    def __call__(self, loss: float) -> float:
+        """Where a loss lies, from 0 to 1."""
+        if self.high == self.low:
+            return 0.0
+        if self.log:
+            return math.log(loss / self.low) / math.log(self.high / self.low)
+        return (loss - self.low) / (self.high - self.low)
+
+    def told(self) -> str:
+        if math.isnan(self.low):
+            return ""
+        return f"losses from {number(self.low)} to {number(self.high)}{', log scale' if self.log else ''}"
+
+
+def sparkline(losses: Sequence[float], scale: Scale, levels: str) -> str:
+    """A character an evaluation, or `WIDEST` of them evenly."""
+    last, width = len(losses) - 1, min(len(losses), WIDEST)
+    shown = [losses[round(place * last / max(width - 1, 1))] for place in range(width)]
+    return "".join(levels[min(int(scale(loss) * len(levels)), len(levels) - 1)] for loss in shown)

@@ -1,0 +1,93 @@
+"""Identity of a run, and files that are written whole or not at all."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from math import isfinite
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+# A change of the code that changes what a run measures must raise this number: old records are then not found.
+VERSION = 3
+
+SCIENTIFIC = ("method", "norm", "seed", "batch_size", "updates", "evaluations", "model", "data", "optim")
+
+
+class SuiteError(RuntimeError):
+    """Something a user can mend, told in one line: what is wrong, where, and the remedy."""
+
+
+class RecordError(SuiteError):
+    """Records that cannot be written."""
+
+
+def identity(config: dict[str, Any]) -> str:
+    """Ten hexadecimal digits of the SHA-256 of a run's scientific configuration."""
+    shared = ("ranks",) if "ranks" in config else ()  # a run in one process has no such key
+    scientific = {key: config[key] for key in (*SCIENTIFIC, *shared)} | {"version": VERSION}
+    # Of the user's own file the digest counts, not where it lies.
+    scientific["data"] = {key: value for key, value in config["data"].items() if key != "path"}
+    return hashlib.sha256(json.dumps(scientific, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def run_id(config: dict[str, Any]) -> str:
+    return f"{config['norm']}-s{config['seed']}-{identity(config)}"
+
+
+def run_folder(results: str | Path, config: dict[str, Any]) -> Path:
+    return Path(results) / "runs" / str(config["experiment"]) / run_id(config)
+
+
+def finite(value: Any) -> Any:
+    """JSON knows no infinity and no NaN: they become null, here and in everything the value contains."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise RecordError(unwritable(path.parent, error)) from error
+
+
+def unwritable(folder: Path, error: OSError) -> str:
+    return f"cannot write to {folder} ({error.strerror}); make room or choose another folder with results=<folder>"
+
+
+def make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecordError(unwritable(folder, error)) from error
+
+
+def check_writable(results: str | Path) -> None:
+    """Find out before the first run, not after it."""
+    probe = Path(results) / "runs" / f".writable-{uuid4().hex[:8]}"
+    write(probe, "")
+    probe.unlink(missing_ok=True)
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"optim": {"learning_rate": 0.1}} as {"optim.learning_rate": 0.1}."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return found

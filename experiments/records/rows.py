@@ -1,0 +1,36 @@
+"""Runs as rows of a table, what verdicts are judged and figures are drawn on.
+
+A row is one run: its plan (experiment, arm, role, seed, learning rate) and its result (status, metrics).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Row = Mapping[str, Any]
+
+Runs = Mapping[tuple[str, str, str], list[Row]]
+
+Floats = NDArray[np.float64]
+
+Curve = tuple[Floats, Floats]  # updates and validation losses of one run
+
+
+def group_runs(rows: Iterable[Row]) -> Runs:
+    """Rows by (experiment, arm, role), each in order of learning rate and seed."""
+    groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row["experiment"], row["arm"], row["role"]].append(row)
+    for group in groups.values():
+        group.sort(key=lambda row: (row["learning_rate"] or 0.0, row["seed"]))
+    return groups
+
+
+def loss_curve(row: Row) -> Curve:
+    """Updates and validation losses of a run, NaN where the loss was not finite."""
+    points = [(point["update"], point["validation_loss"]) for point in row["history"] if "validation_loss" in point]
+    table = np.array(points, dtype=float).reshape(-1, 2)  # None becomes NaN
+    return table[:, 0], np.where(np.isfinite(table[:, 1]), table[:, 1], np.nan)

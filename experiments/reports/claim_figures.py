@@ -1,0 +1,213 @@
+"""The figures of a claim and of an arm: every seed and every evaluation, nothing smoothed or left out."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from experiments.records.rows import Curve, Floats, Row, Runs, loss_curve
+from experiments.records.tuning import best_learning_rate, tuning_losses
+from experiments.reports.panel import Panel
+from experiments.reports.scales import (
+    ALARM,
+    BAND,
+    FRAME,
+    INK,
+    SIZE,
+    Scale,
+    Styles,
+    arm_styles,
+    decades,
+    fitting,
+    linear,
+    logarithmic,
+    named,
+    wide,
+)
+from experiments.verdicts.claims import Claim
+from experiments.verdicts.evidence import evaluations, metric_value
+from experiments.verdicts.verdicts import Verdict
+from experiments.verdicts.wording import number, span, tidy
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One panel as SVG, what it shows in a caption, its gist for those who do not see it, and whose runs it draws."""
+
+    name: str
+    svg: str
+    caption: str
+    gist: str
+    arms: tuple[str, ...]  # as the claim or the experiment calls them
+    role: str = "evaluate"
+
+
+def claim_pictures(claim: Claim, verdict: Verdict, runs: Runs) -> list[Picture]:
+    """The panels of a claim for which there are data yet."""
+    rows = {label: group for label in claim.labels if (group := evaluations(claim, label, runs))}
+    if not rows:
+        return []
+    styles = arm_styles(claim.labels)
+    if claim.kind == "bound":
+        return [_bound(claim, rows, styles)]
+    curves = {label: found for label, group in rows.items() if (found := _curves(group))}
+    tuning = {label: runs.get((*claim.resolve(label), "tune"), []) for label in claim.labels if claim.tuned}
+    tuning = {label: tried for label, tried in tuning.items() if tried}
+    pictures = [_learning_curves(curves, styles, claim.summary)] if curves else []
+    pictures += [_differences(claim, verdict)] if verdict.differences else []
+    return pictures + ([tuning_picture(tuning, styles)] if tuning else [])
+
+
+def _learning_curves(curves: Mapping[str, list[Curve]], styles: Styles, summary: str) -> Picture:
+    updates, losses = _joined([seed for seeds in curves.values() for seed in seeds])
+    last = float(np.nanmax(updates))
+    shown = {label: styles[label] for label in curves}
+    panel = Panel("validation loss", linear(0, last * 1.02), fitting(losses), "updates", legend=shown)
+    ends = []
+    for label, seeds in curves.items():
+        colour, dashes = styles[label]
+        middle = _middle(seeds, summary)
+        panel.line(*_joined(seeds), colour, 0.6, alpha=0.4)
+        panel.line(*middle, colour, 1.6, dashes)
+        ends.append(f"{label} from {number(middle[1][0])} to {number(middle[1][-1])}" if middle[1] else label)
+    gist = f"Learning curves, {summary} of the seeds: {'; '.join(ends)}"
+    return Picture(
+        "curves", panel.svg(), f"Learning curves: every seed faint, the {summary} strong", gist, tuple(curves)
+    )
+
+
+def tuning_picture(tuning: Mapping[str, Sequence[Row]], styles: Styles) -> Picture:
+    """The final validation loss of the tuning runs at each rate tried."""
+    shown = {label: styles[label] for label in tuning}
+    x, y = _tuning_scales(tuning.values(), 6, 5)
+    panel = Panel("tuning: validation loss", x, y, "learning rate", legend=shown)
+    chosen = [f"{label} {tidy(_draw_tuning(panel, rows, styles[label]))}" for label, rows in tuning.items()]
+    text = "Learning rates tried, every tuning seed; a ring marks the chosen one"
+    text += (
+        "; a gap where a run diverged" if any(row["status"] == "diverged" for row in chain(*tuning.values())) else ""
+    )
+    gist = f"Tuning curves; chosen learning rates: {', '.join(chosen)}"
+    return Picture("tuning", panel.svg(), text, gist, tuple(tuning), "tune")
+
+
+def small_tuning_picture(arm: str, rows: Sequence[Row]) -> Picture:
+    """The same of a single arm, to stand in a table."""
+    x, y = _tuning_scales([rows], 3, 3)
+    panel = Panel("", x, y, plot=40, width=130)
+    chosen = _draw_tuning(panel, rows, arm_styles([arm])[arm])
+    gist = f"Tuning curve of {arm}; chosen learning rate: {tidy(chosen)}"
+    return Picture("tuning", panel.svg(), "", gist, (arm,), "tune")
+
+
+def _tuning_scales(tuning: Iterable[Sequence[Row]], most_x: int, most_y: int) -> tuple[Scale, Scale]:
+    tried = [tuning_losses(rows) for rows in tuning]
+    rates = sorted({rate for losses in tried for rate in losses})
+    every = [loss for losses in tried for by_seed in losses.values() for loss in by_seed.values()]
+    # Rates that are far too high must not press the differences that count into one line.
+    return logarithmic(rates, most_x), fitting(every, most_y, factor=4)
+
+
+def _draw_tuning(panel: Panel, rows: Sequence[Row], style: tuple[str, Any]) -> float:
+    """Every tuning run, their means and a ring at the rate chosen, which is returned."""
+    losses, (colour, dashes) = tuning_losses(rows), style
+    points = np.array([(rate, loss) for rate, by_seed in losses.items() for loss in by_seed.values()])
+    means = {rate: float(np.mean(list(by_seed.values()))) for rate, by_seed in losses.items()}
+    best, _ = best_learning_rate(rows)
+    panel.dots(points[:, 0], points[:, 1], colour, 3, 0.6)
+    panel.line(list(means), list(means.values()), colour, 1.1, dashes)
+    panel.marks("circle", [best], [means[best]], colour, 8, filled=False)
+    return best
+
+
+def _differences(claim: Claim, verdict: Verdict) -> Picture:
+    d = np.array(verdict.differences, dtype=float)
+    places, finite, below = np.arange(d.size, dtype=float), np.isfinite(d), d.size + 0.3
+    ends = [*d[finite], *(verdict.interval or ()), 0.0, -claim.margin, claim.margin]
+    ends = [end for end in ends if math.isfinite(end)]
+    low, high = min(ends), max(ends)
+    room = 0.06 * ((high - low) or 1.0)
+    summary = claim.summary if finite.all() else "median"
+    x = linear(low - 2 * room, high + 2 * room)
+    names = {0: f"seed {verdict.seeds[0]}", d.size - 1: f"{verdict.seeds[-1]}", below: summary}
+    y = Scale(d.size + 1, -0.8, ticks=names)
+    claimed = {"less": "claimed < 0", "greater": "claimed > 0", "": "claimed in the grey"}[claim.direction]
+    panel = Panel(f"difference per seed, {claimed}", x, y, f"{claim.subject()} ({claim.metric})")
+    panel.band(-claim.margin, claim.margin, BAND)
+    panel.upright(0, FRAME, 0.8)
+    panel.dots(d[finite], places[finite], INK, 4)
+    panel.marks("left", np.where(d == -np.inf, low - room, np.nan), places, ALARM, 5)
+    panel.marks("right", np.where(d == np.inf, high + room, np.nan), places, ALARM, 5)
+    panel.marks("circle", np.where(np.isnan(d), 0.0, np.nan), places, ALARM, 5, filled=False)
+    if verdict.interval is not None:
+        panel.line(verdict.interval, [below, below], SIZE, 1.8)
+    if verdict.estimate is not None:
+        shape = "diamond" if math.isfinite(verdict.estimate) else "left" if verdict.estimate < 0 else "right"
+        panel.marks(shape, [min(max(verdict.estimate, low - room), high + room)], [below], SIZE, 7)
+    interval = " and 95 % interval of the mean" if summary == "median" else " and 95 % interval"
+    text = f"Differences per seed; green: {summary}{interval if verdict.interval else ''}"
+    text += f"; grey: smaller than the margin of {tidy(claim.margin)}" if claim.margin else ""
+    text += "" if finite.all() else "; red: a run diverged"
+    gist = f"Differences of {d.size} seeds, {summary} {number(verdict.estimate)}{span(verdict.interval)}"
+    return Picture("differences", panel.svg(), text, gist, claim.labels)
+
+
+def _bound(claim: Claim, rows: Mapping[str, list[Row]], styles: Styles) -> Picture:
+    """Every run's value beside the bound: logarithmic, with a place for exact zeros, if the values allow."""
+    values = {label: np.array([metric_value(row, claim) for row in group]) for label, group in rows.items()}
+    every = np.concatenate([*values.values(), [claim.limit()]])
+    finite = every[np.isfinite(every)]
+    x, low, high = _bound_scale(finite)
+    y = Scale(len(values) - 0.5, -0.5)
+    title = f"every run; red: the bound {claim.bound_text()}"
+    panel = Panel(title, x, y, claim.metric, plot=30.0 * len(values))
+    for place, (label, seeds) in enumerate(values.items()):
+        heights = place + 0.15 + np.linspace(-0.2, 0.2, seeds.size)
+        shown, inside = np.clip(seeds, low, high), np.isfinite(seeds)  # zero and infinity: at the edges
+        panel.dots(shown[inside], heights[inside], styles[label][0], 3.6, 0.8)
+        panel.marks("diamond", shown[~inside], heights[~inside], ALARM, 5)
+        panel.upright(claim.limit(), ALARM, 1.4, (place - 0.15, place + 0.45))
+        panel.text(44, float(panel.up([place - 0.33])[0]) - 2, label)
+    diverged = "" if finite.size == every.size else "; diamonds: not finite"
+    spread = (f"{label} from {number(seeds.min())} to {number(seeds.max())}" for label, seeds in values.items())
+    gist = f"{claim.metric}: {'; '.join(spread)}"
+    return Picture("bound", panel.svg(), f"Every run beside the bound{diverged}", gist, tuple(rows))
+
+
+def _bound_scale(finite: Floats) -> tuple[Scale, float, float]:
+    """The axis of the values, and where too small and too large ones are drawn."""
+    positive = finite[finite > 0]
+    zeros = positive.size < finite.size
+    if positive.size and finite.min() >= 0 and (zeros or wide(positive)):
+        least, high = float(positive.min()), float(positive.max()) * 3
+        floor = 10.0 ** (math.floor(math.log10(least)) - 1)
+        places = [place for place in decades(min(least, high / 100), high) if place > least / 2]
+        ticks = named(places) | ({floor: "exactly 0"} if zeros else {})
+        return Scale(floor / 4 if zeros else least / 3, high, True, ticks), floor, high
+    room = 0.06 * float(np.ptp(finite) or 1.0)
+    low, high = float(finite.min()) - room, float(finite.max()) + room
+    return linear(low, high), low, high
+
+
+def _curves(rows: Iterable[Row]) -> list[Curve]:
+    return [curve for row in rows if (curve := loss_curve(row))[0].size]
+
+
+def _joined(curves: Sequence[Curve]) -> Curve:
+    """Many curves as one with gaps, which is one line to draw."""
+    gap = np.array([np.nan])
+    updates, losses = (np.concatenate([part for curve in curves for part in (curve[i], gap)]) for i in (0, 1))
+    return updates, losses
+
+
+def _middle(curves: Sequence[Curve], summary: str) -> tuple[list[float], list[float]]:
+    """Mean or median over the seeds at each update; it ends where the first seed diverges."""
+    at: dict[float, list[float]] = {}
+    for updates, losses in curves:
+        for update, loss in zip(updates.tolist(), losses.tolist(), strict=True):
+            at.setdefault(update, []).append(loss)
+    whole = sorted(update for update, losses in at.items() if len(losses) == len(curves))
+    middle: Any = np.median if summary == "median" else np.mean
+    return whole, [float(middle(at[update])) for update in whole]

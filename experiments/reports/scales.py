@@ -1,0 +1,143 @@
+"""How every figure looks: colours and dashes of the arms, the scales of the axes and their ticks."""
+
+import colorsys
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from experiments.records.rows import Floats
+from experiments.verdicts.wording import tidy
+
+Styles = Mapping[str, tuple[str, Any]]  # colour and dashes by arm
+Numbers = Sequence[float] | Floats
+
+HUES = {  # the first three are those of Okabe and Ito: the colour-blind can tell them apart
+    "none": "#6b6b6b",
+    "batch": "#d55e00",
+    "layer": "#0072b2",
+    "rms": "#009e73",
+    "group": "#cc79a7",
+    "instance": "#7b3fa0",
+    "weight": "#8c6d1f",
+}
+OTHERS = ("#222222", "#56b4e9", "#b59f00", "#a0522d")
+DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+ALARM, SIZE = "#b00020", "#0b5d1e"  # bounds and divergence; estimate and interval
+INK, FRAME, BAND = "#222222", "#555555", "#e9e9e9"  # text; axes; the margin
+STYLE: Any = {
+    "font.family": ["DejaVu Sans", "sans-serif"],
+    "font.sans-serif": ["DejaVu Sans"],  # one font to look for
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": FRAME,
+    "axes.linewidth": 0.7,
+    "axes.unicode_minus": False,
+    "xtick.color": "#333333",
+    "ytick.color": "#333333",
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "text.parse_math": False,
+    "path.simplify": False,  # every evaluation is drawn
+    "svg.fonttype": "none",  # text stays text: small files, and quick to write
+    "svg.hashsalt": "layer-normalization",  # ids that do not change from run to run
+}
+
+
+def arm_styles(labels: Sequence[str]) -> Styles:
+    """Colour and dashes of each arm: one hue for a norm on every figure, shades and dashes for its arms."""
+    styles: dict[str, tuple[str, Any]] = {}
+    hues: list[str] = []
+    others = iter(OTHERS * len(labels))
+    for label in labels:
+        words = re.split(r"[^a-z]+", label.rpartition("/")[2].lower().replace("batch_size", ""))
+        norm = next((word for word in words if word in HUES), None)
+        hue = HUES[norm] if norm else next(others)
+        again = hues.count(hue)
+        hues.append(hue)
+        styles[label] = _lighter(hue, 0.2 * (again % 4)), DASHES[again % len(DASHES)]
+    return styles
+
+
+def _lighter(colour: str, share: float) -> str:
+    channels = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(channel + (255 - channel) * share):02x}" for channel in channels)
+
+
+def on_dark(colour: str) -> str:
+    """The counterpart of a colour on a dark ground: dark becomes light, what fades into white into black."""
+    hue, lightness, saturation = colorsys.rgb_to_hls(*(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)))
+    lightness = 1 - 0.86 * lightness if saturation < 0.1 else min(0.72, max(0.55, 1 - 0.8 * lightness))
+    return "#" + "".join(f"{round(255 * part):02x}" for part in colorsys.hls_to_rgb(hue, lightness, saturation))
+
+
+# ---------------------------------------------------------------------------------------------------- scales
+
+
+@dataclass(frozen=True)
+class Scale:
+    """An axis: from which value to which, logarithmic or not, and what its ticks are called."""
+
+    low: float
+    high: float
+    log: bool = False
+    ticks: Mapping[float, str] = field(default_factory=dict)
+
+    def __call__(self, values: Numbers) -> Floats:
+        """Where values lie between the ends, 0 and 1; NaN for what is not finite or has no logarithm."""
+        given, ends = np.asarray(values, dtype=float), np.array([self.low, self.high])
+        if self.log:
+            given, ends = np.log(np.where(given > 0, given, np.nan)), np.log(ends)
+        return np.asarray((np.where(np.isfinite(given), given, np.nan) - ends[0]) / (ends[1] - ends[0]))
+
+
+def fitting(values: Numbers, most: int = 5, factor: float = 10) -> Scale:
+    """A scale around all finite values: logarithmic where they span more than this factor, else linear."""
+    finite = np.asarray(values, dtype=float)
+    finite = finite[np.isfinite(finite)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    if low > 0 and wide(finite, factor):
+        room = (high / low) ** 0.05
+        return Scale(low / room, high * room, True, named(thin(decades(low, high), most + 1)))
+    room = 0.05 * (high - low) or 0.05 * abs(high) or 0.5
+    return linear(low - room, high + room, most)
+
+
+def linear(low: float, high: float, most: int = 5) -> Scale:
+    steps = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    return Scale(low, high, ticks=named(0.0 if abs(x) < 1e-9 * (high - low) else x for x in steps if low <= x <= high))
+
+
+def logarithmic(places: Sequence[float], most: int = 6) -> Scale:
+    """A scale with ticks at these places."""
+    return Scale(min(places) / 1.5, max(places) * 1.5, True, named(thin(sorted(places), most)))
+
+
+def named(places: Iterable[float]) -> dict[float, str]:
+    return {float(place): tidy(float(place)) for place in places}
+
+
+def wide(positive: Floats, factor: float = 10) -> bool:
+    return bool(positive.max() > factor * positive.min())
+
+
+def decades(low: float, high: float) -> list[float]:
+    """At most six round numbers for a logarithmic axis."""
+    width = math.log10(high / low)
+    steps = (1, 1.5, 2, 3, 5, 7) if width < 1 else (1, 2, 5) if width < 2 else (1, 3) if width < 3 else (1,)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    places = (float(f"{step}e{power}") for power in powers for step in steps)
+    return thin([place for place in places if low <= place <= high], 6)
+
+
+def thin(values: list[float], most: int) -> list[float]:
+    return values[:: math.ceil(len(values) / most)] if values else []

@@ -1,0 +1,211 @@
+"""What the report says in sentences, the same in report.md and report.html; `code` and **strong** are marked so."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from experiments.records.rows import Row, Runs
+from experiments.verdicts.claims import Claim, Registry
+from experiments.verdicts.evidence import evaluations
+from experiments.verdicts.verdicts import (
+    CONTRADICTED,
+    EQUIVALENT,
+    INCOMPLETE,
+    INCONCLUSIVE,
+    SUPPORTED,
+    VERDICTS,
+    Verdict,
+)
+from experiments.verdicts.wording import by_number, tidy
+
+TITLE = "Layer Normalization: what the evidence says"
+ABOUT = """The claims of "Layer Normalization" (Ba, Kiros and Hinton, 2016, arXiv:1607.06450) that this suite tests, \
+each with its verdict and the runs behind it. A claim, its test and the smallest effect that counts were declared \
+before the runs."""
+SYNTHETIC = "**Synthetic data**: some runs used generated data; they say nothing about real data."
+MEASURED = "What experiments without a test set measure, by experiments/probes: mean ± sd over the evaluation seeds."
+MEANING = {
+    SUPPORTED: """the effect is significant in the claimed direction and reaches the margin; an exact claim holds in \
+every run.""",
+    CONTRADICTED: "the same in the opposite direction; an exact claim fails in some run.",
+    EQUIVALENT: "the effect is shown to be smaller than the margin, in either direction.",
+    INCONCLUSIVE: """none of these, or a best learning rate lies on the edge of its grid and a better one may lie \
+beyond (unless the arm is undefined at every rate: then there is none to find).""",
+    INCOMPLETE: "runs are missing; fewer seeds are never averaged.",
+}
+
+
+def method(registry: Registry) -> str:
+    return f"""Arms are compared seed by seed: same initial weights, same order of the data, each at its own learning \
+rate, tuned by validation loss on seeds that are not reported. p is that of an exact one-sided sign-flip test, \
+corrected by Holm over all claims (alpha = {tidy(registry.alpha)}); the interval is a paired 95 % Student t. \
+Where runs diverged only signs count. **Undefined** is batch norm trained on one value per channel: its output is its \
+shift, and its weights get no gradient."""
+
+
+def counts(verdicts: Iterable[Verdict]) -> dict[str, int]:
+    """How many claims came to each verdict, those of none left out."""
+    found = [verdict.verdict for verdict in verdicts]
+    return {verdict: found.count(verdict) for verdict in VERDICTS if verdict in found}
+
+
+def facts(registry: Registry, runs: Runs) -> dict[str, str]:
+    """What the report rests on."""
+    every = [row for group in runs.values() for row in group]
+    evaluated = sum(row["role"] == "evaluate" for row in every)
+    made = _made_with([row["environment"] for row in every if "environment" in row])
+    return {
+        "Scale": f"**{', '.join(sorted({str(row['scale']) for row in every})) or 'none'}**",
+        "Seeds": f"{registry.seeds} per arm",
+        "Runs": f"{evaluated} evaluation and {len(every) - evaluated} tuning runs",
+        **({"Made with": made} if made else {}),
+    }
+
+
+def _made_with(environments: Sequence[Mapping[str, Any]]) -> str:
+    if not environments:
+        return ""
+    names = ("torch", "device", "commit")
+    torch, device, commit = (_values(sorted({str(made[name]) for made in environments})) for name in names)
+    kernels = _values(sorted({e["kernel"] for e in environments if e.get("kernel")}))
+    return f"torch {torch} on {device}, commit {commit}" + (f"; recurrent layers {kernels}" if kernels else "")
+
+
+def is_synthetic(runs: Runs) -> bool:
+    return any(row["synthetic"] for group in runs.values() for row in group)
+
+
+# ------------------------------------------------------------------------------------------------- of a claim
+
+
+def setup(claim: Claim, verdict: Verdict, runs: Runs) -> list[str]:
+    """What was compared and what the runs were."""
+    tuned = [
+        label for label, (name, arm) in zip(claim.labels, claim.arms(), strict=True) if (name, arm, "tune") in runs
+    ]
+    some = "" if len(tuned) == len(claim.labels) else f" ({', '.join(tuned)})"
+    rates = f"tuned per arm by validation loss{some}" if tuned else "as configured, not tuned"
+    experiments = list(dict.fromkeys(experiment for experiment, _ in claim.arms()))
+    compared = f"""experiment {", ".join(f"`{name}`" for name in experiments)}, metric `{claim.metric}`, \
+{_test(claim)}; {len(verdict.seeds)} seeds{_seed_range(verdict.seeds)}; learning rates {rates}."""
+    return [compared, *filter(None, (_runs(name, claim, runs) for name in experiments))]
+
+
+def outlook(claim: Claim) -> dict[str, str]:
+    """What was expected, how the runs differ from the paper's, and what would decide otherwise."""
+    told = {
+        "Expected": claim.expected,
+        "Deviations from the paper": claim.deviations,
+        "What would change the verdict": claim.would_change,
+    }
+    return {term: text for term, text in told.items() if text}
+
+
+def command_of(claim: Claim) -> str:
+    return f"make reproduce CLAIM={claim.id}"
+
+
+def _runs(experiment: str, claim: Claim, runs: Runs) -> str:
+    """What the runs of an experiment were, from their own configurations; empty where rows carry none."""
+    arms = [arm for name, arm in claim.arms() if name == experiment]
+    configs = [row["config"] for arm in arms for row in runs.get((experiment, arm, "evaluate"), ()) if "config" in row]
+    if not configs:
+        return ""
+    first = configs[0]
+    sizes = (
+        f"{key.replace('_', ' ')} {_values(config[key] for config in configs)}" for key in ("batch_size", "updates")
+    )
+    optim = first["optim"]
+    how = f"{', '.join(sizes)}, {optim['name']}, {optim['schedule']} schedule"
+    how = how if first["method"] == "train" else f"no tuning, measured by `{first['method']}` of experiments/probes"
+    norms = {config["norm"] for config in configs}
+    model, source = (_options([config[part] for config in configs], norms) for part in ("model", "data"))
+    return f"Runs of `{experiment}`: {model} on {source}; {how}."
+
+
+# Options of single norms, of no interest where that norm is not used, and values that switch an option off.
+OF_ONE_NORM = {
+    "groups": "group",
+    "detach": "layer",
+    "layer_axes": "layer",
+    "variant": "layer",
+    "ghost_size": "batch",
+    "statistics": "batch",
+}
+IDLE: tuple[Any, ...] = (None, "", [], "none", False)
+
+
+def _options(configs: Sequence[Mapping[str, Any]], norms: set[str]) -> str:
+    """A model or a data set with its options; without those that do nothing, with all values of those that differ."""
+    told = {key: _values(c[key] for c in configs if c[key] not in IDLE) for key in configs[0]}
+    told = {key: value for key, value in told.items() if OF_ONE_NORM.get(key, "") in {"", *norms}}
+    name = told.pop("name")
+    return f"`{name}` ({', '.join(f'{key} {value}' for key, value in told.items() if value)})"
+
+
+def _values(values: Iterable[Any]) -> str:
+    return " or ".join(dict.fromkeys(map(str, values)))
+
+
+def _test(claim: Claim) -> str:
+    if claim.kind == "bound":
+        return f"every run {claim.bound_text()}"
+    if claim.kind == "equivalence":
+        return f"`{claim.subject()}` claimed within ±{tidy(claim.margin)}"
+    sign = "<" if claim.direction == "less" else ">"
+    return f"`{claim.subject()}` claimed {sign} 0, margin {tidy(claim.margin)}"
+
+
+def _seed_range(seeds: Sequence[int]) -> str:
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f" ({seeds[0]} to {seeds[-1]})"
+    return f" ({', '.join(map(str, seeds))})" if seeds else ""
+
+
+def run_ids(claim: Claim, runs: Runs) -> dict[str, list[str]]:
+    """The evaluation runs behind a claim, by arm."""
+    found = {label: [row["run"] for row in evaluations(claim, label, runs)] for label in claim.labels}
+    return {label: ids for label, ids in found.items() if ids}
+
+
+# --------------------------------------------------------------------------------------------- of all the arms
+
+
+def trained_arms(runs: Runs) -> dict[str, dict[str, list[Row]]]:
+    """The evaluation runs of every arm of every training experiment, also of those that no claim is about."""
+    found: dict[str, dict[str, list[Row]]] = {}
+    for experiment, arm, role in sorted(runs, key=_by_number):
+        if role == "evaluate":
+            found.setdefault(experiment, {})[arm] = runs[experiment, arm, role]
+    return {name: arms for name, arms in found.items() if any(row["history"] for rows in arms.values() for row in rows)}
+
+
+def measured_arms(runs: Runs) -> dict[str, dict[str, list[Row]]]:
+    """The evaluation runs of every arm of the experiments that measure something and train nothing to be tested."""
+    trained, found = trained_arms(runs), dict[str, dict[str, list[Row]]]()
+    for experiment, arm, role in sorted(runs, key=_by_number):
+        rows = runs[experiment, arm, role]
+        if role == "evaluate" and experiment not in trained and all(row["final"] for row in rows):
+            found.setdefault(experiment, {})[arm] = rows
+    return found
+
+
+def _by_number(key: tuple[str, str, str]) -> list[list[tuple[float, str]]]:
+    return [by_number(word) for word in key]
+
+
+def timed_arms(runs: Runs) -> dict[str, list[Row]]:
+    """The arms whose updates were timed with each norm side by side."""
+    return {
+        arm: rows
+        for (_, arm, role), rows in sorted(runs.items())
+        if role == "evaluate" and all("milliseconds_none" in row["timing"] for row in rows)
+    }
+
+
+def timing_text(arms: Mapping[str, Sequence[Row]]) -> str:
+    first = next(iter(arms.values()))[0]
+    model = first["config"]["model"]
+    return f"""Runs of `{first["experiment"]}`: `{model["name"]}` of {model["hidden_size"]} units, batch \
+{first["config"]["batch_size"]}. Each run trains the model with every norm in turns, in one process; a cell is the \
+median over the runs of the milliseconds of wall time an update takes and, in brackets, of their ratio to those \
+without a norm. "Faster (per update)" in a claim becomes faster in time only beyond that ratio."""

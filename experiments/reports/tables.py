@@ -1,0 +1,212 @@
+"""Tables: the verdicts for a terminal and for pages, and the arms behind one verdict.
+
+What report.md and report.html both show is made once, as columns of cells by their heading.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from experiments.records.rows import Floats, Row, Runs, loss_curve
+from experiments.verdicts.claims import Claim
+from experiments.verdicts.evidence import evaluations, metric_value
+from experiments.verdicts.stats import paired_interval
+from experiments.verdicts.verdicts import CONTRADICTED, EQUIVALENT, INCOMPLETE, INCONCLUSIVE, SUPPORTED, Verdict
+from experiments.verdicts.wording import by_number, number, source_order, span, tidy
+
+Columns = Mapping[str, Sequence[str]]
+
+SYMBOLS = {SUPPORTED: "✔", CONTRADICTED: "✘", EQUIVALENT: "≈", INCONCLUSIVE: "?", INCOMPLETE: "…"}
+_TERMINAL = {
+    SUPPORTED: "green",
+    CONTRADICTED: "red",
+    EQUIVALENT: "cyan",
+    INCONCLUSIVE: "yellow",
+    INCOMPLETE: "dim",
+}
+
+
+def verdict_table(verdicts: Iterable[Verdict]) -> Table:
+    """The verdicts for a terminal; without one, rich prints the same as plain text."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in ("claim", "source", "verdict", "estimate [95 %]"):
+        table.add_column(header, overflow="fold")
+    table.add_column("p (Holm)", justify="right")
+    for verdict in verdicts:
+        outcome = Text(f"{SYMBOLS[verdict.verdict]} {verdict.verdict}", style=_TERMINAL[verdict.verdict])
+        table.add_row(verdict.id, verdict.source, outcome, Text(estimate_text(verdict)), number(verdict.p_holm, 2))
+    return table
+
+
+def markdown_table(verdicts: Iterable[Verdict], report: str = "") -> str:
+    """The verdicts for report.md, and for other pages given the path of the report their links lead to."""
+    lines = [
+        "| claim | source | statement | verdict | estimate [95 %] | p (Holm) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for v in verdicts:
+        anchor = v.id.lower().replace(".", "")  # GitHub's own anchor of the heading
+        outcome = f"{SYMBOLS[v.verdict]} {v.verdict}"
+        cells = (
+            f"[{v.id}]({report}#{anchor})",
+            v.source,
+            v.statement,
+            outcome,
+            estimate_text(v),
+            number(v.p_holm, 2),
+        )
+        lines.append(_row(cells))
+    return "\n".join(lines)
+
+
+def counts_columns(verdicts: Sequence[Verdict]) -> Columns:
+    """How many claims of each source came to each verdict."""
+    sources = sorted({verdict.source for verdict in verdicts}, key=source_order)
+    columns = {"source": [*sources, "all"]}
+    for name, symbol in SYMBOLS.items():
+        found = [verdict.source for verdict in verdicts if verdict.verdict == name]
+        columns[f"{symbol} {name}"] = [str(found.count(source) or "") for source in sources] + [str(len(found))]
+    return {heading: cells for heading, cells in columns.items() if cells[-1] != "0"}
+
+
+def markdown(columns: Columns) -> str:
+    lines = [_row(columns), "|---" * len(columns) + "|", *map(_row, zip(*columns.values(), strict=True))]
+    return "\n".join(lines)
+
+
+def arm_columns(claim: Claim, verdict: Verdict, runs: Runs) -> Columns:
+    """What each arm of a claim came to, one row per arm; columns without content are left out."""
+    columns: dict[str, list[str]] = {"arm": [f"`{label}`" for label in claim.labels]}
+    stats = [verdict.arms[label] for label in claim.labels]
+    columns["mean ± sd"] = [_mean_sd(arm) for arm in stats]
+    if claim.kind != "bound":
+        columns["95 % interval of the mean"] = [_mean_interval(claim, label, runs) for label in claim.labels]
+    columns["median"] = [number(arm["median"], 4) for arm in stats]
+    columns["learning rate"] = [tidy(arm["learning_rate"]) for arm in stats]
+    columns["diverged"] = [str(arm["diverged"]) for arm in stats]
+    columns["undefined"] = [str(arm["undefined"]) for arm in stats]
+    columns |= _updates_to_control(claim, runs)
+    columns["ms per update"] = [number(_milliseconds(evaluations(claim, label, runs))) for label in claim.labels]
+    return {name: cells for name, cells in columns.items() if any(cell not in ("-", "0") for cell in cells)}
+
+
+def _mean_interval(claim: Claim, label: str, runs: Runs) -> str:
+    """Student's t for the mean of one arm; the comparison rests on the paired differences, which vary less."""
+    values = np.array([metric_value(row, claim) for row in evaluations(claim, label, runs)])
+    if values.size < 2 or not np.isfinite(values).all():
+        return "-"
+    low, high = paired_interval(values)
+    return f"{number(low, 4)} to {number(high, 4)}"
+
+
+def step_time_columns(arms: Mapping[str, Sequence[Row]]) -> Columns:
+    """Milliseconds of an update and their ratio to `none`, a row for each arm and a column for each norm."""
+    first = next(iter(arms.values()))[0]["timing"]
+    norms = [name.removeprefix("milliseconds_") for name in sorted(first) if name.startswith("milliseconds_")]
+    norms.sort(key=lambda norm: norm != "none")
+    columns = {"recurrent layer": [f"`{arm}`" for arm in arms], "runs": [str(len(rows)) for rows in arms.values()]}
+    for norm in norms:
+        times = [_middle(rows, f"milliseconds_{norm}") for rows in arms.values()]
+        ratios = ["" if norm == "none" else f" (× {_middle(rows, f'{norm}_over_none')})" for rows in arms.values()]
+        columns[norm] = [time + ratio for time, ratio in zip(times, ratios, strict=True)]
+    return columns
+
+
+def _middle(rows: Sequence[Row], name: str) -> str:
+    return number(float(np.median([row["timing"][name] for row in rows])), 3)
+
+
+SHOWN = ("mean_train_loss", "mean_validation_loss", "test_loss", "test_error", "test_bits_per_character")
+# Of batch norm: averages taken anew, and what each mini-batch's own statistics add to that.
+STATISTICS = ("test_reestimated_loss", "test_batch_loss_increase")
+
+
+def experiment_columns(arms: Mapping[str, Sequence[Row]]) -> Columns:
+    """The final metrics of all arms of an experiment, one row per arm."""
+    finals = [row["final"] for rows in arms.values() for row in rows]
+    shown = [name for name in SHOWN if any(name in final for final in finals)]
+    if any(final.get("test_batch_loss_increase") for final in finals):
+        shown += STATISTICS
+    return {
+        "arm": [f"`{arm}`" for arm in arms],
+        "learning rate": [tidy(rows[0]["learning_rate"]) for rows in arms.values()],
+        "runs": [str(len(rows)) for rows in arms.values()],
+        "status": [", ".join(sorted({str(row["status"]) for row in rows})) for rows in arms.values()],
+        **{name: [_spread_of(name, rows) for rows in arms.values()] for name in shown},
+    }
+
+
+def measurement_columns(arms: Mapping[str, Sequence[Row]]) -> Columns:
+    """What an experiment without test metrics measured, one row per metric and a column per arm."""
+    names = sorted({name for rows in arms.values() for name in rows[0]["final"]}, key=by_number)
+    columns = {f"`{arm}`": [_spread_of(name, rows) for name in names] for arm, rows in arms.items()}
+    return {"metric": [f"`{name}`" for name in names], **columns}
+
+
+def _spread_of(name: str, rows: Sequence[Row]) -> str:
+    return _spread([row["final"][name] for row in rows]) if all(name in row["final"] for row in rows) else "-"
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    finite = np.array([value for value in values if value is not None])
+    if len(finite) < len(values):
+        return f"{len(values) - len(finite)} not finite"
+    return f"{number(float(finite.mean()), 4)} ± {number(float(finite.std(ddof=1)) if len(finite) > 1 else None, 2)}"
+
+
+def _updates_to_control(claim: Claim, runs: Runs) -> dict[str, list[str]]:
+    """When each arm's validation loss is down to the control's final one: the median update, paired by seed.
+
+    The control is the arm that is subtracted; the factor is the share of its updates. Seeds on which it
+    diverged have nothing to reach; an arm that never gets there counts as infinity.
+    """
+    if sorted(claim.weights) != [-1, 1]:
+        return {}
+    control = claim.labels[claim.weights.index(-1)]
+    targets = {row["seed"]: loss_curve(row) for row in evaluations(claim, control, runs)}
+    targets = {seed: curve for seed, curve in targets.items() if curve[0].size and np.isfinite(curve[1][-1])}
+    cells = []
+    for label in claim.labels:
+        pairs = [(row, targets[row["seed"]]) for row in evaluations(claim, label, runs) if row["seed"] in targets]
+        reached = [_first_at_most(*loss_curve(row), losses[-1]) for row, (_, losses) in pairs]
+        middle = float(np.median(reached)) if pairs else math.nan
+        share = middle / float(np.median([updates[-1] for _, (updates, _) in pairs])) if pairs else math.nan
+        cells.append(f"{tidy(middle)} ({share:.2f}×)" if math.isfinite(middle) else "never" if pairs else "-")
+    return {f"updates to {control}'s final validation loss": cells}
+
+
+def _first_at_most(updates: Floats, losses: Floats, target: float) -> float:
+    reached = updates[losses <= target]
+    return float(reached[0]) if reached.size else math.inf
+
+
+def _mean_sd(arm: Mapping[str, Any]) -> str:
+    return "-" if arm["mean"] is None else f"{number(arm['mean'], 4)} ± {number(arm['sd'], 2)}"
+
+
+def _milliseconds(rows: Sequence[Row]) -> float | None:
+    seconds = [row["timing"]["seconds_per_update"] for row in rows if row["timing"].get("seconds_per_update")]
+    return 1000 * float(np.median(seconds)) if seconds else None
+
+
+def estimate_text(verdict: Verdict) -> str:
+    """Effect and interval; a factor where logarithms were compared, the worst value for a bound."""
+    if verdict.verdict == INCOMPLETE:
+        return "-"
+    if verdict.estimate is None:  # JSON knows no infinity
+        return "not finite"
+    if verdict.kind == "bound":
+        return f"worst {number(verdict.estimate)}"
+    if verdict.ratio is not None:
+        ends = tuple(math.exp(min(end, 700.0)) for end in verdict.interval) if verdict.interval else None
+        return f"× {number(verdict.ratio)}{span(ends)}"
+    return f"{number(verdict.estimate)}{span(verdict.interval)}"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,125 @@
+"""From names and overrides to typed configurations: of one experiment, of every arm, of the jobs of a sweep."""
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
+from functools import cache
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.training import schema
+from experiments.training.schema import Config, ConfigError
+
+Arm = tuple[str, str]  # experiment and arm, as a claim names them
+
+
+def known_experiments() -> list[str]:
+    return sorted(path.stem for path in (schema.CONFIGS / "experiment").glob("*.yaml"))
+
+
+def compose_config(experiment: str, overrides: Sequence[str] = ()) -> Config:
+    """The configuration `python -m experiments.run experiment=<experiment> <overrides>` would run."""
+    return chosen(load([f"experiment={experiment}", *overrides]))
+
+
+def load(overrides: Sequence[str]) -> DictConfig:
+    return compose("run", list(overrides), return_hydra_config=True)
+
+
+def compose_arms(overrides: Sequence[str]) -> dict[Arm, Config]:
+    """Every arm of every experiment, as a claim names it; seed and, where it is tuned, learning rate still open."""
+    schema.register()
+    changed = {override.split("=")[0] for override in overrides}
+    arms = {}
+    with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
+        jobs = Jobs(load)
+        for experiment in known_experiments():
+            common = [f"experiment={experiment}", *overrides]
+            for arm, own in jobs.config(common).arms.items():
+                if clash := changed & {override.split("=")[0] for override in own.split()}:
+                    raise ConfigError(
+                        f"{min(clash)}=...: the arms of {experiment} differ in it, so no override may set it"
+                    )
+                arms[experiment, arm] = jobs.config([*common, *own.split()])
+    return arms
+
+
+def command_line(prog: str, description: str | None) -> argparse.ArgumentParser:
+    """What commands about claims have in common."""
+    parser = argparse.ArgumentParser(prog=prog, description=description)
+    parser.add_argument("--scale", default="laptop", help="smoke, laptop (default) or paper: configs/scale/")
+    parser.add_argument("--claim", action="append", help="only this claim (repeatable): configs/claims.yaml")
+    parser.add_argument("overrides", nargs="*", help="for every run, as on the command line of experiments.run")
+    return parser
+
+
+def launcher(overrides: Sequence[str]) -> Any:
+    """What runs the runs: this machine (hydra/launcher=sweep) or a cluster (hydra/launcher=slurm)."""
+    with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
+        return instantiate(load(overrides).hydra.launcher)
+
+
+class Jobs:
+    """The configurations of a sweep's jobs.
+
+    To compose one takes a tenth of a second. So each choice of groups is composed once, values are set in a copy, and
+    jobs that differ in their seed alone share all the rest. `load` composes a list of overrides in full.
+    """
+
+    def __init__(self, load: Callable[[list[str]], DictConfig]) -> None:
+        self.load = load
+        self.groups = set(load([]).hydra.runtime.choices)
+        self.composed: dict[tuple[str, ...], DictConfig] = {}
+        self.typed: dict[tuple[str, ...], Config] = {}
+
+    def configs(self, jobs: Iterable[Sequence[str]]) -> list[Config]:
+        return [self.config(overrides) for overrides in jobs]
+
+    def config(self, overrides: Sequence[str]) -> Config:
+        seeds = [text for text in overrides if parsed(text).key_or_group == "seed" and plain(parsed(text))]
+        common = tuple(text for text in overrides if text not in seeds)
+        if common not in self.typed:
+            self.typed[common] = self.with_values(common)
+        seed = parsed(seeds[-1]).value() if seeds else self.typed[common].seed
+        if type(seed) is not int or not 0 <= seed <= schema.ANY_SEED["maximum"]:
+            return self.in_full(overrides)  # which says what is wrong
+        return dataclasses.replace(self.typed[common], seed=seed)
+
+    def with_values(self, overrides: Sequence[str]) -> Config:
+        values = [text for text in overrides if plain(parsed(text)) and parsed(text).key_or_group not in self.groups]
+        groups = tuple(text for text in overrides if text not in values)
+        if groups not in self.composed:
+            self.composed[groups] = self.load(list(groups))
+        changed = deepcopy(self.composed[groups])
+        try:
+            for override in map(parsed, values):
+                OmegaConf.update(changed, override.key_or_group, override.value(), merge=True)
+        except OmegaConfBaseException:
+            return self.in_full(overrides)
+        return chosen(changed)
+
+    def in_full(self, overrides: Sequence[str]) -> Config:
+        return chosen(self.load(list(overrides)))
+
+
+def chosen(composed: DictConfig) -> Config:
+    choices = composed.hydra.runtime.choices
+    return schema.to_config(composed, choices["experiment"], choices["scale"])
+
+
+@cache
+def parsed(override: str) -> Override:
+    return OverridesParser.create().parse_override(override)
+
+
+def plain(override: Override) -> bool:
+    """Whether an override does nothing but set a value of a run."""
+    key = override.key_or_group
+    return override.type == OverrideType.CHANGE and override.package is None and not key.startswith("hydra")

@@ -1,0 +1,53 @@
+"""What would fail in every run of a sweep is found before the first."""
+
+from collections.abc import Sequence
+
+import data
+import models
+from experiments.records import files
+from experiments.sweeps.arm import tuning_runs
+from experiments.training import machine, parallel, probes
+from experiments.training.final_tests import WAYS
+from experiments.training.machine import check_kernel, pick_device
+from experiments.training.schema import Config, ConfigError
+
+
+def check_runnable(configs: Sequence[Config]) -> None:
+    """Find what would fail in every run before the first: the folder, the device, the data, a model that reads it."""
+    for results in {config.results for config in configs}:
+        files.check_writable(results)
+    checked = set()
+    for config in configs:
+        if tuning_runs(config) and config.seed in config.tuning.seeds:
+            raise ConfigError(f"seed={config.seed} is one of tuning.seeds, which only choose learning rates")
+        key = repr(
+            (config.device, config.kernel, config.data, config.model, config.norm, config.batch_size, config.ranks)
+        )
+        if key not in checked:
+            parallel.check(config)
+            check_kernel(config)
+            pick_device(config.device)
+            source = data.load(config.data, batch_size=config.batch_size, seed=config.seed)
+            if config.method != "table1":
+                machine.check_memory(config.model, config.norm, source.spec)
+            checked.add(key)
+
+
+def check_sweep(configs: Sequence[Config]) -> None:
+    """As `check_runnable`; also refuse what is for single runs."""
+    for config in configs:
+        for key in ("debug", "resume"):
+            if value := getattr(config, key):
+                raise ConfigError(f"{key}={value} is for single runs; leave it out, or -m")
+    check_runnable(configs)
+
+
+def metric_names(config: Config) -> set[str]:
+    if config.method != "train":
+        return set(probes.METRICS[config.method])
+    measured, longer = (models.metrics(config.model.name, longer=longer) for longer in (False, True))
+    names = {f"{split}_{name}" for split in ("validation", "mean_validation", *WAYS) for name in measured}
+    names |= {f"test_batch_{name}_increase" for name in measured}
+    for variant in data.test_splits(config.data)[1:]:
+        names |= {f"{variant}_{name}" for name in longer} | {f"{variant}_{name}_increase" for name in measured}
+    return {"train_loss", "mean_train_loss", "seconds_per_update"} | names

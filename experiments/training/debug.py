@@ -1,0 +1,249 @@
+"""Debug runs, `debug=fast|overfit|nan|profile`: how a configuration trains. They are no results and leave no records.
+
+    fast      a few updates, one evaluation, the test metrics: the whole path once
+    overfit   the first mini-batch again and again, which a sound net memorises
+    nan       where the first value that is not finite arises
+    profile   what an update spends its time on
+
+Each takes the configuration as it is, its optimiser and schedule included. What goes wrong ends in a DebugError.
+"""
+
+import dataclasses
+import math
+import os
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile, record_function
+
+import data
+import models
+from experiments.records import files
+from experiments.sweeps.arm import tuning_runs
+from experiments.training import machine, schema
+from experiments.training.final_tests import OF_A_BATCH, WAYS
+from experiments.training.machine import check_kernel, pick_device
+from experiments.training.schema import Config, ConfigError
+from experiments.training.train import Row, evaluate, train
+from experiments.training.training_run import train_model
+
+FEW = 5  # updates of `fast`, and of the warm-up before `profile`
+PROFILED = 20  # updates
+OPERATIONS = 12  # of a profile, the most costly ones, that are printed
+MEMORISED = 0.01  # of the loss at the start: below that `overfit` has learned its mini-batch
+
+
+class DebugError(files.SuiteError):
+    """What a debug run found wrong with the training."""
+
+
+@dataclass
+class Feed:
+    """A data set as the loop sees it, its batches replaced."""
+
+    train_batch: Callable[[int], data.Batch]
+    batches: Callable[[str], Iterable[data.Batch]]
+    carries_state: Callable[[str], bool] = lambda split: False
+    test_splits: list[str] = field(default_factory=list)
+
+
+def debug(config: Config) -> None:
+    """Do what `config.debug` asks for and print what it found."""
+    if config.method != "train":
+        raise ConfigError(f"debug={config.debug} with method={config.method}: only training runs can be debugged")
+    if tuning_runs(config):
+        rates = sorted(config.tuning.learning_rates)
+        config = schema.at(config, config.seed, rates[len(rates) // 2])
+        print(f"optim.learning_rate={config.optim.learning_rate:g}, the middle of tuning.learning_rates")
+    if config.debug == "nan":  # a compiled kernel has no modules to look into
+        config = dataclasses.replace(config, kernel="reference")
+    check_kernel(config)
+    machine.prepare(config.threads, config.batch_size, config.kernel)
+    PRESETS[config.debug](config, data.load(config.data, batch_size=config.batch_size, seed=config.seed))
+
+
+def fast(config: Config, source: Any) -> None:
+    few = dataclasses.replace(config, updates=min(FEW, config.updates), evaluations=1)
+    with TemporaryDirectory() as folder:
+        outcome = train_model(few, source, Path(folder), lambda history: None)
+    print(f"{outcome['status']}, {1000 * outcome['timing']['seconds_per_update']:.2f} ms an update")
+    same = WAYS[1:] if config.norm not in OF_A_BATCH else ()
+    for name, value in outcome["final"].items():
+        if not name.startswith(("mean_", *same)):
+            print(f"{name} {value:.4g}")
+
+
+def overfit(config: Config, source: Any) -> None:
+    model = built(config, source)
+    batch = source.train_batch(0)
+    model.loss = partial(without_state, model.loss)
+    feed = Feed(lambda step: batch, lambda split: [batch])
+    start = evaluate(model, feed, "train", training=True)["loss"]
+    print(f"update 0  loss {start:.4g}")
+
+    def show(history: list[Row]) -> None:
+        for row in history[-1:]:
+            print(f"update {row['update']}  loss {row['train_loss']:.4g}")
+
+    train_on(feed, model, config, evaluations=min(10, config.updates), observe=show)
+    end = evaluate(model, feed, "train", training=True)["loss"]
+    share = f"{100 * end / start:.2g} % of its start"
+    found = f"after {config.updates} updates on one mini-batch the loss is {end:.2g}, {share}"
+    if not math.isfinite(end):
+        raise DebugError(f"overfit: {found}; debug=nan finds where it broke")
+    if end > MEMORISED * start:
+        remedy = "try more updates or another learning rate"
+        raise DebugError(f"overfit: {found}, not below {100 * MEMORISED:g} %; {remedy}")
+    print(f"memorised: {found}")
+
+
+def without_state(loss: Callable[..., tuple[Tensor, Any]], batch: data.Batch, state: Any) -> tuple[Tensor, None]:
+    """The loss of a batch by itself: each update is to meet the same task, also in recurrent nets."""
+    return loss(batch, None)[0], None
+
+
+def nan(config: Config, source: Any) -> None:
+    model = built(config, source)
+    watch = Watch(model)
+
+    def train_batch(step: int) -> data.Batch:
+        watch.parameters()
+        watch.update = step + 1
+        batch: data.Batch = source.train_batch(step)
+        return batch
+
+    def batches(split: str) -> Iterator[data.Batch]:
+        watch.parameters()
+        yield from source.batches(split)
+
+    feed = Feed(train_batch, batches, source.carries_state)
+    with warnings.catch_warnings(record=True) as told, torch.autograd.set_detect_anomaly(True):
+        try:
+            train_on(feed, model, config, evaluations=config.evaluations)
+        except RuntimeError as error:
+            if "returned nan" not in str(error):
+                raise
+            raise DebugError(f"update {watch.update}: in the backward pass {error}{place(told)}") from error
+    print(f"every output, gradient and weight of {config.updates} updates is finite")
+
+
+class Watch:
+    """Raises DebugError at the first output, loss, gradient or weight of a model that is not finite."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.update = model, 0
+        for name, module in model.named_modules():
+            module.register_forward_hook(partial(self.output, f"{name or 'the model'} ({type(module).__name__})"))
+        for name, parameter in model.named_parameters():
+            parameter.register_hook(partial(self.gradient, name))
+        self.plain_loss, model.loss = model.loss, self.loss
+
+    def output(self, name: str, module: nn.Module, given: Any, output: Any) -> None:
+        if not finite(output):
+            when = f"update {self.update}" if module.training else f"evaluation after update {self.update}"
+            if not finite(given):
+                raise DebugError(f"{when}: input of {name} is not finite, the outputs of modules before it were")
+            raise DebugError(f"{when}: output of {name} is not finite; its input was finite{largest(given)}")
+
+    def loss(self, batch: data.Batch, state: Any) -> Any:
+        found = self.plain_loss(batch, state)
+        if not finite(found[0]):
+            raise DebugError(f"update {self.update}: the loss is not finite, all outputs of modules were")
+        return found
+
+    def gradient(self, name: str, gradient: Tensor) -> None:
+        if not finite(gradient):
+            raise DebugError(f"update {self.update}: gradient of {name} is not finite, the loss and all outputs were")
+
+    def parameters(self) -> None:
+        for name, parameter in self.model.named_parameters():
+            if not finite(parameter):
+                if not self.update:
+                    raise DebugError(f"before update 1: {name} is not finite")
+                cause = f"its gradient was finite{largest(parameter.grad)}; lower optim.learning_rate"
+                raise DebugError(f"update {self.update}: the optimiser made {name} not finite; {cause}")
+
+
+def finite(value: Any) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in floating(value))
+
+
+def floating(value: Any) -> list[Tensor]:
+    """The floating-point tensors in a value that may be nested."""
+    if isinstance(value, tuple | list):
+        return [tensor for item in value for tensor in floating(item)]
+    return [value] if isinstance(value, Tensor) and value.is_floating_point() else []
+
+
+def largest(value: Any) -> str:
+    sizes = [float(tensor.detach().abs().max()) for tensor in floating(value) if tensor.numel()]
+    return f", largest {max(sizes):.2g}" if sizes else ""
+
+
+def place(told: list[warnings.WarningMessage]) -> str:
+    """Where in the models the operation stands whose backward pass autograd's anomaly detection told of."""
+    found = [line for message in told for line in re.findall(r'/(models/\S+)", line (\d+)', str(message.message))]
+    return f" It belongs to {found[-1][0]}:{found[-1][1]}." if found else ""
+
+
+def profiled(config: Config, source: Any) -> None:
+    model, device = built(config, source), pick_device(config.device)
+    model.loss = annotated("forward", model.loss)
+    feed = Feed(annotated("data", source.train_batch), lambda split: ())
+    train_on(feed, model, dataclasses.replace(config, updates=FEW), evaluations=1)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else it calls the lack of a GPU an error
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
+    with profile(activities=activities) as profiler:
+        started = time.perf_counter()
+        train_on(feed, model, dataclasses.replace(config, updates=PROFILED), evaluations=1)
+        seconds = time.perf_counter() - started
+    events = profiler.key_averages()
+    print(f"{1000 * seconds / PROFILED:.2f} ms an update, of which {shares(events, seconds)}")
+    print(f"{'operation':40} {'calls':>8} {'ms':>9}  an update, its own time")
+    own = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    for event in sorted(events, key=lambda event: -getattr(event, own))[:OPERATIONS]:
+        calls, milliseconds = event.count / PROFILED, getattr(event, own) / 1000 / PROFILED
+        print(f"{event.key[:40]:40} {calls:8.4g} {milliseconds:9.4f}")
+    path = Path(config.results) / "debug" / f"{config.experiment}-{config.norm}-b{config.batch_size}.json"
+    files.make_folder(path.parent)
+    profiler.export_chrome_trace(str(path))
+    print(f"trace for chrome://tracing or ui.perfetto.dev: {path}")
+
+
+def annotated(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    def inside(*arguments: Any) -> Any:
+        with record_function(name):
+            return call(*arguments)
+
+    return inside
+
+
+def shares(events: Any, seconds: float) -> str:
+    """What each part of an update takes of the whole, in time of the CPU's main thread."""
+    spent = {event.key.split("#")[0]: event.cpu_time_total / 1e6 / seconds for event in events}
+    parts = {"data": spent["data"], "forward": spent["forward"], "optimizer": spent["Optimizer.step"]}
+    parts["backward and the rest"] = 1 - sum(parts.values())
+    return ", ".join(f"{name} {share:.0%}" for name, share in parts.items())
+
+
+def built(config: Config, source: Any) -> Any:
+    device = pick_device(config.device)
+    machine.check_memory(config.model, config.norm, source.spec)
+    source.to(device)
+    return models.build(config.model, config.norm, source.spec, config.seed).to(device)
+
+
+def train_on(feed: Feed, model: Any, config: Config, **options: Any) -> None:
+    train(model, feed, config.optim, updates=config.updates, **options)
+
+
+PRESETS = {"overfit": overfit, "fast": fast, "nan": nan, "profile": profiled}

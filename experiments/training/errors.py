@@ -1,0 +1,56 @@
+"""What a user can mend is told in one line; whatever else goes wrong is a fault of ours and keeps its traceback."""
+
+import dataclasses
+import os
+import re
+import sys
+from collections.abc import Callable
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+import data
+import models
+from experiments.records import files
+from experiments.verdicts.claims import ClaimError
+from models import kernels
+
+GROUP = "Config group override"  # begins Hydra's ValueError for model=null
+# Lines of Hydra's and OmegaConf's messages that tell a user nothing.
+HYDRA_CONTEXT = ("full_key:", "object_type=", "reference_type=")
+EXPECTED = (files.SuiteError, ClaimError, data.DataError, models.ModelError, kernels.KernelError)
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error without the paragraphs that Hydra and OmegaConf put around it."""
+    cause = error.__cause__ if isinstance(error, HydraException) else None
+    text = str(error) if cause is None or str(cause) in str(error) else f"{error}; {cause}"
+    override = getattr(error, "override", None) or ""
+    text = (text if override in text else f"{override}: {text}").replace(GROUP, "model, data, experiment and scale")
+    text = re.sub(r"To append to your config use \S+", "", text)
+    text = text.split("Config search path:")[0].split("Set the environment variable")[0]
+    lines = [line.strip() for line in text.splitlines() if not line.lstrip().startswith(HYDRA_CONTEXT)]
+    known = getattr(cause or error, "object_type", None)
+    if dataclasses.is_dataclass(known) and "' not in '" in text:
+        lines.append("; valid keys: " + ", ".join(field.name for field in dataclasses.fields(known)))
+    return " ".join(line for line in lines if line).replace(" ;", ";")
+
+
+def told_in_one_line(command: Callable[[], None]) -> None:
+    """Run a command; what its user can mend is said in one line on stderr, with a non-zero exit code."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints paragraphs and exits by itself
+    try:
+        command()
+    except (HydraException, OmegaConfBaseException, *EXPECTED) as error:
+        if details := getattr(error, "details", ""):
+            print(details, file=sys.stderr)
+        sys.exit(f"error: {one_line(error)}")
+    except ValueError as error:
+        if GROUP not in str(error):
+            raise
+        sys.exit(f"error: {one_line(error)}")
+    except OSError as error:  # a full disk, mostly
+        sys.exit(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}")
+    except KeyboardInterrupt as stop:
+        print(f"\ninterrupted; {str(stop) or 'the same command goes on where this one stopped'}", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,93 @@
+"""The test metrics of a trained model; of one with batch norm also with other statistics than its running averages.
+
+    test_<metric>                 as the model is used: with running averages
+    test_reestimated_<metric>     averages taken anew, with the final weights, over training mini-batches
+    test_batch_<metric>           each test mini-batch, of the size trained with, by its own statistics; over a quarter
+                                  of the cases, for small mini-batches take long
+    test_batch_<metric>_increase  that minus the metric of the same cases with averages taken anew
+
+So a loss that comes from noisy training is told apart from one that comes from bad averages. A model without batch
+statistics knows one way only: its three values are the same.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from experiments.training.train import Row, evaluate, prefixed
+from models.norms import BatchNorm
+
+REESTIMATED_CASES = 2560  # over which averages are taken anew, in mini-batches of the size trained with
+WAYS = ("test", "test_reestimated", "test_batch")
+OF_A_BATCH = ("batch", "sync_batch")  # the norms that differ in these ways
+
+
+def test_metrics(model: Any, source: Any, batch_size: int) -> Row:
+    """The metrics of each test split and, as `<split>_<metric>_increase`, by how much a variant exceeds `test`."""
+    plain = evaluate(model, source, "test")
+    final = prefixed("test", plain)
+    for split in source.test_splits[1:]:
+        variant = evaluate(model, source, split)
+        final |= prefixed(split, variant)
+        final |= {f"{split}_{name}_increase": variant[name] - value for name, value in plain.items()}
+    return final | other_statistics(model, source, batch_size, plain)
+
+
+def other_statistics(model: Any, source: Any, batch_size: int, plain: Row) -> Row:
+    norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
+    if norms and batch_size == 1:
+        return {}  # a single value has no statistics
+    anew, own, anew_of_same = plain, plain, plain
+    if norms:
+        reestimate(model, norms, source, max(REESTIMATED_CASES // batch_size, 1))
+        anew = evaluate(model, source, "test")
+        own, anew_of_same = own_and_given(model, source, batch_size)
+    increase = {f"test_batch_{name}_increase": own[name] - value for name, value in anew_of_same.items()}
+    return prefixed("test_reestimated", anew) | prefixed("test_batch", own) | increase
+
+
+@torch.no_grad()
+def reestimate(model: Any, norms: list[BatchNorm], source: Any, batches: int) -> None:
+    """Replace all running averages by plain means over so many training mini-batches, all with the present weights."""
+    for norm in norms:
+        norm.updates.zero_()
+        norm.momentum = 0.0
+    model.train()
+    state: Any = None
+    for step in range(batches):
+        _, state = model.loss(source.train_batch(step), state)
+
+
+def own_and_given(model: Any, source: Any, batch_size: int) -> tuple[Row, Row]:
+    """Test metrics of mini-batches of the size trained with, each normalised by itself, and by the model's averages.
+
+    Every so many rows of the evaluation batches are read to their end, as a text goes on from batch to batch; of all
+    rows the first quarter, but at least one mini-batch.
+    """
+    batches = list(source.batches("test"))
+    carries, rows = source.carries_state("test"), len(batches[0][1])
+    starts = range(0, max(rows // 4, batch_size), batch_size)
+    same_rows = Rows(batches, carries, 0, len(starts) * batch_size)
+    given = evaluate(model, same_rows, "test")  # before what follows moves the averages
+    parts = [Rows(batches, carries, start, batch_size) for start in starts]
+    found = [(part.count(), evaluate(model, part, "test", training=True)) for part in parts]
+    total = sum(count for count, _ in found)
+    return {name: sum(count * row[name] for count, row in found) / total for name in given}, given
+
+
+class Rows:
+    """So many rows of every test batch; fewer at an end, but never a single one, which has no statistics."""
+
+    def __init__(self, batches: list[Any], carries: bool, start: int, size: int) -> None:
+        parts = [tuple(tensor[start : start + size] for tensor in batch) for batch in batches]
+        self.parts, self.carries = [part for part in parts if len(part[0]) > 1], carries
+
+    def carries_state(self, split: str) -> bool:
+        return self.carries
+
+    def batches(self, split: str) -> Iterator[Any]:
+        yield from self.parts
+
+    def count(self) -> int:
+        return sum(y.numel() for _, y in self.parts)

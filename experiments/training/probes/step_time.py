@@ -1,0 +1,54 @@
+"""What an update costs with each norm: measured side by side in one process, for wall times of separate runs compare
+the load of a machine as much as the norms."""
+
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import models
+from experiments.training.train import make_optimizer
+
+# Those with native kernels: the others would compare implementations, not norms, where a model is recurrent.
+COMPARED = ("none", "batch", "layer")
+ROUNDS, UPDATES = 15, 4  # in each round so many updates of every norm, in turns
+METRICS = (
+    *(f"milliseconds_{norm}" for norm in COMPARED),
+    *(f"{norm}_over_none" for norm in COMPARED if norm != "none"),
+)
+
+
+def measure(config: Any, data: Any) -> dict[str, float]:
+    """Wall time of an update (batch, loss, gradients, optimiser's step) of the same model with each norm.
+
+    `milliseconds_<norm>`: the median over the rounds; `<norm>_over_none`: the median of the rounds' ratios.
+    """
+    updates = {norm: updater(norm, config, data) for norm in COMPARED}
+    seconds: dict[str, list[float]] = {norm: [] for norm in COMPARED}
+    for turn in range(ROUNDS + 1):
+        for norm in list(COMPARED)[:: -1 if turn % 2 else 1]:
+            started = time.perf_counter()
+            for step in range(UPDATES):
+                updates[norm](turn * UPDATES + step)
+            seconds[norm].append((time.perf_counter() - started) / UPDATES)
+    taken = {norm: values[1:] for norm, values in seconds.items()}  # the first round warms up
+    found = {f"milliseconds_{norm}": 1e3 * median(values) for norm, values in taken.items()}
+    for norm in COMPARED[1:]:
+        found[f"{norm}_over_none"] = median(a / b for a, b in zip(taken[norm], taken["none"], strict=True))
+    return found
+
+
+def updater(norm: str, config: Any, data: Any) -> Callable[[int], None]:
+    """One update of a new model as a function of its number."""
+    model: Any = models.build(config.model, norm, data.spec, config.seed)
+    optimizer = make_optimizer(model, config.optim)
+    state: Any = None
+
+    def update(step: int) -> None:
+        nonlocal state
+        loss, state = model.loss(data.train_batch(step), state)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return update

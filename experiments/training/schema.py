@@ -1,0 +1,214 @@
+"""The configuration of a run: typed once, here for what all runs share, beside their code for models and data sets."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
+
+import data
+import models
+from experiments.records.files import SCIENTIFIC, SuiteError
+from experiments.training import probes
+from models import kernels
+from models.norms import NORMS
+
+LARGEST = {int: 10**9, float: 3.4e38}  # what a float32 can hold
+ANY_SEED = {"minimum": 0, "maximum": 2**63 - 1}
+
+
+class ConfigError(SuiteError):
+    """A configuration that cannot be run: the key, its value and what would be valid."""
+
+
+@dataclass
+class Optim:
+    name: str = field(default="adam", metadata={"choices": ("adam", "sgd")})
+    learning_rate: float | None = None  # null: the best of tuning.learning_rates on the tuning seeds
+    momentum: float = field(default=0.9, metadata={"maximum": 1.0})  # sgd only
+    schedule: str = field(default="linear", metadata={"choices": ("linear", "cosine", "constant")})  # decay to 0
+    clip_norm: float = 0.0  # largest gradient norm; 0: no clipping
+
+
+@dataclass
+class Tuning:
+    """How each arm gets its learning rate: the same grid and the same seeds, none of which is ever reported."""
+
+    # Spaced by 3; the best must not be the first or last.
+    learning_rates: list[float] = field(default_factory=list, metadata={"distinct": True})
+    seeds: list[int] = field(
+        default_factory=lambda: [1000, 1001], metadata={**ANY_SEED, "distinct": True, "empty": False}
+    )
+
+
+@dataclass
+class Config:
+    # What is measured: a training run, or one of the exact properties and probes of probes/.
+    method: str = field(default="train", metadata={"choices": ("train", *probes.PROBES)})
+    norm: str = field(default="layer", metadata={"choices": tuple(NORMS)})
+    seed: int = field(default=0, metadata=ANY_SEED)
+    batch_size: int = 32
+    ranks: int = 1  # processes that share each mini-batch
+    updates: int = 300  # optimiser steps
+    # Above 0: the number of training cases, which then, divided by the batch size, gives the updates.
+    training_cases: int = field(default=0, metadata={"minimum": 0})
+    evaluations: int = 10  # on the validation set, evenly spaced
+    model: Any = MISSING
+    data: Any = MISSING
+    optim: Optim = field(default_factory=Optim)
+    # The rest names no science of a single run and is not part of its identity.
+    experiment: str = ""
+    scale: str = ""
+    arms: dict[str, str] = field(default_factory=dict)  # arm -> the overrides that make it, as on the command line
+    tuning: Tuning = field(default_factory=Tuning)
+    seeds: int = 12  # evaluation seeds 0, 1, ... of `python -m experiments.reproduce`
+    results: str = field(default="results", metadata={"empty": False})  # folder of the records
+    resume: str = ""  # the id of a run that was started below `results`: that run goes on, whatever else is given
+    tracking: str = field(default="wandb", metadata={"choices": ("wandb", "none")})
+    device: str = field(default="cpu", metadata={"choices": ("cpu", "cuda", "auto")})
+    # Of each process; several processes of one thread beat one of several on small nets.
+    threads: int = field(default=1, metadata={"maximum": 1024})
+    n_jobs: int = field(default=0, metadata={"minimum": 0})  # runs of a sweep at a time; 0: one for each core
+    # Recurrent layers: compiled kernels where they apply, only those, or the reference implementation.
+    kernel: str = field(default="auto", metadata={"choices": kernels.MODES})
+    checkpoint_seconds: float = 20.0
+    # A look at how a single run trains, without a record (debug.py).
+    debug: str = field(default="", metadata={"choices": ("overfit", "fast", "nan", "profile")})
+
+
+def register() -> None:
+    """Make the schema and every model and data set known to Hydra."""
+    OmegaConf.register_new_resolver("options", options_text, replace=True)
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for group, options in (("model", models.available()), ("data", data.available())):
+        for name, node in options.items():
+            store.store(group=group, name=name, node=node)
+
+
+def options_text() -> str:
+    """Every option with its default and, where there is a fixed set, its choices; for --help."""
+    nodes: dict[str, Any] = {"run": Config(), "optim": Optim()}
+    for group, found in (("model", models.available()), ("data", data.available())):
+        nodes |= {f"{group}={name}": node() for name, node in found.items()}
+    return "\n".join(f"{title}: {', '.join(told(node))}" for title, node in nodes.items())
+
+
+def told(node: Any) -> list[str]:
+    """`name=default`, or `name=default (choice|choice)`, of each option of a configuration."""
+    lines = []
+    for spec in dataclasses.fields(node):
+        value, valid = getattr(node, spec.name), spec.metadata.get("choices")
+        if spec.name != "name" and isinstance(value, str | int | float | list | None):
+            lines.append(f"{spec.name}={value}" + (f" ({'|'.join(map(str, valid))})" if valid else ""))
+    return lines
+
+
+def to_config(composed: DictConfig, experiment: str, scale: str) -> Config:
+    """The typed, checked configuration of one composed by Hydra."""
+    with open_dict(composed):
+        composed.pop("hydra", None)
+    config = OmegaConf.to_object(OmegaConf.merge(composed, {"experiment": experiment, "scale": scale}))
+    assert isinstance(config, Config)
+    check(config)
+    check_together(config)
+    config.data = data.identified(config.data)
+    if config.training_cases:
+        config.updates = max(config.training_cases // config.batch_size, 1)
+    return config
+
+
+def from_plain(plain: dict[str, Any]) -> Config:
+    """The configuration that `dataclasses.asdict` made plain; raises KeyError, ValueError or OmegaConf's errors."""
+    nodes = {"model": models.available()[plain["model"]["name"]], "data": data.available()[plain["data"]["name"]]}
+    typed = OmegaConf.structured(Config(**{group: node() for group, node in nodes.items()}))
+    config = OmegaConf.to_object(OmegaConf.merge(typed, plain))
+    assert isinstance(config, Config)
+    check(config)
+    check_together(config)
+    return config
+
+
+def check(node: Any, prefix: str = "") -> None:
+    """Refuse keys and values no run can have; a field's metadata may name its rules:
+
+    `choices`, `minimum` (of an integer 1, of other numbers 0), `maximum` (LARGEST), `distinct` values in a list, and
+    `empty`: False.
+    """
+    specs = {spec.name: spec for spec in dataclasses.fields(node)}
+    for unknown in sorted(vars(node).keys() - specs):  # +key=value on the command line adds one
+        raise ConfigError(f"{prefix}{unknown}: there is no such key; valid keys: {', '.join(specs)}")
+    for name, spec in specs.items():
+        value, key, rules = getattr(node, name), prefix + name, spec.metadata
+        if dataclasses.is_dataclass(value):
+            check(value, key + ".")
+        choices = rules.get("choices")
+        if choices and value not in (spec.default, *choices):
+            raise ConfigError(f"{key}={value}: choose one of {', '.join(map(str, choices))}")
+        if name == "name" and not choices and value != spec.default:
+            raise ConfigError(f"{key}={value}: the name is not set but chosen, with {prefix[:-1]}=<name>")
+        if rules.get("empty") is False and not value:
+            raise ConfigError(f"{key}={value}: must not be empty")
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, list):  # OmegaConf lets it through
+                raise ConfigError(f"{key}={value}: give a list of numbers")
+            check_number(key, number, rules)
+        if rules.get("distinct") and len(set(value)) < len(value):
+            raise ConfigError(f"{key}={value}: the values must differ")
+
+
+def check_number(key: str, number: Any, rules: Mapping[str, Any]) -> None:
+    """Refuse a number outside its field's range; what is none is left alone."""
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        return
+    minimum = rules.get("minimum", 1 if isinstance(number, int) else 0)
+    maximum = rules.get("maximum", LARGEST[type(number)])
+    if not isfinite(number) or number < minimum:
+        raise ConfigError(f"{key}={number}: must be at least {minimum} and finite")
+    if number > maximum:
+        raise ConfigError(f"{key}={number}: must be at most {maximum:,}")
+
+
+def check_together(config: Config) -> None:
+    """Refuse values that do not fit one another, where only training would find out."""
+    known = probes.MODELS.get(config.method, (config.model.name,))
+    if config.model.name not in known:
+        raise ConfigError(f"method={config.method} with model={config.model.name}: choose model={' or '.join(known)}")
+    ghost_size = getattr(config.model, "ghost_size", 0)
+    share = config.batch_size // config.ranks
+    if config.norm == "batch" and ghost_size and share % ghost_size:
+        of = f"batch_size={config.batch_size}" + (f" shared by ranks={config.ranks}" if config.ranks > 1 else "")
+        raise ConfigError(f"model.ghost_size={ghost_size} does not divide {of}")
+    for arm, overrides in config.arms.items():
+        for override in overrides.split():
+            key, *value = override.split("=")
+            try:
+                reduce(getattr, key.split("."), config)
+            except AttributeError:
+                value = []
+            if len(value) != 1:
+                raise ConfigError(f"arms.{arm}: {override} is not key=value with a key of this configuration")
+
+
+def scientific(config: Config) -> dict[str, Any]:
+    """The configuration as plain data, as it is recorded; `ranks` where there are several."""
+    keys = ("experiment", *SCIENTIFIC, *(("ranks",) if config.ranks > 1 else ()))
+    return {key: plain(getattr(config, key)) for key in keys}
+
+
+def plain(value: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(type(value)) else value
+
+
+def at(config: Config, seed: int, learning_rate: float | None) -> Config:
+    """The same run with another seed and learning rate."""
+    optim = dataclasses.replace(config.optim, learning_rate=learning_rate)
+    return dataclasses.replace(config, seed=seed, optim=optim)
+
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"

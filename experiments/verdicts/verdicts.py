@@ -1,0 +1,329 @@
+"""Verdicts: what the recorded runs say about the declared claims.
+
+`judge` is a pure function: the same rows give the same verdicts anywhere.
+
+How a claim is decided
+    difference   d_s = sum of weight x metric over the arms, one number per seed. The exact sign-flip test is
+                 taken in the claimed direction, in the opposite one and, twice one-sided, for |d| < margin.
+                 supported, contradicted: the test is significant and the estimate reaches the margin there.
+    equivalence  supported: |d| < margin is shown. contradicted: a difference is, and |estimate| >= margin.
+    bound        an exact claim: every seed of every arm keeps the bound, or it is contradicted. No p.
+
+Why one-sided: with n seeds no two-sided p is below 2^(1-n), twice the smallest that Holm's correction over the
+family must let pass. A claim states its direction before the runs; the opposite is tested with the same rigour.
+Why Holm per verdict: among all claims called supported the chance of any false one is at most alpha, likewise
+for contradicted and for equivalent. The family is every tested claim of the file: one without runs counts
+with p = 1, so judging a selection, or half a sweep, never makes a test easier.
+
+How many seeds would settle an inconclusive claim (`seeds_needed`; a plan, never part of the decision)
+    |estimate| >= margin   as many as find such a mean, given such an sd, with 80 % power: a one-sided test and an
+                           estimate that reaches the margin. Where runs diverged: a sign test of such wins.
+    |estimate| < margin    as many as show, with 80 % power, both one-sided tests of equivalence.
+Each test at alpha / (number of tests), Holm's strictest level; always more seeds than there are, for these did not
+settle it. None if the estimate lies on the margin, if runs diverged without an effect, or more than anyone runs; a
+learning rate on the edge of its grid is settled by a wider grid only.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.records.rows import Floats, Row, Runs, group_runs
+from experiments.records.table import rounded
+from experiments.verdicts.claims import Claim, ClaimError, Registry
+from experiments.verdicts.evidence import Evidence, gather
+from experiments.verdicts.more_seeds import seeds_to_settle, told_doubt, told_seeds
+from experiments.verdicts.stats import holm, paired_interval, sign_flip_p, sign_test_p, tost_p
+from experiments.verdicts.wording import number, span, tidy
+
+SUPPORTED, CONTRADICTED, EQUIVALENT = "supported", "contradicted", "equivalent"
+INCONCLUSIVE, INCOMPLETE = "inconclusive", "incomplete"
+VERDICTS = (SUPPORTED, CONTRADICTED, EQUIVALENT, INCONCLUSIVE, INCOMPLETE)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the evidence says about one claim; effect, interval and margin in the metric's unit (or its log).
+
+    `p` belongs to the decision: the test of the verdict reached, or of the claim as stated where none was.
+    """
+
+    id: str
+    source: str
+    statement: str
+    kind: str
+    experiment: str
+    metric: str
+    verdict: str
+    reason: str
+    margin: float
+    scale: str  # of the runs: smoke, laptop, paper
+    synthetic: bool
+    seeds: tuple[int, ...]
+    runs: tuple[str, ...]
+    arms: dict[str, dict[str, Any]]
+    estimate: float | None = None
+    interval: tuple[float, float] | None = None
+    ratio: float | None = None  # exp(estimate), where the contrast is of logarithms
+    p: float | None = None
+    p_holm: float | None = None
+    differences: tuple[float | None, ...] = ()
+    seeds_needed: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values: nothing non-finite, nine digits as in the rows."""
+        plain: dict[str, Any] = rounded(asdict(self))
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "Verdict":
+        """The verdict `as_dict` was taken of, without what was not finite. Raises ValueError for anything else."""
+        expected = {key.name for key in fields(cls)}
+        if not isinstance(plain, Mapping) or set(plain) != expected or plain["verdict"] not in VERDICTS:
+            raise ValueError(f"not a verdict: {plain!s:.60}")
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()
+        }
+        if values["interval"] is not None and None in values["interval"]:
+            values["interval"] = None
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class _Tails:
+    """The p-values that could lead to each verdict; unadjusted from `_tails`, adjusted from `_adjust`."""
+
+    supported: tuple[float, ...] = ()
+    contradicted: tuple[float, ...] = ()
+    equivalent: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    verdict: str
+    reason: str
+    p: float | None = None
+    p_holm: float | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def judge(registry: Registry, rows: Iterable[Row], *, seeds: int | None = None) -> list[Verdict]:
+    """The verdict on each claim of the registry, in its order, from the rows of one scale.
+
+    `seeds` lowers the evaluation seeds a claim needs, for trials. Raises ClaimError for rows that mix scales,
+    repeat a seed or lack the metric.
+    """
+    rows = list(rows)
+    scales = sorted({str(row["scale"]) for row in rows})
+    if len(scales) > 1:
+        raise ClaimError(f"runs of different scales cannot be judged together: {', '.join(scales)}")
+    runs = group_runs(rows)
+    _check_tuning(runs)
+    family = [gather(claim, runs, seeds or registry.seeds) for claim in registry.family]
+    tails = [_tails(evidence) for evidence in family]
+    adjusted = _adjust(tails)
+    chosen = {claim.id for claim in registry.claims}
+    strictest = registry.alpha / max(1, registry.tests)
+    return [
+        _verdict(evidence, _decide(evidence, raw, corrected, registry.alpha, strictest), scales)
+        for evidence, raw, corrected in zip(family, tails, adjusted, strict=True)
+        if evidence.claim.id in chosen
+    ]
+
+
+def _check_tuning(runs: Runs) -> None:
+    """Refuse two tuning runs of one seed and rate: which of them counts would depend on the order of the rows."""
+    for (experiment, arm, role), rows in runs.items():
+        counts = Counter((row["learning_rate"], row["seed"]) for row in rows if role == "tune")
+        (rate, seed), most = max(counts.items(), key=lambda item: item[1], default=((0, 0), 0))
+        if most > 1:
+            raise ClaimError(f"{experiment}: arm {arm!r} has two tuning runs of seed {seed} at learning rate {rate:g}")
+
+
+def _tails(evidence: Evidence) -> _Tails:
+    claim, d = evidence.claim, evidence.differences
+    if claim.kind == "bound":
+        return _Tails()
+    if evidence.missing:
+        below = above = inside = 1.0
+    elif evidence.finite:
+        below, above = sign_flip_p(d, "less"), sign_flip_p(d, "greater")
+        inside = tost_p(d, claim.margin) if claim.margin > 0 else 1.0
+    else:
+        below, above, inside = sign_test_p(d, "less"), sign_test_p(d, "greater"), 1.0
+    if claim.kind == "equivalence":
+        return _Tails(supported=(inside,), contradicted=(below, above))
+    ahead, behind = (below, above) if claim.direction == "less" else (above, below)
+    return _Tails((ahead,), (behind,), (inside,) if claim.margin > 0 else ())
+
+
+def _adjust(tails: Sequence[_Tails]) -> list[_Tails]:
+    """Holm over the whole family, once for each verdict."""
+
+    def column(verdict: str) -> list[tuple[float, ...]]:
+        groups = [getattr(tail, verdict) for tail in tails]
+        corrected = iter(holm([p for group in groups for p in group]))
+        return [tuple(next(corrected) for _ in group) for group in groups]
+
+    return [_Tails(*row) for row in zip(*map(column, (SUPPORTED, CONTRADICTED, EQUIVALENT)), strict=True)]
+
+
+def _decide(evidence: Evidence, raw: _Tails, adjusted: _Tails, alpha: float, strictest: float) -> _Outcome:
+    if evidence.missing:
+        return _Outcome(INCOMPLETE, _sentence(evidence.missing))
+    if evidence.claim.kind == "bound":
+        return _decide_bound(evidence)
+    estimate, outcome = evidence.estimate(), INCONCLUSIVE
+    for verdict in (SUPPORTED, CONTRADICTED, EQUIVALENT):
+        shown = min(getattr(adjusted, verdict), default=1.0) < alpha
+        if not evidence.doubt and shown and _reaches(evidence.claim, verdict, estimate):
+            outcome = verdict
+            break
+    tail = SUPPORTED if outcome == INCONCLUSIVE else outcome
+    p, p_holm = min(getattr(raw, tail)), min(getattr(adjusted, tail))
+    details = _size(evidence, estimate)
+    if outcome == INCONCLUSIVE and not evidence.doubt:
+        details["seeds_needed"] = seeds_to_settle(evidence, estimate, strictest)
+    reason = _reason(evidence, outcome, details, p, p_holm, alpha)
+    return _Outcome(outcome, reason, p, p_holm, details)
+
+
+def _reaches(claim: Claim, verdict: str, estimate: float) -> bool:
+    """Whether the estimate is large enough, on the right side, for the verdict whose test was significant."""
+    if verdict == EQUIVALENT or (claim.kind == "equivalence" and verdict == SUPPORTED):
+        return True
+    if claim.kind == "equivalence":
+        return abs(estimate) >= claim.margin
+    ahead = -estimate if claim.direction == "less" else estimate
+    return (ahead if verdict == SUPPORTED else -ahead) >= claim.margin
+
+
+def _decide_bound(evidence: Evidence) -> _Outcome:
+    claim, values = evidence.claim, np.concatenate(list(evidence.values.values()))
+    worst = float(values.max() if claim.at_most is not None else values.min())
+    broken = values > claim.limit() if claim.at_most is not None else values < claim.limit()
+    details = {"estimate": worst, "interval": (float(values.min()), float(values.max()))}
+    counted = f"{values.size - int(broken.sum())} of {values.size} runs keep {claim.metric} {claim.bound_text()}"
+    verdict = INCONCLUSIVE if evidence.doubt else CONTRADICTED if broken.any() else SUPPORTED
+    return _Outcome(
+        verdict, _sentence(f"{counted}; the worst is {number(worst)}. {told_doubt(evidence)}"), details=details
+    )
+
+
+def _size(evidence: Evidence, estimate: float) -> dict[str, Any]:
+    d = evidence.differences
+    return {
+        "estimate": estimate,
+        "interval": paired_interval(d) if evidence.finite else None,
+        "ratio": math.exp(min(estimate, 700.0)) if evidence.claim.scale == "log" and math.isfinite(estimate) else None,
+        "differences": tuple(float(value) for value in d),
+    }
+
+
+_FROM_CLAIM = ("id", "source", "statement", "kind", "experiment", "metric", "margin")
+
+
+def _verdict(evidence: Evidence, outcome: _Outcome, scales: Sequence[str]) -> Verdict:
+    claim = evidence.claim
+    runs = [row for label in claim.labels for row in evidence.runs[label]]
+    return Verdict(
+        **{key: getattr(claim, key) for key in _FROM_CLAIM},
+        verdict=outcome.verdict,
+        reason=outcome.reason,
+        p=outcome.p,
+        p_holm=outcome.p_holm,
+        scale=scales[0] if scales else "",
+        synthetic=any(row["synthetic"] for row in runs),
+        seeds=evidence.seeds,
+        runs=tuple(sorted(row["run"] for row in runs)),
+        arms={label: _describe(evidence.runs[label], evidence.values[label]) for label in claim.labels},
+        **outcome.details,
+    )
+
+
+def _describe(rows: Sequence[Row], values: Floats) -> dict[str, Any]:
+    rates = {row["learning_rate"] for row in rows}
+    finite = bool(values.size) and bool(np.isfinite(values).all())
+    return {
+        "mean": float(values.mean()) if finite else None,
+        "sd": float(values.std(ddof=1)) if finite and values.size > 1 else None,
+        "median": float(np.median(values)) if values.size else None,
+        "diverged": sum(row["status"] == "diverged" for row in rows),
+        "undefined": sum(row["status"] == "undefined" for row in rows),
+        "learning_rate": rates.pop() if len(rates) == 1 else None,
+    }
+
+
+# -------------------------------------------------------------------------------------------------- sentences
+
+
+def _reason(e: Evidence, verdict: str, details: Mapping[str, Any], p: float, p_holm: float, alpha: float) -> str:
+    """One or two sentences: the effect, the test, and what kept it from deciding."""
+    claim, estimate = e.claim, float(details["estimate"])
+    effect = f"{claim.subject()} = {number(estimate)}{span(details['interval'])} {claim.metric}"
+    ratio = f" (a factor of {number(details['ratio'])})" if details["ratio"] is not None else ""
+    test = f"{_test_name(e, verdict)} p = {number(p, 2)}, {number(p_holm, 2)} after Holm"
+    return _sentence(f"{effect}{ratio}{_diverged(e)}; {test}{_remark(e, verdict, details, p_holm, alpha)}")
+
+
+def _test_name(e: Evidence, verdict: str) -> str:
+    if verdict == EQUIVALENT or (e.claim.kind == "equivalence" and verdict != CONTRADICTED):
+        return f"equivalence within {tidy(e.claim.margin)}:"
+    return "sign-flip" if e.finite else "sign test"
+
+
+def _diverged(e: Evidence) -> str:
+    if e.finite:
+        return ""
+    failed = {label: int((~np.isfinite(values)).sum()) for label, values in e.values.items()}
+    counts = " and ".join(f"{label} in {count}" for label, count in failed.items() if count)
+    return f", with no finite value for {counts} of {len(e.seeds)} runs, so only signs count"
+
+
+def _remark(e: Evidence, verdict: str, details: Mapping[str, Any], p_holm: float, alpha: float) -> str:
+    margin, estimate = e.claim.margin, abs(float(details["estimate"]))
+    if verdict == SUPPORTED and e.claim.kind == "difference":
+        return f"; the margin of {tidy(margin)} is reached" if margin else ""
+    if verdict == CONTRADICTED:
+        effect = "a difference" if e.claim.kind == "equivalence" else "an effect in the opposite direction"
+        return f"; {effect} of at least the margin of {tidy(margin)}"
+    if verdict != INCONCLUSIVE:
+        return ""
+    if e.doubt:
+        return f". {told_doubt(e)}"
+    more = told_seeds(e, estimate, details["seeds_needed"])
+    if e.claim.kind == "difference" and p_holm < alpha:
+        return f"; a real effect, but smaller than the margin of {tidy(margin)}, and not shown to be equivalent{more}"
+    if e.claim.kind == "equivalence" or estimate < margin:
+        return f"; neither an effect of {tidy(margin)} nor its absence is shown{more}"
+    return f"; not significant{more}"
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text if text.endswith(".") else f"{text}."
+
+
+def claims_json(verdicts: Iterable[Verdict]) -> str:
+    """The verdicts for programs: one object per claim, keys sorted, null for what does not exist."""
+    plain = [verdict.as_dict() for verdict in verdicts]
+    return json.dumps(plain, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_verdicts(path: str | Path) -> list[Verdict]:
+    """The verdicts of a claims.json. Raises ValueError, in one line, if it is missing or something else."""
+    try:
+        plain = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(plain, list):
+            raise ValueError("not a list")
+        return [Verdict.from_dict(entry) for entry in plain]
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist; make reproduce writes results/claims.json") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not the verdicts of a report ({error})") from None

@@ -1,0 +1,289 @@
+"""The live page: runs read as they change, their bands, and the page itself in a real browser."""
+
+import json
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("bokeh")
+
+from experiments import dashboard
+from experiments.dashboards.live import curves, runs, words
+from experiments.dashboards.live.runs import RATE, Run, Watch, watched
+from experiments.dashboards.live.server import PORTS, PortError, serve, started
+from experiments.records.folder import FAILED, RESULT, read_record
+from experiments.records.locks import hold
+from experiments.records.table import read_table
+from scripts.browser import Browser
+from scripts.live_speed import DRAWN, EXPERIMENT, NEWEST, append, begin, config, end, history, served, until
+
+POINTS = 8
+
+
+def only_run(watch: Watch) -> Run:
+    watch.look(EXPERIMENT)
+    (run,) = watch.runs(EXPERIMENT)
+    return run
+
+
+# ------------------------------------------------------------------------------------------------------ reading
+
+
+def test_a_table_of_runs_shows_what_its_records_did() -> None:
+    rows, _ = read_table("results/reference")
+    kept = watched(Path("results/reference"))
+    assert kept.counts() == {"done": len(rows)} and kept.folders[kept.latest()]
+    shown = {(name, run.name): run for name in kept.folders for run in kept.runs(name)}
+    for row in rows:
+        run = shown[row["experiment"], row["run"]]
+        assert (run.state, run.arm, run.role) == (row["status"], row["arm"], row["role"])
+        assert run.config[RATE] == row["learning_rate"] and run.final == (row["final"] or row["timing"])
+        assert [point.get("validation_loss") for point in row["history"]] == [
+            None if np.isnan(loss) else loss for loss in run.curves.get("validation_loss", ())
+        ]
+
+
+def test_a_run_in_progress_is_read_on_and_half_a_line_waits_for_its_end(tmp_path: Path) -> None:
+    settings, watch = config("layer", 8, 0, 80), Watch(tmp_path)
+    rows = history(settings, POINTS)
+    folder = begin(tmp_path, settings, rows[:2])
+    assert only_run(watch).curves["update"].tolist() == [10, 20]
+    changes = watch.changes[EXPERIMENT]
+    half = json.dumps(rows[2])
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(half[:20])
+        file.flush()
+        assert only_run(watch).curves["update"].tolist() == [10, 20] and watch.changes[EXPERIMENT] == changes
+        file.write(half[20:] + "\nno JSON\n")
+    append(folder, [rows[3] | {"validation_loss": None}])
+    found = only_run(watch).curves
+    assert found["update"].tolist() == [10, 20, 30, 40] and watch.changes[EXPERIMENT] > changes
+    assert np.array_equal(found["validation_loss"], [r["validation_loss"] for r in rows[:3]] + [np.nan], equal_nan=True)
+
+
+def test_a_run_that_begins_anew_is_read_anew(tmp_path: Path) -> None:
+    settings, watch = config("layer", 8, 0), Watch(tmp_path)
+    rows = history(settings, POINTS)
+    folder = begin(tmp_path, settings, rows[:3])
+    only_run(watch)
+    (folder / "metrics.jsonl").unlink()
+    append(folder, [row | {"seconds": 9.0} for row in rows[:5]])  # already longer than what was read
+    assert only_run(watch).curves["seconds"].tolist() == [9.0] * 5
+
+
+def test_states_follow_the_folder_and_nothing_is_written(tmp_path: Path) -> None:
+    settings, watch = config("batch", 8, 3), Watch(tmp_path)
+    rows = history(settings, POINTS)
+    folder = begin(tmp_path, settings, rows[:1])
+    before = sorted(tmp_path.rglob("*"))
+    assert (only_run(watch).state, only_run(watch).arm, only_run(watch).role) == ("stopped", "batch_b8", "evaluate")
+    assert sorted(tmp_path.rglob("*")) == before
+    with hold(folder):
+        assert only_run(watch).state == "running" and watch.counts() == {"running": 1}
+    (folder / FAILED).write_text(json.dumps({"sweep": "", "attempts": 1, "reason": "no <room>", "log": []}))
+    assert (only_run(watch).state, only_run(watch).reason) == ("failed", "no <room>")
+    end(tmp_path, settings, rows, "diverged")
+    assert only_run(watch).diverged and watch.counts() == {"done": 1}
+    end(tmp_path, settings, rows[:2])  # another record in its place
+    assert only_run(watch).state == "completed" and len(only_run(watch).curves["update"]) == 2
+    (folder / RESULT).write_text("{}")
+    assert only_run(watch).state == "unreadable"
+
+
+def test_done_runs_are_read_once_and_only_where_they_are_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(3):
+        settings = config("none", 2, seed)
+        end(tmp_path, settings, history(settings, 2))
+    read: list[Path] = []
+    whole = read_record
+    monkeypatch.setattr(runs, "read_record", lambda folder: read.append(folder) or whole(folder))
+    watch = Watch(tmp_path)
+    watch.look()
+    assert watch.counts() == {"done": 3} and watch.latest() in ("", EXPERIMENT) and read == []
+    for _ in range(3):
+        watch.look(EXPERIMENT)
+    assert len(read) == 3 == len(watch.runs(EXPERIMENT))
+
+
+@pytest.mark.parametrize("made", ["", "runs", "runs/empty"])
+def test_an_empty_folder_is_waited_for(tmp_path: Path, made: str) -> None:
+    (tmp_path / made).mkdir(parents=True, exist_ok=True)
+    watch = Watch(tmp_path if made else tmp_path / "missing")
+    watch.look("anything")
+    assert (watch.counts().total(), watch.runs("anything"), watch.latest()) == (0, [], "")
+
+
+# ------------------------------------------------------------------------------------------------------ bands
+
+
+def read(results: Path) -> list[Run]:
+    watch = Watch(results)
+    watch.look(EXPERIMENT)
+    return watch.runs(EXPERIMENT)
+
+
+def test_a_band_is_numpys_of_the_records_values(tmp_path: Path) -> None:
+    every = [config("layer", 8, seed, 80) for seed in range(5)]
+    for settings in every:
+        end(tmp_path, settings, history(settings, POINTS))
+    losses = np.array([[row["validation_loss"] for row in history(settings, POINTS)] for settings in every])
+    found = curves.band(read(tmp_path), "validation_loss", "update")
+    assert found.x.tolist() == [10, 20, 30, 40, 50, 60, 70, 80] and set(found.runs) == {5}
+    np.testing.assert_allclose(found.mean, losses.mean(axis=0), rtol=1e-15)
+    assert np.array_equal(found.low, losses.min(axis=0)) and np.array_equal(found.high, losses.max(axis=0))
+
+
+def test_a_band_is_of_those_that_came_so_far_and_ends_where_one_diverged(tmp_path: Path) -> None:
+    first, second, third = (config("layer", 8, seed, 80) for seed in range(3))
+    end(tmp_path, first, history(first, POINTS))
+    begin(tmp_path, second, history(second, POINTS)[:5])
+    found = curves.band(read(tmp_path), "validation_loss", "update")
+    assert found.runs.tolist() == [2, 2, 2, 2, 2, 1, 1, 1] and np.isfinite(found.mean).all()
+    end(
+        tmp_path,
+        third,
+        [*history(third, POINTS)[:3], {"update": 40, "seconds": 1.0, "validation_loss": None}],
+        "diverged",
+    )
+    found = curves.band(read(tmp_path), "validation_loss", "update")
+    assert np.isfinite(found.mean).tolist() == np.isfinite(found.low).tolist() == [True] * 3 + [False] * 5
+
+
+def test_runs_of_different_batch_sizes_meet_at_equal_samples(tmp_path: Path) -> None:
+    for norm in ("layer", "batch"):
+        for batch_size, updates in ((2, 320), (8, 80)):
+            settings = config(norm, batch_size, 0, updates)
+            end(tmp_path, settings, history(settings, POINTS))
+    groups = curves.grouped(read(tmp_path), "norm")
+    assert list(groups) == ["batch", "layer"] and not curves.mixed(groups, "validation_loss", "samples")
+    found = curves.band(groups["layer"], "validation_loss", "samples")
+    losses = [
+        [row["validation_loss"] for row in history(config("layer", *of), POINTS)] for of in ((2, 0, 320), (8, 0, 80))
+    ]
+    assert found.x.tolist() == [80 * k for k in range(1, 9)]
+    np.testing.assert_allclose(found.mean, np.mean(losses, axis=0))
+    assert curves.mixed(groups, "validation_loss", "update")
+    seconds = curves.band(groups["layer"][:1], "validation_loss", "seconds")
+    np.testing.assert_allclose(seconds.x, [0.01 * 40 * k for k in range(1, 9)])
+
+
+def test_runs_can_be_grouped_by_whatever_differs_and_results_drawn_against_it(tmp_path: Path) -> None:
+    for batch_size in (2, 8, 32):
+        for seed, rate in ((0, 0.01), (1000, 0.01), (1000, 0.1)):
+            settings = config("layer", batch_size, seed, optim={"learning_rate": rate})
+            end(tmp_path, settings, history(settings, POINTS), "diverged" if rate == 0.1 else "completed")
+    runs = read(tmp_path)
+    differing = curves.settings(runs)
+    assert differing["optim.learning_rate"] == [0.01, 0.1] and differing["batch_size"] == [2, 8, 32]
+    assert "norm" not in differing and curves.numbers(runs)[0] == "batch_size"
+    assert list(curves.grouped(runs, "batch_size")) == ["batch_size 2", "batch_size 8", "batch_size 32"]
+    evaluated = [run for run in runs if run.role == "evaluate"]
+    (line,) = curves.end_results(curves.by_stem(evaluated), "batch_size", "test_loss").values()
+    assert line.x.tolist() == [2, 8, 32] and line.best == 2
+    assert line.mean.tolist() == [run.final["test_loss"] for run in evaluated]
+    tuning = curves.grouped([run for run in runs if run.role == "tune"], "arm")
+    found = curves.end_results(tuning, RATE, "validation_loss")
+    assert all(line.x.tolist() == [0.01, 0.1] and np.isnan(line.mean[1]) and line.best == 0 for line in found.values())
+    assert curves.end_results(tuning, "norm", "validation_loss") == {}
+
+
+def test_what_comes_from_files_is_escaped_and_missing_verdicts_are_told(tmp_path: Path) -> None:
+    assert "&lt;b&gt;" in words.waiting(Path("<b>"))
+    assert "make reproduce writes it" in words.verdicts(tmp_path)[0]
+    (tmp_path / "claims.json").write_text("{")
+    assert "claims.json" in words.verdicts(tmp_path)[0] and words.verdicts(tmp_path)[1] == ()
+
+
+# ------------------------------------------------------------------------------------------------------ serving
+
+
+def test_a_taken_port_is_passed_over_and_one_that_cannot_be_is_told(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        server = started(Watch(tmp_path), port)
+        assert server.port is not None and port < server.port < port + PORTS
+        server.stop()
+    with pytest.raises(PortError, match="--port 70000"):
+        serve(tmp_path, 70000)
+
+
+def test_where_bokeh_is_not_installed_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith(("bokeh", "experiments.live"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "bokeh", None)
+    monkeypatch.setattr(sys, "argv", ["dashboard"])
+    with pytest.raises(SystemExit, match="error: bokeh is not installed"):
+        dashboard.main()
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seeds of two arms, one of them in progress."""
+    folder = tmp_path_factory.mktemp("results")
+    for norm in ("layer", "batch"):
+        for seed in range(2):
+            settings = config(norm, 8, seed, 80)
+            end(folder, settings, history(settings, POINTS))
+    settings = config("none", 8, 0, 80)
+    begin(folder, settings, history(settings, POINTS)[:3])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(browser: Browser, results: Path) -> Iterator[str]:
+    process, address = served(results)
+    yield address
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 0
+
+
+TEXT = """(() => {
+    const all = (root) => [...root.querySelectorAll('*')].flatMap((e) => e.shadowRoot ? [e, ...all(e.shadowRoot)] : [e])
+    return all(document).filter((e) => e.matches('%s')).map((e) => e.textContent.trim())
+})()"""
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+def test_the_page_is_whole_at_any_width(browser: Browser, address: str, width: int, dark: bool) -> None:
+    browser.open(address, width, dark)
+    until(browser, DRAWN)
+    assert browser.run("document.documentElement.scrollWidth") <= browser.run("innerWidth") == width
+    assert browser.run(TEXT % ".entry") == ["batch_b8 2", "layer_b8 2", "none_b8 1"]
+    assert browser.run(TEXT % ".count")[:4] == ["4 done", "0 running", "0 failed", "1 stopped"]
+    assert browser.complaints() == []
+
+
+def test_new_points_and_choices_are_drawn(browser: Browser, address: str, results: Path) -> None:
+    browser.open(f"{address}/?group=norm&seeds=every")
+    until(browser, DRAWN)
+    assert browser.run(TEXT % ".entry") == ["batch 2", "layer 2", "none 1"]
+    settings = config("none", 8, 0, 160)
+    begin(results, settings, history(settings, 2 * POINTS))
+    until(browser, f"{NEWEST} == 160")
+    until(browser, f"{TEXT % '.entry'}.at(-1) == 'none 2'")
+    until(browser, f"{TEXT % '.slick-row'}.some((row) => row.includes('160 of 160'))")
+    assert any("30 of 80" in row for row in browser.run(TEXT % ".slick-row"))
+    pick = "Bokeh.documents[0].get_model_by_name('axis').value = 'samples'"
+    browser.run(pick)
+    until(browser, f"{NEWEST} == 1280")
+    assert "axis=samples" in browser.run("location.search") and "group=norm" in browser.run("location.search")
+    assert browser.complaints() == []
+
+
+def test_no_other_site_may_talk_to_it(address: str) -> None:
+    host = address.removeprefix("http://")
+    for origin, answer in ((f"http://{host}", b"101"), ("http://elsewhere.example", b"403")):
+        with socket.create_connection(host.split(":")) as line:
+            keys = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+            ask = f"GET /ws HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\nUpgrade: websocket\r\n"
+            line.sendall(f"{ask}Connection: Upgrade\r\n{keys}\r\n".encode())
+            assert line.recv(100).split()[1] == answer

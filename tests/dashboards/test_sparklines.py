@@ -1,0 +1,97 @@
+"""Curves in characters, and the tables they stand in."""
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from experiments.dashboards.sparklines import (
+    BLOCKS,
+    MOST,
+    PLAIN,
+    WIDEST,
+    ArmRuns,
+    Scale,
+    arm_tables,
+    mean_curve,
+    sparkline,
+    tell_arms,
+)
+
+
+def record(losses: list[float | None], **changes: Any) -> dict[str, Any]:
+    plain: dict[str, Any] = {"status": "completed", "config": {"optim": {"learning_rate": 0.03}}}
+    plain["history"] = [{"update": update, "validation_loss": loss} for update, loss in enumerate(losses)]
+    return plain | {"final": {"validation_loss": losses[-1], "test_loss": 2.0, "test_error": 0.25}} | changes
+
+
+def shown(*arms: ArmRuns, plain: bool = False) -> str:
+    console = Console(width=100, color_system=None)
+    with console.capture() as captured:
+        for table in arm_tables(arms, plain=plain):
+            console.print(table)
+    return captured.get()
+
+
+def test_a_curve_falls_from_the_highest_character_to_the_lowest() -> None:
+    scale = Scale.around([1.0, 9.0])
+    assert sparkline([9.0, 5.0, 1.0], scale, BLOCKS) == "█▅▁" and not scale.log
+    assert sparkline([9.0, 5.0, 1.0], scale, PLAIN) == "#+_"
+    assert sparkline([2.0], Scale.around([2.0]), BLOCKS) == "▁"
+    assert sparkline([], Scale.around([]), BLOCKS) == ""
+
+
+def test_losses_of_several_decades_are_drawn_by_their_logarithms() -> None:
+    scale = Scale.around([1e-3, 1.0, 1e3])
+    assert scale.log and sparkline([1e3, 1.0, 1e-3], scale, BLOCKS) == "█▅▁"
+    assert not Scale.around([0.0, 100.0]).log
+
+
+def test_a_long_curve_keeps_its_ends() -> None:
+    losses = [1000.0 - place for place in range(1000)]
+    line = sparkline(losses, Scale.around(losses), BLOCKS)
+    assert len(line) == WIDEST and line[0] == "█" and line[-1] == "▁"
+    assert list(line) == sorted(line, reverse=True)
+
+
+def test_the_mean_ends_where_the_first_run_diverged() -> None:
+    assert mean_curve([record([4.0, 2.0, 1.0]), record([2.0, 1.0, None])]) == [3.0, 1.5]
+    assert mean_curve([record([4.0, 2.0]), record([2.0])]) == [3.0]
+    assert mean_curve([]) == []
+
+
+def test_an_arm_is_a_line() -> None:
+    diverged = record([4.0, None], status="diverged", final={"validation_loss": None, "test_loss": None})
+    arms = ArmRuns("lm", "layer", 3, [record([4.0, 1.0]), record([4.0, 2.0])]), ArmRuns("lm", "none", 3, [diverged])
+    text = shown(*arms, ArmRuns("lm", "batch", 3, []))
+    layer, none, batch = (
+        next(line.split() for line in text.splitlines() if name in line) for name in ("layer", "none", "batch")
+    )
+    assert layer == ["layer", "█▁", "2/3", "0.03", "1.50", "±", "0.71", "2.00", "±", "0"]
+    assert none == ["none", "█", "1/3", "0.03", "-", "-", "1"]
+    assert batch == ["batch", "0/3", "-", "-", "-"]
+    assert "losses from 1.50 to 4.00" in text and "undefined" not in text
+    plain = shown(*arms, plain=True)
+    assert "#_" in plain and "1.50 +- 0.71" in plain
+
+
+def test_each_experiment_has_its_own_metrics_and_scale() -> None:
+    bits = record([2.0, 1.0], final={"validation_bits_per_character": 1.0, "test_bits_per_character": 3.0})
+    measured: dict[str, Any] = {"status": "undefined", "config": {"optim": {"learning_rate": None}}, "history": []}
+    measured["final"] = {"company_effect": 0.5, "residual": 1.0, "third": 1.0}
+    text = shown(ArmRuns("lm", "layer", 1, [bits]), ArmRuns("exact", "layer", 1, [measured]))
+    assert "bits per" in text and "losses from 1.00 to 2.00" in text
+    assert "company" in text and "residual" in text and "third" not in text and "undefined" in text
+    alone = shown(ArmRuns("exact", "layer", 1, [measured]))
+    assert alone in text and "losses" not in alone and "0.500" in alone and "±" not in alone
+
+
+def test_many_arms_are_not_told_but_how_to_see_them(capsys: pytest.CaptureFixture[str]) -> None:
+    arms = [ArmRuns("lm", f"arm{place}", 1, []) for place in range(MOST + 1)]
+    tell_arms(arms)
+    assert (
+        capsys.readouterr().err
+        == f"{MOST + 1} arms: python -m experiments.status --experiment <name> shows their curves\n"
+    )
+    tell_arms(arms[1:])
+    assert capsys.readouterr().err.count("arm") == MOST

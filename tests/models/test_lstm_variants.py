@@ -1,0 +1,304 @@
+"""The forms of the layer-normalised LSTM: each against its row of the table, and by what tells it from the others."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+import models
+from models import ModelError, kernels, language_model, sequence_classifier
+from models.kernels import KernelError
+from models.lstm_variants import FORMS
+from models.norms import DETACH, NORMS, Norm
+from models.rnn import CELLS, RNN, VARIANTS, LSTMLayer, RecurrentConfig
+from tests.models.test_models import load
+
+torch.set_num_threads(1)
+T, B, INPUTS, UNITS = 4, 5, 3, 6
+MASK = torch.arange(T)[:, None] < torch.tensor([4, 1, 3, 2, 4])
+every_variant = pytest.mark.parametrize("variant", VARIANTS)
+every_form = pytest.mark.parametrize("variant", FORMS)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+def layer(variant: str, units: int = UNITS, eps: float | None = None, **options: Any) -> Any:
+    """In float64, with every gain, shift and bias moved away from where it starts."""
+    config = RecurrentConfig(variant=variant, hidden_size=units, **options)
+    (made,) = RNN(INPUTS, "layer", T, config).double().layers
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if name not in ("W_x", "W_h"):
+                parameter.add_(torch.randn_like(parameter), alpha=0.3)
+    for norm in made.modules():
+        if isinstance(norm, Norm) and eps is not None:
+            norm.eps = eps
+    return made
+
+
+def normal(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def close(a: Tensor, b: Tensor, tolerance: float = 1e-11) -> bool:
+    return torch.allclose(a, b, rtol=0, atol=tolerance)
+
+
+def state(units: int = UNITS) -> tuple[Tensor, Tensor]:
+    return normal(B, units), normal(B, units)
+
+
+def weigh(h: Tensor) -> Tensor:
+    return (h * torch.linspace(-1, 2, h.numel()).double().view_as(h)).sum()
+
+
+# The table of models/lstm_variants.py, one step and gate after the other
+
+
+def n(a: Tensor, gain: Tensor, shift: Any = 0.0) -> Tensor:
+    mean = a.mean(1, keepdim=True)
+    return gain * (a - mean) / torch.sqrt(((a - mean) ** 2).mean(1, keepdim=True) + 1e-5) + shift
+
+
+def both_terms(made: Any, x: Tensor, h: Tensor) -> Tensor:
+    return n(x @ made.W_x, made.norm_x.gain) + n(h @ made.W_h, made.norm_h.gain) + made.norm_x.shift
+
+
+def inner_bias(made: Any, x: Tensor, h: Tensor) -> Tensor:
+    inner = n(x @ made.W_x + made.bias, made.norm_x.gain, made.norm_x.shift)
+    return inner + n(h @ made.W_h, made.norm_h.gain) + made.bias
+
+
+def per_gate(made: Any, x: Tensor, h: Tensor) -> Tensor:
+    gates = []
+    for gate in range(4):
+        of = slice(gate * UNITS, (gate + 1) * UNITS)
+        sums = x @ made.W_x[:, of] + h @ made.W_h[:, of]
+        gates.append(n(sums, made.norm_a.gain[of], made.norm_a.shift[of]))
+    return torch.cat(gates, 1)
+
+
+def bare(made: Any, x: Tensor, h: Tensor) -> Tensor:
+    return x @ made.W_x + h @ made.W_h + made.norm_a.shift
+
+
+# Summed inputs of the gates; whether the output sees n(c); whether the next step does.
+TABLE: dict[str, tuple[Callable[[Any, Tensor, Tensor], Tensor], bool, bool]] = {
+    "paper": (both_terms, True, False),
+    "inner_bias": (inner_bias, True, False),
+    "carried": (both_terms, True, True),
+    "per_gate": (per_gate, True, False),
+    "per_gate_carried": (per_gate, True, True),
+    "cell_only": (bare, True, False),
+    "no_cell": (both_terms, False, False),
+}
+
+
+def written_out(variant: str, made: Any, x: Tensor, start: Any, mask: Tensor) -> tuple[Tensor, Tensor]:
+    gates, cell, carried = TABLE[variant]
+    (h, c), outputs = start, []
+    for x_t, inside in zip(x, mask, strict=True):
+        a = gates(made, x_t, h)
+        f, i, o, g = (a[:, k * UNITS : (k + 1) * UNITS] for k in range(4))
+        new_c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        seen = n(new_c, made.norm_c.gain, made.norm_c.shift) if cell else new_c
+        new_h = torch.sigmoid(o) * torch.tanh(seen)
+        h = torch.where(inside[:, None], new_h, h)
+        c = torch.where(inside[:, None], seen if carried else new_c, c)
+        outputs.append(h)
+    return torch.stack(outputs), c
+
+
+def test_every_variant_is_in_the_table() -> None:
+    assert tuple(TABLE) == VARIANTS == ("paper", *FORMS)
+
+
+@every_variant
+@pytest.mark.parametrize("mask", [None, MASK], ids=["full", "padded"])
+def test_a_variant_is_its_row_of_the_table(variant: str, mask: Tensor | None) -> None:
+    made, x, start = layer(variant), normal(T, B, INPUTS), state()
+    h, (last, c) = made(x, start, mask)
+    expected, expected_c = written_out(variant, made, x, start, torch.ones_like(MASK) if mask is None else mask)
+    assert close(h, expected) and close(c, expected_c) and torch.equal(last, h[-1])
+    parameters = list(made.parameters())
+    by_ours, by_hand = (torch.autograd.grad(weigh(part), parameters) for part in (h, expected))
+    assert all(close(g, k, 1e-9) for g, k in zip(by_ours, by_hand, strict=True))
+    assert all(gradient.any() for gradient in by_ours)  # no parameter is idle
+
+
+@every_form
+def test_gradients_are_those_of_finite_differences(variant: str) -> None:
+    made, x, start = layer(variant, units=3), normal(3, B, INPUTS), state(3)
+    names, parameters = zip(*made.named_parameters(), strict=True)
+
+    def outputs(x: Tensor, h: Tensor, c: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+        out, last = functional_call(made, dict(zip(names, values, strict=True)), (x, (h, c), MASK[:3]))
+        return out, *last
+
+    assert torch.autograd.gradcheck(outputs, (*(p.requires_grad_() for p in (x, *start)), *parameters), fast_mode=True)
+
+
+# What tells them apart. Scaled are all weights of the state, all of the input, both, and those of one gate in both.
+
+SCALED: dict[str, Callable[[Any], list[Tensor]]] = {
+    "W_h": lambda made: [made.W_h],
+    "W_x": lambda made: [made.W_x],
+    "both": lambda made: [made.W_x, made.W_h],
+    "one gate": lambda made: [made.W_x[:, :UNITS], made.W_h[:, :UNITS]],
+}
+SEPARATE, GATES = {"W_h", "W_x", "both"}, {"both", "one gate"}
+INVARIANT: dict[str, set[str]] = {
+    "paper": SEPARATE,
+    "inner_bias": {"W_h"},  # beside a bias inside the norm the scale of the inputs counts
+    "carried": SEPARATE,
+    "per_gate": GATES,
+    "per_gate_carried": GATES,
+    "cell_only": set(),
+    "no_cell": SEPARATE,
+}
+
+
+@every_variant
+@pytest.mark.parametrize("scaled", SCALED)
+def test_what_a_variant_is_invariant_to(variant: str, scaled: str) -> None:
+    made, x, start = layer(variant, eps=1e-14), normal(T, B, INPUTS), state()
+    before, _ = made(x, start)
+    with torch.no_grad():
+        for weights in SCALED[scaled](made):
+            weights.mul_(3.7)
+    change = (made(x, start)[0] - before).abs().max()
+    assert change < 1e-9 if scaled in INVARIANT[variant] else change > 1e-2
+
+
+@every_variant
+def test_only_a_normalised_cell_that_is_carried_stays_bounded(variant: str) -> None:
+    made, steps = layer(variant), 60
+    shift = made.norm_a.shift if variant.startswith("per_gate") or variant == "cell_only" else made.norm_x.shift
+    with torch.no_grad():
+        shift.fill_(50)  # open gates, candidate 1
+    _, (_, c) = made(normal(steps, B, INPUTS))
+    assert close(c, torch.full_like(c, steps)) != variant.endswith("carried")
+    if variant.endswith("carried"):  # of UNITS values with mean 0 and variance 1 none is larger than this
+        assert (c.abs() <= made.norm_c.gain.abs() * (UNITS - 1) ** 0.5 + made.norm_c.shift.abs()).all()
+
+
+# What they share with the paper's
+
+
+def test_the_papers_form_is_the_plain_layer_bit_for_bit() -> None:
+    found = []
+    for options in ({}, {"variant": "paper"}):
+        torch.manual_seed(0)
+        (made,) = RNN(INPUTS, "layer", T, RecurrentConfig(hidden_size=UNITS, **options)).layers
+        assert type(made) is LSTMLayer
+        found.append(made(torch.ones(T, B, INPUTS))[0])
+    torch.manual_seed(0)
+    found.append(CELLS["lstm"](INPUTS, "layer", T, RecurrentConfig(hidden_size=UNITS))(torch.ones(T, B, INPUTS))[0])
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+@every_form
+def test_one_seed_gives_every_variant_the_weights_of_the_paper_and_constants_elsewhere(variant: str) -> None:
+    made = []
+    for name in ("paper", variant):
+        torch.manual_seed(0)
+        made += list(RNN(INPUTS, "layer", T, RecurrentConfig(hidden_size=UNITS, variant=name, gain=0.5)).layers)
+    paper, other = made
+    assert torch.equal(paper.W_x, other.W_x) and torch.equal(paper.W_h, other.W_h)
+    gains = [norm.gain for norm in other.modules() if isinstance(norm, Norm) and norm.gain is not None]
+    assert gains and all((gain == 0.5).all() for gain in gains)
+    assert not any(p.any() for name, p in other.named_parameters() if "shift" in name or "bias" in name)
+
+
+@every_form
+def test_on_padding_the_state_stands_still_and_its_content_reaches_nothing(variant: str) -> None:
+    made, x, start, found = layer(variant), normal(T, B, INPUTS), state(), []
+    for padding in (0.0, 1e3):
+        h, last = made(torch.where(MASK[..., None], x, padding), start, MASK)
+        found.append([h, *last, *torch.autograd.grad(weigh(h), list(made.parameters()))])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    h, last = found[0][0], found[0][1:3]
+    for b, length in enumerate(MASK.sum(0).tolist()):
+        assert torch.equal(h[length:, b], h[length - 1, b].expand(T - length, UNITS))
+        _, end = made(x[:length, b : b + 1], tuple(part[b : b + 1] for part in start))
+        assert all(close(padded[b], bare[0]) for padded, bare in zip(last, end, strict=True))
+
+
+@every_form
+def test_a_carried_state_continues_a_sequence_and_symbols_stand_for_one_hot_vectors(variant: str) -> None:
+    made, symbols, start = layer(variant), torch.randint(INPUTS, (T, B)), state()
+    x = nn.functional.one_hot(symbols, INPUTS).double()
+    whole, end = made(x, start)
+    assert close(made(symbols, start)[0], whole)
+    first, carried = made(x[:1], start)
+    second, last = made(x[1:], carried)
+    assert close(torch.cat([first, second]), whole) and all(close(a, b) for a, b in zip(last, end, strict=True))
+
+
+@every_form
+def test_a_language_model_and_a_classifier_learn(variant: str) -> None:
+    configs: dict[str, Any] = {
+        "text": language_model.Config(hidden_size=12, layers=2, variant=variant),
+        "sequence": sequence_classifier.Config(hidden_size=12, variant=variant),
+    }
+    for kind, config in configs.items():
+        model: Any = models.build(config, "layer", load(kind).spec, 0)
+        optimizer, losses = torch.optim.Adam(model.parameters(), lr=0.01), []
+        for _ in range(5):
+            loss, _ = model.loss(load(kind).train_batch(0), None)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses[-1] < losses[0]
+
+
+# What is refused
+
+
+@every_form
+@pytest.mark.parametrize(
+    "cell, norm", [("tanh", "layer"), ("gru", "layer"), *(("lstm", norm) for norm in NORMS if norm != "layer")]
+)
+def test_variants_of_another_cell_or_norm_are_refused_in_one_line(variant: str, cell: str, norm: str) -> None:
+    message = rf"^model.variant={variant} with model.cell={cell} norm={norm}: [^\n]*model.variant=paper$"
+    with pytest.raises(ModelError, match=message):
+        RNN(INPUTS, norm, T, RecurrentConfig(cell=cell, variant=variant))
+
+
+@every_form
+@pytest.mark.parametrize("detach", DETACH[1:])
+def test_detached_statistics_are_detached_throughout_or_refused(variant: str, detach: str) -> None:
+    if variant.startswith("per_gate"):
+        message = rf"^model.detach={detach} with model.variant={variant}: [^\n]*model.detach=none$"
+        with pytest.raises(ModelError, match=message):
+            layer(variant, detach=detach)
+        return
+    found = []
+    for option in ("none", detach):
+        torch.manual_seed(0)
+        made = layer(variant, detach=option)
+        h, _ = made(normal(T, B, INPUTS))
+        found.append((h, *torch.autograd.grad(weigh(h), made.W_x)))
+    (attached, by_attached), (detached, by_detached) = found
+    assert close(detached, attached) and not close(by_detached, by_attached, 1e-6)
+
+
+@every_form
+def test_variants_have_no_kernel(variant: str) -> None:
+    made, x = layer(variant), normal(T, B, INPUTS)
+    try:
+        kernels.use("native")
+        with pytest.raises(KernelError, match=r"^kernel=native: no kernel for LSTMVariant$"):
+            made(x)
+        kernels.use("auto")
+        made(x)
+        assert kernels.used == {"reference"}
+    finally:
+        kernels.use("auto")

@@ -1,0 +1,226 @@
+"""Sweeps: isolation, a second try, shared folders, the order of runs, what is told."""
+
+import dataclasses
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from experiments.records.folder import CONFIG, FAILED, KEPT, RESULT, read_record, stable
+from experiments.records.locks import Busy, held, hold
+from experiments.sweeps import collect, failure, sweep, workers
+from experiments.sweeps.arm import read_arm
+from experiments.sweeps.arms import read_arms, run_arms, told_apart
+from experiments.sweeps.order import Order
+from experiments.training import schema
+from experiments.training.identity import folder_of, read
+from experiments.training.run import run, run_alone
+from experiments.training.schema import Config, Optim, Tuning
+from tests.training.test_run import tiny
+
+REAL_WORK = workers.work
+
+
+def fail_on_some_seeds(config: Config, log: int) -> None:
+    """In the worker's own process: seed 2 kills it, seed 3 raises, seed 4 wants more memory than there is."""
+
+    def run_or_fail(config: Config) -> dict[str, Any]:
+        if config.seed == 2:
+            os._exit(9)
+        if config.seed == 3:
+            raise ValueError("seed 3")
+        if config.seed == 4:
+            resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))
+            torch.ones(2**34)
+        if config.seed == 5:
+            print("a warning", file=sys.stderr)
+        return run_alone(config)
+
+    workers.run_alone = run_or_fail  # type: ignore[assignment]
+    REAL_WORK(config, log)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "work", fail_on_some_seeds)
+
+
+def test_a_sweep_tunes_then_evaluates_and_failing_runs_touch_no_other(
+    failing: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tuning = Tuning(learning_rates=[1e-3, 1e-2, 1e-1], seeds=[1000])
+    configs = [tiny(tmp_path, seed=seed, optim=Optim(), tuning=tuning) for seed in range(6)]
+    with pytest.raises(failure.SweepError) as raised:
+        run_arms(configs, n_jobs=2)
+    assert "3 of 9 runs failed" in str(raised.value)
+    told = {int(part.split("-s")[1][0]): part for part in ("\n" + raised.value.details).split("\ntiny/")[1:]}
+    assert sorted(told) == [2, 3, 4]
+    assert "its process died with exit code 9" in told[2]
+    assert "ValueError: seed 3" in told[3] and "| Traceback" in told[3]
+    assert "can't allocate memory" in told[4]
+    for seed, part in told.items():
+        assert f"again: python -m experiments.run resume=tiny/layer-s{seed}-" in part
+    rows = collect.collect_rows({("tiny", "layer"): dataclasses.replace(configs[0], seeds=6)})
+    evaluated = [("evaluate", seed) for seed in (0, 1, 5)]
+    assert [(row["role"], row["seed"]) for row in rows] == [("tune", 1000)] * 3 + evaluated
+    assert "layer-s5-" in (said := capfd.readouterr().err) and ": a warning" in said
+
+
+def test_arms_that_share_their_tuning_are_all_evaluated(tmp_path: Path) -> None:
+    tuning = Tuning(learning_rates=[1e-3, 1e-2, 1e-1], seeds=[1000])
+    arms = [tiny(tmp_path, optim=Optim(), tuning=tuning, evaluations=evaluations) for evaluations in (2, 3)]
+    run_arms(arms)
+    assert [len(read_arm(arm, [0])[1][0]["history"]) for arm in arms] == [2, 3]
+
+
+@pytest.mark.parametrize("options", [{"debug": "nan"}, {"resume": "layer-s0-0"}])
+def test_what_is_for_single_runs_is_refused_in_a_sweep(options: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(schema.ConfigError, match="is for single runs; leave it out, or -m"):
+        run_arms([tiny(tmp_path, **options)])
+
+
+def test_what_a_killed_process_left_in_the_folder_of_a_finished_run_goes(tmp_path: Path) -> None:
+    config = tiny(tmp_path)
+    run(config)
+    for name in (CONFIG, "lock", "checkpoint.pt"):
+        (folder_of(config) / name).touch()
+    sweep.run_all([config])
+    assert {path.name for path in folder_of(config).iterdir()} == set(KEPT)
+
+
+def test_what_failed_in_a_sweep_is_not_tried_again_by_its_other_tasks_but_by_the_next(tmp_path: Path) -> None:
+    config = tiny(tmp_path)
+    folder_of(config).mkdir(parents=True)
+    told = '{"sweep": "1", "attempts": 2, "reason": "no reason", "log": []}'
+    (folder_of(config) / FAILED).write_text(told)
+    with pytest.raises(failure.SweepError) as raised:
+        sweep.run_all([config], token="1")
+    assert "no reason" in raised.value.details and read(config) is None
+    sweep.run_all([config], token="2")
+    assert read(config) and not (folder_of(config) / FAILED).exists()
+
+
+def test_two_sweeps_on_one_folder_divide_the_work(tmp_path: Path) -> None:
+    command = [
+        *(sys.executable, "-m", "experiments.run", "-m", "model.hidden_sizes=[16]", "data.source=synthetic"),
+        *("tracking=none", "optim.learning_rate=0.01", "norm=none,layer", "seed=range(0,8)", "n_jobs=2"),
+        *("updates=200", f"results={tmp_path}"),
+    ]
+    pair = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [process.communicate(timeout=120) for process in pair]
+    assert [process.returncode for process in pair] == [0, 0], told
+    here = [int(error.split(" runs in ")[0].split()[-1]) if " runs in " in error else 0 for _, error in told]
+    assert sum(here) == 16
+    assert len(list(tmp_path.rglob("result.json"))) == 16
+    assert all(len(out.splitlines()) == 16 for out, _ in told)
+    left = {path.name for path in (tmp_path / "runs").rglob("*") if path.is_file()}
+    assert left == {"result.json", "metrics.jsonl"}
+
+
+def test_a_run_in_other_hands_is_refused_alone_and_waited_for_in_a_sweep(tmp_path: Path) -> None:
+    config = tiny(tmp_path)
+    folder_of(config).mkdir(parents=True)
+    with hold(folder_of(config)):
+        assert held(folder_of(config))
+        with pytest.raises(Busy, match="is being run by another process"):
+            run(config)
+    assert not held(folder_of(config))
+    command = f"""
+import sys, time, pathlib
+from experiments.locks import hold
+with hold(pathlib.Path({str(folder_of(config))!r})):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+    other = subprocess.Popen([sys.executable, "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdin and other.stdout and other.stdout.readline()
+    started = sweep.Sweep(lambda config, record: (), 1, (0, 1), "", lambda folder: None)
+    started.add([config])
+    assert not started.fill() and started.elsewhere
+    started.look_elsewhere()
+    assert started.elsewhere
+    other.stdin.close()  # it ends, and with it the lock
+    other.wait()
+    sweep.run_all([config])
+    assert read(config)
+
+
+def test_a_damaged_record_is_named_and_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tiny(tmp_path)
+    first = run(config)
+    path = folder_of(config) / RESULT
+    whole = path.read_text()
+    for damaged in (whole[:300], whole.replace('"completed"', '"diverged"'), "", "[]"):
+        path.write_text(damaged)
+        assert read(config) is None
+        assert stable(run(config)) == stable(first)
+        assert f"{path}: damaged, the run is done again" in capsys.readouterr().err
+    assert stable(read_record(path.parent) or {}) == stable(first)
+
+
+def test_an_interrupted_run_is_resumed_by_its_id(tmp_path: Path) -> None:
+    from experiments.run import recorded
+
+    config = tiny(tmp_path, seed=3)
+    with pytest.raises(schema.ConfigError, match=r"resume=layer-s3-0: no such run below"):
+        recorded(str(tmp_path), "layer-s3-0")
+    whole = run(config)
+    name = folder_of(config).name
+    with pytest.raises(schema.ConfigError, match="this run is done"):
+        recorded(str(tmp_path), name)
+    (folder_of(config) / RESULT).unlink()
+    with pytest.raises(KeyError):
+        run(dataclasses.replace(config, method="no such"))
+    assert not held(folder_of(config))
+    with pytest.raises(InterruptedError):
+        run(config, interrupt)
+    again = recorded(str(tmp_path), f"tiny/{name}")
+    assert again == config and stable(run(again)) == stable(whole)
+
+
+def interrupt(history: list[dict[str, float]]) -> None:
+    raise InterruptedError
+
+
+def test_arms_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    small, large = (tiny(tmp_path, updates=updates) for updates in (4, 6))
+    other = tiny(tmp_path, norm="none", updates=4)
+    assert told_apart([small, other]) == ["layer_b8", "none_b8"]
+    assert told_apart([small, large, other]) == ["layer_b8 updates=4", "layer_b8 updates=6", "none_b8"]
+    run(large)
+    found = read_arms([large, dataclasses.replace(large, seed=1), other])
+    assert [(arm.arm, arm.asked, len(arm.runs)) for arm in found] == [("layer_b8", 2, 1), ("none_b8", 1, 0)]
+
+
+def test_long_runs_go_first_and_unknown_ones_before_them(tmp_path: Path) -> None:
+    quick, slow, new = (tiny(tmp_path, norm=norm) for norm in ("none", "layer", "batch"))
+    order = Order()
+    for config in (quick, slow):
+        order.timed(config, 1.0 if config is quick else 9.0)
+    for config in (quick, slow, quick, new):
+        order.push(config)
+    order.push(quick, last=True)
+    assert order.expected(1) == pytest.approx(1 + 1 + 9 + 5 + 2 * 5)  # an unknown kind takes the mean, 5
+    assert list(drained(order)) == [new, slow, quick, quick, quick]
+
+
+def drained(order: Order) -> Iterator[Config]:
+    while (config := order.pop()) is not None:
+        yield config
+
+
+def test_each_of_several_tasks_begins_with_kinds_of_its_own(tmp_path: Path) -> None:
+    kinds = [tiny(tmp_path, updates=updates) for updates in (1, 2, 3, 4)]
+    firsts = []
+    for k in range(2):
+        order = Order(share=(k, 2))
+        for config in kinds:
+            order.push(config)
+        firsts.append([config.updates for config in drained(order)])
+    assert firsts == [[1, 3, 2, 4], [2, 4, 1, 3]]

@@ -1,0 +1,206 @@
+"""Every experiment composes, every claim finds its arms, and bad input ends in one line before any training."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+import data
+from data import mnist, text
+from experiments import reproduce
+from experiments.sweeps import compose as compose_module
+from experiments.training import schema
+from experiments.training.schema import Config, ConfigError
+from experiments.verdicts.claims import ClaimError
+from experiments.verdicts.claims_file import load_claims
+
+EXPERIMENTS = sorted(path.stem for path in (schema.CONFIGS / "experiment").glob("*.yaml"))
+SCALES = sorted(path.stem for path in (schema.CONFIGS / "scale").glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    schema.register()
+    with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
+        yield
+
+
+@cache
+def compose(experiment: str, *overrides: str) -> Config:
+    return compose_module.compose_config(experiment, overrides)
+
+
+@cache
+def arms_at(scale: str) -> dict[compose_module.Arm, Config]:
+    GlobalHydra.instance().clear()
+    return compose_module.compose_arms([f"scale={scale}"])
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes_at_every_scale(experiment: str, scale: str) -> None:
+    config = compose(experiment, f"scale={scale}")
+    assert (config.experiment, config.scale) == (experiment, scale)
+    for arm in config.arms:
+        assert arms_at(scale)[experiment, arm].updates == config.updates or config.training_cases
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_arms_are_what_the_command_line_would_make_of_their_overrides(experiment: str) -> None:
+    by_hydra = {arm: compose(experiment, *overrides.split()) for arm, overrides in compose(experiment).arms.items()}
+    assert {arm: arms_at("laptop")[experiment, arm] for arm in by_hydra} == by_hydra
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_what_a_claim_compares_differs_only_in_what_its_arms_say(scale: str) -> None:
+    for claim in load_claims(schema.CONFIGS / "claims.yaml").claims:
+        if claim.id in (
+            "A1-mlp-small-batch",
+        ):  # a difference of differences: updates go with the batch, for both norms
+            continue
+        configs = [arms_at(scale)[arm] for arm in claim.arms()]
+        overrides = [config.arms[arm] for config, (_, arm) in zip(configs, claim.arms(), strict=True)]
+        own = {override.split("=")[0] for text in overrides for override in text.split()}
+        first, *others = [shared(config, own) for config in configs]
+        assert all(other == first for other in others), claim.id
+        for config in configs[1:]:
+            assert config.updates == configs[0].updates or config.training_cases, claim.id
+
+
+def shared(config: Config, overrides: set[str]) -> tuple[Any, ...]:
+    """All that arms of one claim must have in common: the overrides that make them apart, and further test splits."""
+    model = {key: value for key, value in vars(config.model).items() if f"model.{key}" not in overrides}
+    source = {key: value for key, value in vars(config.data).items() if f"data.{key}" not in overrides}
+    for key in ("test_length", "test_lengths"):
+        source.pop(key, None)
+    return model, source, config.optim, config.tuning
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_learning_rates_are_spaced_by_three_and_tuned_on_seeds_of_their_own(experiment: str) -> None:
+    config = compose(experiment)
+    rates = config.tuning.learning_rates
+    assert all(2.9 < after / before < 3.4 for before, after in pairwise(rates))
+    assert not set(config.tuning.seeds) & set(range(config.seeds))
+    assert len(rates) != 1
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_says_its_command_its_cost_and_what_to_expect(experiment: str) -> None:
+    header = (schema.CONFIGS / "experiment" / f"{experiment}.yaml").read_text()
+    if experiment != "custom":
+        assert f"python -m experiments.run -m experiment={experiment}" in header
+        assert "Cost:" in header and "Expected:" in header
+
+
+def test_the_paper_scale_has_the_papers_sizes() -> None:
+    config = compose("mlp_batch4", "scale=paper")
+    assert config.model.hidden_sizes == [1000, 1000] and config.updates == 60 * 55_000 // 4
+
+
+def test_every_seed_statement_has_a_claim() -> None:
+    sources = {claim.source for claim in load_claims(schema.CONFIGS / "claims.yaml").claims}
+    assert {f"{note}{number}" for note in "AB" for number in range(1, 6)} <= sources
+
+
+def test_the_declared_claims_find_their_arms_and_metrics() -> None:
+    reproduce.check_claims(load_claims(schema.CONFIGS / "claims.yaml"), arms_of(*EXPERIMENTS))
+
+
+def arms_of(*experiments: str, **changes: Any) -> dict[compose_module.Arm, Config]:
+    return {
+        (name, arm): replace(compose(name, *overrides.split()), **changes)
+        for name in experiments
+        for arm, overrides in compose(name).arms.items()
+    }
+
+
+@pytest.mark.parametrize("options", [mnist.Config(layout="rows", test_lengths=[14, 30]), text.Config(test_length=80)])
+def test_the_names_of_test_splits_are_known_before_the_data(options: Any) -> None:
+    synthetic = {"source": "synthetic"} if options.name == "mnist" else {"corpus": "synthetic"}
+    source = data.load(replace(options, **synthetic), batch_size=4, seed=0)
+    assert source.test_splits == data.test_splits(options)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("arms: [layer]", "arms: [layr]"), "arm of exact_mlp 'layr' is unknown; did you mean 'layer'"),
+        (("metric: company_effect", "metric: compny_effect"), "metric of exact_mlp 'compny_effect' is unknown"),
+        (
+            ("experiment: exact_mlp", "experiment: exact_mpl"),
+            "experiment 'exact_mpl' is unknown; did you mean 'exact_mlp'",
+        ),
+        (("kind: bound", "kind: bounded"), "'bounded' is not one of difference, equivalence, bound"),
+    ],
+)
+def test_a_mistaken_claim_is_refused_before_any_run(change: tuple[str, str], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "claims.yaml"
+    path.write_text((schema.CONFIGS / "claims.yaml").read_text().replace(*change))
+    with pytest.raises((ClaimError, ConfigError), match=re.escape(message)):
+        reproduce.check_claims(load_claims(path).select(["A1-company-layer"]), arms_of("exact_mlp"))
+
+
+def test_a_tuned_claim_on_a_grid_of_one_rate_is_refused() -> None:
+    registry = load_claims(schema.CONFIGS / "claims.yaml").select(["B5-gap-worse"])
+    arms = arms_of("cnn_gap", tuning=schema.Tuning(learning_rates=[0.1]))
+    with pytest.raises(ClaimError, match="tries 1 learning rates; a tuned claim needs at least 3"):
+        reproduce.check_claims(registry, arms)
+
+
+def test_an_override_of_what_the_arms_differ_in_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"norm=\.\.\.: the arms of .* differ in it"):
+        GlobalHydra.instance().clear()  # compose_arms brings its own
+        compose_module.compose_arms(["norm=layer"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["norm=foo"], "norm=foo: choose one of none, batch, layer, rms, group, instance, weight, sync_batch"),
+        (["batch_size=-3"], "batch_size=-3: must be at least 1"),
+        (["model.hidden_sizes=[0]"], "model.hidden_sizes=0: must be at least 1"),
+        (["optim.learning_rate=nan"], "optim.learning_rate=nan: must be at least 0"),
+        (["optim.schedule=step"], "optim.schedule=step: choose one of linear, cosine, constant"),
+        (["model=cnn", "model.head=avg"], "model.head=avg: choose one of flatten, gap"),
+        (["model=cnn", "model.padding=mirror"], "model.padding=mirror: choose one of zeros, circular"),
+        (["model.detach=var"], "model.detach=var: choose one of none, mean, std, both"),
+        (["model.groups=0"], "model.groups=0: must be at least 1"),
+        (["model.ghost_size=-1"], "model.ghost_size=-1: must be at least 0"),
+        (["model=language_model", "model.variant=pre"], "model.variant=pre: choose one of paper, inner_bias, carried"),
+        (["seed=-1"], "seed=-1: must be at least 0"),
+    ],
+)
+def test_values_no_run_can_have_are_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        compose("custom", *overrides)
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "experiments.run", "tracking=none", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["modle=mlp"], "Key 'modle' not in 'Config'; valid keys: method, norm"),
+        (["model=transformer"], "Could not find 'model/transformer' Available options in 'model': cnn language_model"),
+        (["results=/proc/nowhere", "data.source=synthetic"], "cannot write to /proc/nowhere"),
+    ],
+)
+def test_the_command_line_tells_mistakes_in_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
+    done = run("results=" + str(tmp_path), *arguments)
+    assert done.returncode != 0 and message in done.stderr
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert not list(tmp_path.rglob("result.json"))

@@ -1,0 +1,154 @@
+"""The registry's mistakes are told in one line, before anything runs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from experiments.verdicts.claims import Claim, ClaimError, Registry, check_against
+from experiments.verdicts.claims_file import load_claims
+from experiments.verdicts.stats import holm
+from tests.invented import SEEDS, claim
+
+ENTRY: dict[str, Any] = {
+    "id": "B4-better",
+    "source": "B4",
+    "statement": "Layer norm helps.",
+    "experiment": "lm",
+    "kind": "difference",
+    "contrast": {"layer": 1, "none": -1},
+    "metric": "test_loss",
+    "direction": "less",
+    "margin": 0.02,
+    "expected": "helps",
+    "deviations": "small",
+}
+BOUND = {key: value for key, value in ENTRY.items() if key not in ("contrast", "direction", "margin")} | {
+    "kind": "bound",
+    "arms": ["layer"],
+    "at_most": "1e-9",
+}
+
+
+def load(tmp_path: Path, *entries: dict[str, Any], **family: Any) -> Registry:
+    document = {"family": {"alpha": 0.05, "seeds": SEEDS} | family, "claims": list(entries)}
+    path = tmp_path / "claims.yaml"
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    return load_claims(path)
+
+
+def test_a_claim_is_read_whole(tmp_path: Path) -> None:
+    registry = load(tmp_path, ENTRY | {"scale": "log", "contrast": {"layer": 1, "mlp/none": -1}}, BOUND | {"id": "x"})
+    first, exact = registry.claims
+    assert (registry.alpha, registry.seeds) == (0.05, SEEDS)
+    assert first.arms() == [("lm", "layer"), ("mlp", "none")]
+    assert (first.tuned, first.summary, first.better, first.subject()) == (
+        True,
+        "mean",
+        "less",
+        "log(layer / mlp/none)",
+    )
+    assert (exact.limit(), exact.at_least, exact.tuned) == (1e-9, None, False)  # YAML reads 1e-9 as a string
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"margn": 1}, "claim 'B4-better': key 'margn' is unknown; did you mean 'margin'? valid: "),
+        ({"kind": "trend"}, "claim 'B4-better': kind: 'trend' is not one of difference, equivalence, bound"),
+        ({"direction": "up"}, "claim 'B4-better': direction: 'up' is not one of less, greater"),
+        ({"scale": "ln"}, "claim 'B4-better': scale: 'ln' is not one of raw, log"),
+        ({"summary": 3}, "claim 'B4-better': summary: 3 is not one of mean, median"),
+        ({"margin": "small"}, "claim 'B4-better': margin: 'small' is not a finite number"),
+        ({"margin": -1}, "claim 'B4-better': margin: -1 is not at least 0"),
+        ({"margin": True}, "claim 'B4-better': margin: True is not a finite number"),
+        ({"tuned": "yes"}, "claim 'B4-better': tuned: 'yes' is not one of true, false"),
+        ({"contrast": {"layer": 1, "none": -2}}, "weights other than 0 that sum to 0"),
+        ({"contrast": {"layer": 1}}, "a weight for each of two or more arms"),
+        ({"contrast": {"a/b/c": 1, "none": -1}}, "each written `arm` or `experiment/arm`"),
+        ({"id": "a b"}, "is not made of letters, digits, '.' and '-'"),
+        ({"statement": ""}, "claim 'B4-better': statement: '' is not a text"),
+        ({"kind": "equivalence"}, "claim 'B4-better': key 'direction' is unknown"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ClaimError) as error:
+        load(tmp_path, ENTRY | change)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", sorted(ENTRY.keys() - {"margin"}))
+def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ClaimError, match=f"key '{key}' is missing"):
+        load(tmp_path, {name: value for name, value in ENTRY.items() if name != key})
+
+
+def test_other_mistakes_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(ClaimError, match="exactly one of at_most, at_least; it has 2"):
+        load(tmp_path, BOUND | {"at_least": 0})
+    with pytest.raises(ClaimError, match="'B4-better': the id is used more than once"):
+        load(tmp_path, ENTRY, BOUND)
+    with pytest.raises(ClaimError, match="alpha: 2 is not a probability"):
+        load(tmp_path, ENTRY, alpha=2)
+    (tmp_path / "broken.yaml").write_text("claims: [")
+    with pytest.raises(ClaimError, match="not valid YAML"):
+        load_claims(tmp_path / "broken.yaml")
+
+
+def test_select_suggests_near_names_and_keeps_the_family() -> None:
+    registry = Registry(0.05, SEEDS, (claim(id="B4-lstm"), claim(id="B4-gru")))
+    assert [c.id for c in registry.select(["B4-gru"]).claims] == ["B4-gru"]
+    assert len(registry.select(["B4-gru"]).family) == 2
+    with pytest.raises(ClaimError, match="claim 'B4-ltsm' is unknown; did you mean 'B4-lstm'"):
+        registry.select(["B4-ltsm"])
+
+
+def test_claims_are_checked_against_what_exists() -> None:
+    registry = Registry(0.05, SEEDS, (claim(tuned=True),))
+    known = {"lm": {"layer", "none"}}, {"lm": {"test_loss"}}
+    grids = {("lm", "layer"): 4, ("lm", "none"): 3}
+    check_against(registry, *known, grids)
+    with pytest.raises(ClaimError, match="experiment 'lm' is unknown"):
+        check_against(registry, {"lms": set()}, {}, grids)
+    with pytest.raises(ClaimError, match=r"arm of lm 'none' is unknown; .*valid: layer"):
+        check_against(registry, {"lm": {"layer"}}, known[1], grids)
+    with pytest.raises(ClaimError, match="metric of lm 'test_loss' is unknown; did you mean 'test_los'"):
+        check_against(registry, known[0], {"lm": {"test_los"}}, grids)
+    with pytest.raises(ClaimError, match="'none' of lm tries 2 learning rates"):
+        check_against(registry, *known, grids | {("lm", "none"): 2})
+    check_against(Registry(0.05, SEEDS, (claim(),)), *known, {})  # not tuned: no grid needed
+
+
+def family(differences: int, equivalences: int = 0, bounds: int = 0) -> tuple[Claim, ...]:
+    kinds = ["difference"] * differences + ["equivalence"] * equivalences + ["bound"] * bounds
+    return tuple(claim(id=f"c{place}", kind=kind) for place, kind in enumerate(kinds))
+
+
+@pytest.mark.parametrize(
+    ("claims", "tests"), [(family(51), 51), (family(0, 25), 50), (family(49, 1, 9), 51), (family(0, 0, 99), 0)]
+)
+def test_a_family_may_be_as_large_as_its_seeds_allow(claims: tuple[Claim, ...], tests: int) -> None:
+    registry = Registry(0.05, SEEDS, claims)
+    check_against(registry, {"lm": {"layer", "none"}}, {"lm": {"test_loss"}}, {})
+    assert registry.tests == tests and max(holm([2.0**-SEEDS] * tests), default=0.0) < registry.alpha
+
+
+@pytest.mark.parametrize(
+    ("claims", "seeds", "tests", "needed"),
+    [(family(52), SEEDS, 52, 11), (family(50, 1), SEEDS, 52, 11), (family(0, 26), SEEDS, 52, 11), (family(1), 4, 1, 5)],
+)
+def test_a_family_too_large_for_its_seeds_is_refused(
+    claims: tuple[Claim, ...], seeds: int, tests: int, needed: int
+) -> None:
+    for registry in (Registry(0.05, seeds, claims), Registry(0.05, seeds, claims).select(["c0"])):
+        with pytest.raises(ClaimError) as error:
+            check_against(registry, {"lm": {"layer", "none"}}, {"lm": {"test_loss"}}, {})
+        assert f"{tests} tests are too many for {seeds} seeds" in str(error.value)
+        assert str(error.value).endswith(f"declare at least {needed} seeds") and "\n" not in str(error.value)
+    assert min(holm([2.0**-seeds] * tests)) >= 0.05 > min(holm([2.0**-needed] * tests))
+
+
+def test_a_family_exactly_at_alpha_is_refused() -> None:
+    with pytest.raises(ClaimError, match=r"2 x 2\^-5 = 0\.0625, is not below alpha = 0\.0625,"):
+        check_against(Registry(2 * 2.0**-5, 5, family(2)), {}, {}, {})
