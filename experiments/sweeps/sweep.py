@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from experiments.dashboards.progress import sweep_table
+from experiments.dashboards.progress import display
 from experiments.dashboards.wandb.process import Tell, mirroring
 from experiments.records import files
 from experiments.records.folder import CONFIG, FAILED, read_failure, tidy
@@ -90,7 +90,7 @@ class Sweep:
                     self.settle(config, record, "found")
 
     def run(self) -> None:
-        with sweep_table(self) as tell:
+        with display(self) as tell:
             try:
                 while self.fill() or self.waits():
                     for sentinel in wait(list(self.active), LOOK_AGAIN * len(self.elsewhere) or None):
