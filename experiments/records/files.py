@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -49,20 +50,25 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
-def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+@contextmanager
+def replace(path: Path) -> Iterator[Path]:
+    """Gives a place to write to; what was written there becomes the file `path`, whole, or nothing remains of it."""
     partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all."""
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        with replace(path) as partial:
+            partial.write_bytes(content if isinstance(content, bytes) else content.encode())
     except OSError as error:
         raise RecordError(unwritable(path.parent, error)) from error
 

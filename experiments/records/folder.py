@@ -1,4 +1,4 @@
-"""A run's folder: what lies in it, how it is written and read.
+"""A run's folder: what lies in it, how it is written and read, and what state the run is in.
 
     <results>/runs/<experiment>/<norm>-s<seed>-<hash>/
         config.json       what is run, from the start on, and the options it was started with, by which `resume=` goes
@@ -15,51 +15,182 @@ finds its own record.
 
 import hashlib
 import json
-from contextlib import suppress
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from experiments.records.files import VERSION, finite, write
+from experiments.records import locks
+from experiments.records.files import VERSION, finite, make_folder, run_id, write
+
+RESULT, CONFIG, FAILED = "result.json", "config.json", "failed.json"
+METRICS, CHECKPOINT, LOCK = "metrics.jsonl", "checkpoint.pt", locks.LOCK
+KEPT = (RESULT, METRICS)  # of a run that is done
 
 # Of a record, all that a second run of the same bits may change: times, and what it was made on.
 VOLATILE = ("timing", "environment", "history.seconds")
 
-RESULT, CONFIG, FAILED = "result.json", "config.json", "failed.json"
+DONE, RUNNING, FAILED_STATE, STOPPED, MISSING, UNREADABLE = STATES = (
+    "done",  # with a whole record of this very run
+    "running",  # a process holds the lock
+    "failed",  # it ended with an error when it was last tried
+    "stopped",  # it was begun, and nobody is at it
+    "missing",  # it was never begun
+    "unreadable",  # what says that it is done, or begun, is damaged or another run's
+)
 
-KEPT = (RESULT, "metrics.jsonl")  # of a run that is done
+Stamp = tuple[int, int, int]  # another file, or the same one changed
 
 
-def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Write result.json: first the SHA-256 of all that follows, then the record."""
-    body = json.dumps(finite(record), indent=1)[1:] + "\n"
-    write(folder / RESULT, checked(body) + body)
+class RunFolder:
+    """One run on disk. Everything it says is read from its files, which others may change at any moment."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.seen: tuple[Stamp | None, bool] = (None, False)  # of result.json: its stamp, and whether it was whole
+
+    @property
+    def name(self) -> str:
+        """Such as `lm_lstm/layer-s0-0123456789`."""
+        return f"{self.path.parent.name}/{self.path.name}"
+
+    # ------------------------------------------------------------------------------------------------------ state
+
+    @property
+    def state(self) -> str:
+        """One of `STATES`."""
+        if (stamp := self.stamp(RESULT)) is not None:
+            if stamp != self.seen[0]:
+                self.seen = stamp, self.whole() is not None
+            if self.seen[1]:
+                return DONE
+        if self.held():
+            return RUNNING
+        if self.failure():
+            return FAILED_STATE
+        if stamp is not None:
+            return UNREADABLE
+        if self.stamp(CONFIG) is None:
+            return MISSING
+        return STOPPED if self.start() else UNREADABLE
+
+    def held(self) -> bool:
+        """Whether a process is at this run just now."""
+        return locks.held(self.path)
+
+    def stamp(self, name: str) -> Stamp | None:
+        try:
+            found = (self.path / name).stat()
+            return found.st_ino, found.st_mtime_ns, found.st_size
+        except OSError:
+            return None
+
+    @property
+    def ended(self) -> int | None:
+        """When it ended, with a record or by a failure, in nanoseconds; None while it has not."""
+        result, failed = self.stamp(RESULT), self.stamp(FAILED)
+        if result:
+            return result[1]
+        return failed[1] if failed and not self.held() else None
+
+    def seconds(self) -> float:
+        """Since it was started, or started again."""
+        begun = self.stamp(CONFIG)
+        return max(0.0, time.time() - begun[1] / 1e9) if begun else 0.0
+
+    # ---------------------------------------------------------------------------------------------------- reading
+
+    def record(self) -> dict[str, Any] | None:
+        """The record of the finished run; None where there is none, or only one that is damaged or another run's."""
+        body = self.whole()
+        if body is None:
+            return None
+        try:
+            record: dict[str, Any] = json.loads("{" + body)
+            mine = run_id(record["config"]) == self.path.name and record["experiment"] == self.path.parent.name
+            return record if mine else None
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def whole(self) -> str | None:
+        """The text of the record after its checksum, if it is whole, of this version, and by its name this run's."""
+        try:
+            text = (self.path / RESULT).read_text()
+        except (OSError, ValueError):
+            return None
+        begin = len(checksum(""))
+        is_whole = text[:begin] == checksum(text[begin:])
+        return text[begin:] if is_whole and text.startswith(heading(self.path.name), begin) else None
+
+    def start(self) -> dict[str, Any] | None:
+        """What was known of the run before it began: all of a record that is no result, and the options given."""
+        try:
+            found: dict[str, Any] = json.loads((self.path / CONFIG).read_text())
+            return found if found.keys() >= {"run", "experiment", "scale", "role", "group", "config"} else None
+        except (OSError, ValueError, AttributeError):
+            return None
+
+    def failure(self) -> dict[str, Any] | None:
+        """How the run failed when it was last tried, if it did: sweep, attempts, reason, log."""
+        try:
+            found: dict[str, Any] = json.loads((self.path / FAILED).read_text())
+            return found if found.keys() >= {"sweep", "attempts", "reason", "log"} else None
+        except (OSError, ValueError, AttributeError):
+            return None
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """Those made so far."""
+        try:
+            return evaluations((self.path / METRICS).read_bytes())
+        except OSError:
+            return []
+
+    # ---------------------------------------------------------------------------------------------------- writing
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Hold the run's lock; raises Busy where another process has it. A run that is done needs no lock: it goes."""
+        make_folder(self.path)
+        with locks.hold(self.path):
+            try:
+                yield
+            finally:
+                if self.stamp(RESULT):
+                    (self.path / LOCK).unlink(missing_ok=True)
+
+    def begin(self, start: Mapping[str, Any]) -> None:
+        write(self.path / CONFIG, json.dumps(start, indent=1) + "\n")
+
+    def finish(self, record: Mapping[str, Any]) -> None:
+        """Write result.json: first the SHA-256 of all that follows, then the record."""
+        body = json.dumps(finite(record), indent=1)[1:] + "\n"
+        write(self.path / RESULT, checksum(body) + body)
+        self.tidy()
+
+    def fail(self, failure: Mapping[str, Any]) -> None:
+        write(self.path / FAILED, json.dumps(failure, indent=1) + "\n")
+
+    def tidy(self) -> None:
+        """Remove what a finished run needs no more, the remains of killed attempts too; its holder's lock last."""
+        others = [path for path in self.path.iterdir() if path.name not in KEPT]
+        for path in sorted(others, key=lambda path: path.name == LOCK):
+            path.unlink(missing_ok=True)
+
+    def untidy(self) -> bool:
+        """Whether a process was killed between its record and the last it does, or told of a death that was none."""
+        return any(self.stamp(name) for name in (CONFIG, FAILED))
 
 
-def checked(body: str) -> str:
+def checksum(body: str) -> str:
+    """How a record begins, the rest of which is this."""
     return f'{{\n "sha256": "{hashlib.sha256(body.encode()).hexdigest()}",'
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """The record of a finished run; None where there is none, or only a damaged one (which is then run again)."""
-    try:
-        text = (folder / RESULT).read_text()
-        start = len(checked(""))
-        if text[:start] != checked(text[start:]):
-            return None
-        record: dict[str, Any] = json.loads("{" + text[start:])
-        return record if record["record_version"] == VERSION else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def read_start(folder: Path) -> dict[str, Any] | None:
-    """What was known of a run before it started: all of a record that is no result, and the options it was given."""
-    try:
-        found: dict[str, Any] = json.loads((folder / CONFIG).read_text())
-        return found if found.keys() >= {"run", "experiment", "scale", "role", "group", "config"} else None
-    except (OSError, ValueError, AttributeError):
-        return None
+def heading(run: str) -> str:
+    """How a record goes on after its checksum."""
+    return f'\n "record_version": {VERSION},\n "run": "{run}",'
 
 
 def evaluations(lines: bytes) -> list[dict[str, Any]]:
@@ -71,30 +202,9 @@ def evaluations(lines: bytes) -> list[dict[str, Any]]:
     return [row for row in found if isinstance(row, dict)]
 
 
-def read_failure(folder: Path) -> dict[str, Any] | None:
-    """How a run failed when it was last tried, if it did."""
-    try:
-        found: dict[str, Any] = json.loads((folder / FAILED).read_text())
-        return found if found.keys() >= {"sweep", "attempts", "reason", "log"} else None
-    except (OSError, ValueError, AttributeError):
-        return None
-
-
-def damaged(folder: Path) -> bool:
-    """Whether there is a record that cannot be read: cut short, changed since, or of another version."""
-    return (folder / RESULT).exists() and read_record(folder) is None
-
-
-def tidy(folder: Path) -> None:
-    """Remove what a finished run needs no more, the remains of killed attempts too; its holder's lock last."""
-    others = [path for path in folder.iterdir() if path.name not in KEPT]
-    for path in sorted(others, key=lambda path: path.name == "lock"):
-        path.unlink(missing_ok=True)
-
-
-def stable(record: dict[str, Any]) -> dict[str, Any]:
+def stable(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record without what `VOLATILE` names: of the same configuration always the same."""
-    kept = deepcopy(record)
+    kept = dict(deepcopy(record))
     for name in VOLATILE:
         first, _, key = name.partition(".")
         for place in kept[first] if key else [kept]:

@@ -1,4 +1,4 @@
-"""One process a run: whoever trains it holds the lock in its folder, on this machine or another with the same disk.
+"""One process a folder: whoever works on it holds its lock, on this machine or another with the same disk.
 
 The kernel gives a lock back when its holder ends, however it ends: no clock, no process id, nothing to clean up.
 """
@@ -13,8 +13,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from experiments.records.files import RecordError, SuiteError
-from experiments.records.folder import RESULT
 
+LOCK = "lock"
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 TAKEN = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES)
 A_LOOK = 0.5  # seconds, longer than anybody holds a lock only to see whether it is free
@@ -26,11 +26,8 @@ class Busy(SuiteError):
 
 @contextmanager
 def hold(folder: Path, *, seconds: float = A_LOOK) -> Iterator[None]:
-    """Hold the lock of a run's folder; raises Busy where another process has it for longer than `seconds`.
-
-    A run that is done needs no lock any more: it goes.
-    """
-    lock = FileLock(folder / "lock", timeout=seconds, fallback_to_soft=False)
+    """Hold the lock of a folder; raises Busy where another process has it for longer than `seconds`."""
+    lock = FileLock(folder / LOCK, timeout=seconds, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout:
@@ -44,18 +41,16 @@ def hold(folder: Path, *, seconds: float = A_LOOK) -> Iterator[None]:
     try:
         yield
     finally:
-        if (folder / RESULT).exists():
-            (folder / "lock").unlink(missing_ok=True)
         lock.release()
 
 
 def held(folder: Path) -> bool:
-    """Whether a process is at the run of this folder just now, as far as can be seen.
+    """Whether a process holds the lock of this folder just now, as far as can be seen.
 
     A look that writes nothing and that another look does not take for a process at work: the lock is asked for shared.
     """
     try:
-        lock = os.open(folder / "lock", os.O_RDONLY)
+        lock = os.open(folder / LOCK, os.O_RDONLY)
     except OSError:  # none there; removed on another machine; another user's
         return False
     try:

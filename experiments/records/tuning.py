@@ -1,27 +1,62 @@
 """The choice of an arm's learning rate from its tuning runs: the one place where it is made."""
 
+import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from experiments.records.files import write
 from experiments.records.rows import Row
 
 
-def best_learning_rate(rows_of_arm: Iterable[Row]) -> tuple[float, bool]:
-    """The tuned learning rate of one arm, and whether it is the first or last of those tried.
+@dataclass(frozen=True)
+class Choice:
+    """An arm's learning rate, and what it was chosen by: the mean final loss at each rate (None: not finite)."""
 
-    Best is the lowest mean over the tuning seeds of the final *validation* loss; a diverged or non-finite run
-    counts as infinity, a tie goes to the smaller rate. Beyond an optimum on the edge may lie a better one, so
-    comparing arms at it settles nothing. Raises ValueError without tuning runs.
+    learning_rate: float
+    on_edge: bool  # the first or last of those tried: beyond it may lie a better one
+    losses: dict[float, float | None]
+
+
+def choose(rows_of_arm: Iterable[Row]) -> Choice:
+    """The rate with the lowest mean over the tuning seeds of the final *validation* loss.
+
+    A diverged or non-finite run counts as infinity, a tie goes to the smaller rate. Comparing arms at a rate on the
+    edge of its grid settles nothing. Raises ValueError without tuning runs.
     """
     tried = tuning_losses(rows_of_arm)
     if not tried:
         raise ValueError("no tuning runs: nothing to choose a learning rate from")
-    rates = sorted(tried)
-    best = min(rates, key=lambda rate: (float(np.mean(list(tried[rate].values()))), rate))
-    return best, best in (rates[0], rates[-1])
+    means = {rate: float(np.mean(list(tried[rate].values()))) for rate in sorted(tried)}
+    best = min(means, key=lambda rate: (means[rate], rate))
+    losses = {rate: loss if math.isfinite(loss) else None for rate, loss in means.items()}
+    return Choice(best, best in (min(means), max(means)), losses)
+
+
+def best_learning_rate(rows_of_arm: Iterable[Row]) -> tuple[float, bool]:
+    """The rate that is chosen, and whether it is on the edge of those tried."""
+    choice = choose(rows_of_arm)
+    return choice.learning_rate, choice.on_edge
+
+
+def write_choice(path: Path, choice: Choice, about: Mapping[str, str]) -> None:
+    losses = [{"learning_rate": rate, "validation_loss": loss} for rate, loss in choice.losses.items()]
+    kept = {**about, "learning_rate": choice.learning_rate, "on_edge": choice.on_edge, "losses": losses}
+    write(path, json.dumps(kept, indent=1) + "\n")
+
+
+def read_choice(path: Path) -> Choice | None:
+    """None where there is none, or only a damaged one: then the tuning runs are asked again."""
+    try:
+        kept = json.loads(path.read_text())
+        losses = {float(tried["learning_rate"]): tried["validation_loss"] for tried in kept["losses"]}
+        return Choice(float(kept["learning_rate"]), bool(kept["on_edge"]), losses)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def tuning_losses(rows_of_arm: Iterable[Row]) -> dict[float, dict[int, float]]:

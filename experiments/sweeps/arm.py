@@ -1,19 +1,113 @@
-"""An arm of an experiment: the runs that tune its learning rate, the rate, and the runs at its seeds."""
+"""An arm of an experiment: the runs that tune its learning rate, the rate, and the runs at its seeds.
+
+Tune, then choose, then evaluate: whoever runs, counts, waits for or reads an arm's runs asks here.
+"""
 
 import dataclasses
-from collections import defaultdict
-from collections.abc import Sequence
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from experiments.records import files
-from experiments.records.tuning import best_learning_rate
+from experiments.records import files, tuning
 from experiments.training import schema
-from experiments.training.identity import read
+from experiments.training.identity import Run
 from experiments.training.schema import Config, ConfigError
 
+Name = tuple[str, str]  # experiment and arm, as a claim names them
 
-def tuning_runs(config: Config) -> list[Config]:
-    """The runs that choose this arm's learning rate; none if the configuration names one."""
+
+@dataclass(frozen=True)
+class Outcome:
+    """The records of an arm's evaluation, of so many that were asked for."""
+
+    experiment: str
+    arm: str
+    asked: int
+    runs: Sequence[dict[str, Any]]
+
+
+class Arm:
+    """A configuration, whose learning rate may be open, and the seeds it is evaluated on.
+
+    `trials` are the runs that choose the rate, none where it is given. The runs of its evaluation have no identity
+    before the rate is known: until then `evaluations` is empty.
+    """
+
+    def __init__(self, config: Config, seeds: Iterable[int]) -> None:
+        self.config, self.seeds = config, list(dict.fromkeys(seeds))
+        self.trials = [Run(trial) for trial in tuning_configs(config)]
+        self.evaluations: list[Run] = []
+        self.tuned: dict[Path, dict[str, Any]] = {}  # records of trials that are done
+        if not self.trials:
+            self.evaluate_at(config.optim.learning_rate)
+
+    @property
+    def name(self) -> Name:
+        return self.config.experiment, self.config.arm
+
+    @property
+    def runs(self) -> list[Run]:
+        return self.trials + self.evaluations
+
+    # ---------------------------------------------------------------------------------------------------- running
+
+    def ready(self) -> list[Run]:
+        """What can be run before anything else is done."""
+        return self.trials or self.evaluations
+
+    def after(self, trial: Run, record: dict[str, Any]) -> list[Run]:
+        """Take note of a trial that is done; the evaluation runs, if it was the last: its rate is chosen and kept."""
+        self.tuned[trial.folder.path] = record
+        if self.evaluations or len(self.tuned) < len({run.folder.path for run in self.trials}):
+            return []
+        choice = tuning.choose(map(tuning_row, self.tuned.values()))
+        tuning.write_choice(self.choice_file, choice, {"arm": self.config.arm, "experiment": self.config.experiment})
+        self.evaluate_at(choice.learning_rate)
+        return self.evaluations
+
+    # ---------------------------------------------------------------------------------------------------- reading
+
+    def look(self) -> None:
+        """See what has been done since the last look."""
+        for run in self.trials:
+            run.look()
+        if not self.evaluations and (rate := self.chosen_rate()) is not None:
+            self.evaluate_at(rate)
+        for run in self.evaluations:
+            run.look()
+
+    def chosen_rate(self) -> float | None:
+        """As it was kept when it was chosen, or chosen now; None before all trials are done."""
+        if not self.config.rerun_changed and (kept := tuning.read_choice(self.choice_file)):
+            return kept.learning_rate
+        records = [run.kept for run in self.trials if run.kept]
+        return tuning.choose(map(tuning_row, records)).learning_rate if len(records) == len(self.trials) else None
+
+    def counts(self) -> Counter[str]:
+        """How many of its runs are in each state."""
+        unnamed = len(self.seeds) - len(self.evaluations)
+        return Counter(run.state for run in self.runs) + Counter(missing=unnamed)
+
+    def outcome(self) -> Outcome:
+        """Of what was done when last looked."""
+        return Outcome(*self.name, len(self.seeds), [run.kept for run in self.evaluations if run.kept])
+
+    def evaluate_at(self, learning_rate: float | None) -> None:
+        self.evaluations = [Run(schema.at(self.config, seed, learning_rate)) for seed in self.seeds]
+
+    @property
+    def choice_file(self) -> Path:
+        """Where the rate is kept once it is chosen: named by all that the choice depends on."""
+        grid = "".join(sorted(run.id for run in self.trials))
+        name = f"{self.config.norm}-{hashlib.sha256(grid.encode()).hexdigest()[:10]}.json"
+        return Path(self.config.results) / "rates" / self.config.experiment / name
+
+
+def tuning_configs(config: Config) -> list[Config]:
+    """The runs that choose an arm's learning rate; none if the configuration names one."""
     if config.method != "train" or config.optim.learning_rate is not None:
         return []
     if not config.tuning.learning_rates:
@@ -22,35 +116,34 @@ def tuning_runs(config: Config) -> list[Config]:
     return [schema.at(once, seed, rate) for rate in config.tuning.learning_rates for seed in config.tuning.seeds]
 
 
-def tuned_rate(config: Config, tuned: list[dict[str, Any]]) -> float | None:
-    """The learning rate to evaluate with, from the records of `tuning_runs(config)`."""
-    if not tuned:
-        return config.optim.learning_rate
-    rows = [{**trial, "learning_rate": trial["config"]["optim"]["learning_rate"], "role": "tune"} for trial in tuned]
-    return best_learning_rate(rows)[0]
+def tuning_row(record: dict[str, Any]) -> dict[str, Any]:
+    config = record["config"]
+    return {**record, "role": "tune", "learning_rate": config["optim"]["learning_rate"], "seed": config["seed"]}
 
 
-def by_arm(configs: Sequence[Config]) -> dict[str, list[Config]]:
-    arms: dict[str, list[Config]] = defaultdict(list)
+def arms_of(configs: Sequence[Config]) -> list[Arm]:
+    """Configurations as arms: those that differ in nothing but their seed are one."""
+    found: dict[str, list[Config]] = {}
     for config in configs:
-        arms[arm_key(config)].append(config)
-    return arms
+        alike = schema.at(config, 0, config.optim.learning_rate)  # tuned or given, a rate tells arms apart
+        found.setdefault(config.experiment + files.identity(schema.scientific(alike)), []).append(config)
+    return [Arm(group[0], [config.seed for config in group]) for group in found.values()]
 
 
-def arm_key(config: Config) -> str:
-    """The same for all seeds of an arm, and another where the learning rate is given than where it is open."""
-    return config.experiment + files.identity(schema.scientific(schema.at(config, 0, config.optim.learning_rate)))
+class Plan:
+    """The runs of several arms: which can be started first, and which become possible as others end."""
 
+    def __init__(self, arms: Sequence[Arm]) -> None:
+        self.arms = arms
+        self.waiting: dict[Path, list[Arm]] = {}  # for each trial; arms may share some
+        for arm in arms:
+            for path in {trial.folder.path for trial in arm.trials}:
+                self.waiting.setdefault(path, []).append(arm)
+        self.total = len(self.waiting) + sum(len(arm.seeds) for arm in arms)
 
-def evaluation_configs(config: Config) -> list[Config]:
-    return [schema.at(config, seed, config.optim.learning_rate) for seed in range(config.seeds)]
+    def first(self) -> list[Run]:
+        return [run for arm in self.arms for run in arm.ready()]
 
-
-def read_arm(config: Config, seeds: Sequence[int]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The finished runs of an arm: those that tune its rate and, once these are all there, those of `seeds`."""
-    expected = tuning_runs(config)
-    trials = [record for record in map(read, expected) if record]
-    if len(trials) < len(expected):
-        return trials, []
-    rate = tuned_rate(config, trials)
-    return trials, [record for seed in seeds if (record := read(schema.at(config, seed, rate)))]
+    def after(self, run: Run, record: dict[str, Any]) -> list[Run]:
+        arms = self.waiting.pop(run.folder.path, [])
+        return [further for arm in arms for further in arm.after(run, record)]

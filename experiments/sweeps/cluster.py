@@ -14,32 +14,30 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.dashboards.progress import LINES_APART, bar
-from experiments.dashboards.wandb.process import Tell, mirroring
-from experiments.records.folder import read_failure
-from experiments.sweeps.arms import planned
+from experiments.sweeps.arm import Plan, arms_of
+from experiments.sweeps.audience import QUIET, Audience
 from experiments.sweeps.failure import Failure, SweepError
 from experiments.sweeps.preflight import check_sweep
 from experiments.sweeps.slurm import Array, ClusterError, Options
 from experiments.training import schema
-from experiments.training.identity import folder_of, read
+from experiments.training.identity import Run
 from experiments.training.schema import Config
 
 FASTEST, SLOWEST = 0.5, 15.0  # seconds from look to look, ever longer
+LINES_APART = 30.0  # seconds
 
 
-def run_arms(configs: Sequence[Config], options: Options) -> None:
+def run_arms(configs: Sequence[Config], options: Options, audience: Audience = QUIET) -> None:
     """As `arms.run_arms`, on a cluster. Raises SweepError at the end if runs failed or are missing."""
     schema.check(options, "hydra.launcher.")
     check_sweep([replace(config, device="cpu") for config in configs])  # GPUs are where the tasks will be
-    first = configs[0]
-    with mirroring(first.tracking, first.results) as tell:  # here: nodes that compute often have no network
-        run_missing([replace(config, tracking="none") for config in configs], options, tell)
+    # Runs are shown in dashboards from here: nodes that compute often have no network.
+    run_missing([replace(config, tracking="none") for config in configs], options, audience)
 
 
-def run_missing(configs: Sequence[Config], options: Options, tell: Tell) -> None:
-    """Submit what has no record yet, unless it is in the queue, and watch; `tell` gets each run's folder."""
-    missing, array = Missing(configs, tell), Array(options, folder_for(configs))
+def run_missing(configs: Sequence[Config], options: Options, audience: Audience) -> None:
+    """Submit what has no record yet, unless it is in the queue, and watch."""
+    missing, array = Missing(configs, audience), Array(options, folder_for(configs))
     missing.look()
     if not missing.runs:
         return
@@ -52,7 +50,7 @@ def run_missing(configs: Sequence[Config], options: Options, tell: Tell) -> None
         array.submit(configs, count, configs[0].n_jobs or (1 if options.gpus else options.cpus))
     print(f"{'found in the queue' if found else 'submitted'}: tasks with logs in {array.folder}", file=sys.stderr)
     try:
-        watch(missing, array)
+        watch(missing, array, audience)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(left_alone(array)) from None
     if missing.runs:
@@ -69,29 +67,28 @@ def folder_for(configs: Sequence[Config]) -> Path:
 class Missing:
     """The runs of a sweep that have no record, as far as they can be named before others are done."""
 
-    def __init__(self, configs: Sequence[Config], tell: Tell) -> None:
-        self.tell = tell
-        first, self.total, self.after = planned(configs)
-        self.runs = list({folder_of(config): config for config in first}.values())
-        self.known = {folder_of(config) for config in self.runs}
-        for folder in self.known:
-            tell(folder)
-        self.done = 0
+    def __init__(self, configs: Sequence[Config], audience: Audience) -> None:
+        self.tell, self.plan = audience.tell, Plan(arms_of(configs))
+        self.runs = list({run.folder.path: run for run in self.plan.first()}.values())
+        self.known = {run.folder.path for run in self.runs}
+        for path in self.known:
+            self.tell(path)
+        self.total, self.done = self.plan.total, 0
 
     def look(self) -> None:
         """Read the records that have come since."""
         queue, self.runs = deque(self.runs), []
         while queue:
-            config = queue.popleft()
-            if (record := read(config)) is None:
-                self.runs.append(config)
+            run = queue.popleft()
+            if (record := run.record()) is None:
+                self.runs.append(run)
                 continue
             self.done += 1
-            self.tell(folder_of(config))
-            for further in self.after(config, record):
-                if folder_of(further) not in self.known:
-                    self.known.add(folder_of(further))
-                    self.tell(folder_of(further))
+            self.tell(run.folder.path)
+            for further in self.plan.after(run, record):
+                if further.folder.path not in self.known:
+                    self.known.add(further.folder.path)
+                    self.tell(further.folder.path)
                     queue.append(further)
 
     def count(self) -> int:
@@ -100,32 +97,31 @@ class Missing:
 
     def error(self, array: Array) -> SweepError:
         """Each run that failed, and each that no task has come to or ended."""
-        found = [(config, read_failure(folder_of(config))) for config in self.runs]
-        failed = [(config, told) for config, told in found if told and told["sweep"] == array.token]
-        lost = [config for config in self.runs if all(config is not other for other, _ in failed)]
-        details = [Failure(config, told["reason"], told["log"]).told() for config, told in failed]
-        details += [f"{config.experiment}/{folder_of(config).name}: not done by any task" for config in lost]
+        found = [(run, run.folder.failure()) for run in self.runs]
+        failed = [Failure(run, why["reason"], why["log"]) for run, why in found if why and why["sweep"] == array.token]
+        lost = [run for run in self.runs if all(run is not failure.run for failure in failed)]
+        details = [failure.text() for failure in failed]
+        details += [f"{run.name}: not done by any task" for run in lost]
         details += [f"  | {line}" for line in array.log()] if lost else []
-        waiting = self.count() - len(self.runs)
-        counts = {"failed": len(failed), "not done": len(lost), "waiting for these": waiting}
-        told = ", ".join(f"{number} {words}" for words, number in counts.items() if number)
-        return SweepError(f"of {self.total} runs {told}; the same command submits them again", "\n".join(details))
+        counts = {"failed": len(failed), "not done": len(lost), "waiting for these": self.count() - len(self.runs)}
+        parts = ", ".join(f"{number} {words}" for words, number in counts.items() if number)
+        return SweepError(f"of {self.total} runs {parts}; the same command submits them again", "\n".join(details))
 
 
-def watch(missing: Missing, array: Array) -> None:
+def watch(missing: Missing, array: Array, audience: Audience) -> None:
     """Tell how far it is, until no run is missing or no task is left."""
-    pause, told, last = FASTEST, Counter(empty=1), 0.0
-    with bar() as progress:
-        task = progress.add_task("runs", total=missing.total)
+    pause, before, last = FASTEST, Counter(empty=1), 0.0
+    with audience.tasks(missing.total) as show:
         while True:
             states = array.states()  # before the records: those of a task that has ended are there then
             missing.look()
-            progress.update(task, completed=missing.done, total=missing.done + missing.count())
-            if not missing.runs or states == Counter():
+            over = not missing.runs or states == Counter()
+            news = ""
+            if not over and states and (states != before or time.monotonic() - last > LINES_APART):
+                news, before, last = line(missing, states), states, time.monotonic()
+            show(missing.done, missing.done + missing.count(), news)
+            if over:
                 break
-            if states is not None and (states != told or time.monotonic() - last > LINES_APART):
-                told, last = states, time.monotonic()
-                progress.console.print(line(missing, states), soft_wrap=True)
             time.sleep(pause)
             pause = min(1.2 * pause, SLOWEST)
     if missing.runs:
@@ -139,9 +135,9 @@ def line(missing: Missing, states: Counter[str]) -> str:
     return f"{missing.done} of {missing.total} runs done; tasks: {tasks}"
 
 
-def refresh(configs: Sequence[Config]) -> None:
+def refresh(runs: Sequence[Run]) -> None:
     """Have a network file system, which remembers for a minute what was not there, look at these folders anew."""
-    for folder in {place for config in configs for place in (folder_of(config).parent, folder_of(config))}:
+    for folder in {place for run in runs for place in (run.folder.path.parent, run.folder.path)}:
         with suppress(FileNotFoundError, PermissionError):
             folder.chmod(folder.stat().st_mode)
 

@@ -1,21 +1,21 @@
 """From records to the rows of the table that claims are judged on."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from experiments.records.table import rounded
-from experiments.sweeps.arm import read_arm
-from experiments.sweeps.compose import Arm
-from experiments.training.schema import Config
+from experiments.sweeps.arm import Arm
 
 KEPT = ("run", "config", "status", "synthetic", "final", "history", "timing", "environment")  # of a record, in a row
 
 
-def collect_rows(arms: dict[Arm, Config]) -> list[dict[str, Any]]:
-    """The table the claims are judged on: a row for each tuning and evaluation run, read from its record."""
+def collect_rows(arms: Iterable[Arm]) -> list[dict[str, Any]]:
+    """The table the claims are judged on: a row for each tuning and evaluation run that is done, from its record."""
     rows = []
-    for (experiment, arm), config in arms.items():
-        for role, found in zip(("tune", "evaluate"), read_arm(config, range(config.seeds)), strict=True):
-            rows += [to_row(record, experiment, arm, role, config.scale) for record in found]
+    for arm in arms:
+        arm.look()
+        for role, runs in (("tune", arm.trials), ("evaluate", arm.evaluations)):
+            rows += [to_row(run.kept, *arm.name, role, arm.config.scale) for run in runs if run.kept]
     return rows
 
 

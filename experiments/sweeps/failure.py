@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 
 from experiments.records import files
-from experiments.training.identity import folder_of
-from experiments.training.schema import Config
+from experiments.training.identity import Run
 
 
 class SweepError(files.SuiteError):
@@ -17,12 +16,12 @@ class SweepError(files.SuiteError):
 
 @dataclass
 class Failure:
-    config: Config
+    run: Run
     reason: str
     log: list[str] = field(default_factory=list)
 
-    def told(self) -> str:
+    def text(self) -> str:
         """The run, why it failed, the last it said, and the command that runs it again."""
-        name = f"{self.config.experiment}/{folder_of(self.config).name}"
-        again = f"python -m experiments.run resume={name} results={self.config.results}"
-        return "\n".join([f"{name}: {self.reason}", *(f"  | {line}" for line in self.log), f"  again: {again}"])
+        log = (f"  | {line}" for line in self.log)
+        again = f"python -m experiments.run resume={self.run.name} results={self.run.config.results}"
+        return "\n".join([f"{self.run.name}: {self.reason}", *log, f"  again: {again}"])

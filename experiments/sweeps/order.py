@@ -4,11 +4,14 @@ from collections import deque
 from math import inf
 from typing import Any
 
+from experiments.training.identity import Run
+
 Kind = tuple[Any, ...]
 
 
-def kind_of(config: Any) -> Kind:
+def kind_of(run: Run) -> Kind:
     """What runs must share to take about equally long."""
+    config = run.config
     size = config.batch_size, config.ranks, config.updates, config.evaluations
     return (config.experiment, config.norm, *size, str(config.model))
 
@@ -21,17 +24,17 @@ class Order:
 
     def __init__(self, share: tuple[int, int] = (0, 1)) -> None:
         self.share = share
-        self.waiting: dict[Kind, deque[Any]] = {}
-        self.last: deque[Any] = deque()
+        self.waiting: dict[Kind, deque[Run]] = {}
+        self.last: deque[Run] = deque()
         self.times: dict[Kind, tuple[int, float]] = {}  # runs measured, the sum of their seconds
 
-    def push(self, config: Any, *, last: bool = False) -> None:
+    def push(self, run: Run, *, last: bool = False) -> None:
         if last:
-            self.last.append(config)
+            self.last.append(run)
         else:
-            self.waiting.setdefault(kind_of(config), deque()).append(config)
+            self.waiting.setdefault(kind_of(run), deque()).append(run)
 
-    def pop(self) -> Any | None:
+    def pop(self) -> Run | None:
         ready = [(kind, index) for index, (kind, runs) in enumerate(self.waiting.items()) if runs]
         if not ready:
             return self.last.popleft() if self.last else None
@@ -42,17 +45,17 @@ class Order:
         k, n = self.share
         return index % n == k
 
-    def timed(self, config: Any, seconds: float) -> None:
-        count, total = self.times.get(kind := kind_of(config), (0, 0.0))
+    def timed(self, run: Run, seconds: float) -> None:
+        count, total = self.times.get(kind := kind_of(run), (0, 0.0))
         self.times[kind] = count + 1, total + seconds
 
     def seconds(self, kind: Kind, unknown: float) -> float:
         count, total = self.times.get(kind, (0, 0.0))
         return total / count if count else unknown
 
-    def mean(self, config: Any) -> float:
+    def mean(self, run: Run) -> float:
         """Seconds a run like this takes: its kind's mean, else that of all."""
-        return self.seconds(kind_of(config), self.overall() or 0.0)
+        return self.seconds(kind_of(run), self.overall() or 0.0)
 
     def overall(self) -> float | None:
         counts, totals = zip(*self.times.values(), strict=True) if self.times else ((), ())

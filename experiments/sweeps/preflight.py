@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import data
 import models
 from experiments.records import files
-from experiments.sweeps.arm import tuning_runs
+from experiments.sweeps.arm import tuning_configs
 from experiments.training import machine, parallel, probes
 from experiments.training.final_tests import WAYS
 from experiments.training.machine import check_kernel, pick_device
@@ -18,7 +18,7 @@ def check_runnable(configs: Sequence[Config]) -> None:
         files.check_writable(results)
     checked = set()
     for config in configs:
-        if tuning_runs(config) and config.seed in config.tuning.seeds:
+        if tuning_configs(config) and config.seed in config.tuning.seeds:
             raise ConfigError(f"seed={config.seed} is one of tuning.seeds, which only choose learning rates")
         key = repr(
             (config.device, config.kernel, config.data, config.model, config.norm, config.batch_size, config.ranks)

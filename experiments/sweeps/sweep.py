@@ -5,7 +5,6 @@ folder, on one machine or on many, divide the work by the locks of the runs. All
 """
 
 import errno
-import json
 import os
 import sys
 import time
@@ -17,50 +16,48 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from experiments.dashboards.progress import display
-from experiments.dashboards.wandb.process import Tell, mirroring
 from experiments.records import files
-from experiments.records.folder import CONFIG, FAILED, read_failure, tidy
-from experiments.records.locks import Busy, held, hold
+from experiments.records.locks import Busy
+from experiments.sweeps.audience import QUIET, Audience
 from experiments.sweeps.failure import Failure, SweepError
 from experiments.sweeps.order import Order
 from experiments.sweeps.workers import AGAIN, BUSY, DONE, LOG_LINES, NO_SPACE, RAISED, Worker
-from experiments.training.identity import folder_of, read
+from experiments.training.identity import Run
 from experiments.training.machine import commit, pick_device
 from experiments.training.schema import Config
 
-Done = Callable[[Config, dict[str, Any]], Iterable[Config]]  # what a finished run makes possible
+Done = Callable[[Run, dict[str, Any]], Iterable[Run]]  # what a finished run makes possible
 ATTEMPTS = 2  # at a run whose process dies
 LOOK_AGAIN = 0.5  # seconds, for each run that another sweep has in hand: locks on a shared disk are not free
 
 
 def run_all(
-    configs: Iterable[Config],
+    runs: Iterable[Run],
+    on_done: Done = lambda run, record: (),
     *,
-    n_jobs: int = 0,
     total: int = 0,
-    on_done: Done = lambda config, record: (),
+    n_jobs: int = 0,
     share: tuple[int, int] = (0, 1),
     token: str = "",
+    audience: Audience = QUIET,
 ) -> None:
-    """Run every configuration, `n_jobs` at a time (0: one for each core).
+    """Do every run, `n_jobs` at a time (0: one for each core).
 
-    `on_done` gets each record, in this process, and returns further configurations to run, `total` in all. Of several
-    sweeps over one folder each may begin with its `share`, (k, n) being the k-th of n, before it helps with the rest,
-    and ends when all that is left is in the hands of others; those of one `token` do not repeat each other's failures.
-    Raises SweepError after the last run if any failed.
+    `on_done` gets each record, in this process, and returns further runs, `total` in all. Of several sweeps over one
+    folder each may begin with its `share`, (k, n) being the k-th of n, before it helps with the rest, and ends when all
+    that is left is in the hands of others; those of one `token` do not repeat each other's failures. Raises SweepError
+    after the last run if any failed.
     """
-    configs = list(configs)
-    if not configs:
+    runs = list(runs)
+    if not runs:
         return
     commit()  # git is asked here, once: the workers inherit the answer
-    with mirroring(configs[0].tracking, configs[0].results) as tell:
-        sweep = Sweep(on_done, total, share, token or uuid4().hex, tell)
-        sweep.add(configs)
-        sweep.n_jobs = n_jobs or cores(configs[0])
-        sweep.run()
+    sweep = Sweep(on_done, total, share, token or uuid4().hex, audience)
+    sweep.add(runs)
+    sweep.n_jobs = n_jobs or cores(runs[0].config)
+    sweep.run()
     if sweep.failures:
-        details = "\n".join(failure.told() for failure in sweep.failures)
+        details = "\n".join(failure.text() for failure in sweep.failures)
         raise SweepError(f"{len(sweep.failures)} of {len(sweep.known)} runs failed", details)
 
 
@@ -69,119 +66,119 @@ class Sweep:
 
     n_jobs = 1
 
-    def __init__(self, on_done: Done, total: int, share: tuple[int, int], token: str, tell: Tell) -> None:
-        self.on_done, self.total, self.token, self.tell = on_done, total, token, tell
+    def __init__(self, on_done: Done, total: int, share: tuple[int, int], token: str, audience: Audience) -> None:
+        self.on_done, self.total, self.token, self.audience = on_done, total, token, audience
         self.order = Order(share)
-        self.known: dict[Path, Config] = {}
+        self.known: dict[Path, Run] = {}
         self.active: dict[int, Worker] = {}  # by the sentinel that tells its end
-        self.elsewhere: dict[Path, Config] = {}  # in the hands of another sweep
+        self.elsewhere: dict[Path, Run] = {}  # in the hands of another sweep
         self.failures: list[Failure] = []
         self.counts: Counter[str] = Counter()  # of runs done: `found`, `here`, `elsewhere`
+        self.changed: list[Run] = []  # of those found done, the ones made by other code than this
         self.busy_seconds, self.started = 0.0, time.monotonic()
 
-    def add(self, configs: Iterable[Config]) -> None:
-        for config in configs:
-            folder = folder_of(config)
-            if folder not in self.known:
-                self.known[folder] = config
-                if (record := read(config)) is None:
-                    self.order.push(config)
+    def add(self, runs: Iterable[Run]) -> None:
+        for run in runs:
+            if run.folder.path not in self.known:
+                self.known[run.folder.path] = run
+                if (record := run.record()) is None:
+                    self.order.push(run)
                 else:
-                    self.settle(config, record, "found")
+                    self.changed += [run] if run.changed(record) else []
+                    self.settle(run, record, "found")
 
     def run(self) -> None:
-        with display(self) as tell:
+        with self.audience.display(self) as look:
             try:
                 while self.fill() or self.waits():
                     for sentinel in wait(list(self.active), LOOK_AGAIN * len(self.elsewhere) or None):
                         assert isinstance(sentinel, int)
                         self.collect(self.active.pop(sentinel))
                     self.look_elsewhere()
-                    tell()
+                    look()
             finally:
                 for worker in self.active.values():
                     worker.process.kill()
+        if self.changed:
+            print(changed_text(self.changed, self.counts["found"]), file=sys.stderr)
 
     def fill(self) -> bool:
         """Start what there is room for; whether anything runs."""
-        while self.processes() < self.n_jobs and (config := self.order.pop()) is not None:
-            self.start(config)
+        while self.processes() < self.n_jobs and (run := self.order.pop()) is not None:
+            self.start(run)
         return bool(self.active)
 
     def processes(self) -> int:
-        return sum(worker.config.ranks for worker in self.active.values())
+        return sum(worker.run.config.ranks for worker in self.active.values())
 
     def waits(self) -> bool:
         """Whether runs in other hands are waited for: by one of many only where more to do may come of them."""
         alone = self.order.share == (0, 1)
         return bool(self.elsewhere) and (alone or len(self.known) < self.total)
 
-    def start(self, config: Config) -> None:
-        folder = folder_of(config)
-        failed = self.failure(folder)
-        if held(folder):
-            self.elsewhere[folder] = config
-        elif (record := read(config)) is not None:
-            self.settle(config, record, "elsewhere")
+    def start(self, run: Run) -> None:
+        failed = self.failure(run)
+        if run.folder.held():
+            self.elsewhere[run.folder.path] = run
+        elif (record := run.record()) is not None:
+            self.settle(run, record, "elsewhere")
         elif failed and failed["attempts"] >= ATTEMPTS:
-            self.failures.append(Failure(config, failed["reason"], failed["log"]))
+            self.failures.append(Failure(run, failed["reason"], failed["log"]))
         else:
-            worker = Worker(config)
+            worker = Worker(run)
             self.active[worker.sentinel] = worker
-            self.tell(folder)
+            self.audience.tell(run.folder.path)
 
     def collect(self, worker: Worker) -> None:
         """Take note of how a run ended."""
-        config, folder, code = worker.config, worker.folder, worker.join()
+        run, code = worker.run, worker.join()
         if code == BUSY:
-            self.elsewhere[folder] = config
-        elif code == DONE and (record := read(config)) is not None:
+            self.elsewhere[run.folder.path] = run
+        elif code == DONE and (record := run.record()) is not None:
             self.busy_seconds += record["timing"]["wall_seconds"]
             self.relay(worker)
-            self.settle(config, record, "here")
+            self.settle(run, record, "here")
         elif code == NO_SPACE:  # which every further run would meet too
-            raise files.RecordError(files.unwritable(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+            error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise files.RecordError(files.unwritable(run.folder.path, error))
         else:
             self.retry_or_fail(worker, code)
 
     def retry_or_fail(self, worker: Worker, code: int) -> None:
         """A mark in its folder says so to all tasks of this sweep."""
-        before = self.failure(worker.folder)
+        before = self.failure(worker.run)
         attempts = ATTEMPTS if code == RAISED else 1 + (before["attempts"] if before else 0)
         log = worker.log.lines()
         reason = " ".join(log[-1:]) if code in (RAISED, AGAIN) else died(code)
-        told = {"sweep": self.token, "attempts": attempts, "reason": reason, "log": log[-LOG_LINES:]}
-        files.write(worker.folder / FAILED, json.dumps(told, indent=1) + "\n")
-        self.tell(worker.folder)
-        self.order.push(worker.config, last=True)  # to be tried again, or told
+        worker.run.folder.fail({"sweep": self.token, "attempts": attempts, "reason": reason, "log": log[-LOG_LINES:]})
+        self.audience.tell(worker.run.folder.path)
+        self.order.push(worker.run, last=True)  # to be tried again, or told
 
-    def failure(self, folder: Path) -> dict[str, Any] | None:
-        """How the run of a folder failed in this sweep, if it did."""
-        found = read_failure(folder)
+    def failure(self, run: Run) -> dict[str, Any] | None:
+        """How a run failed in this sweep, if it did."""
+        found = run.folder.failure()
         return found if found and found["sweep"] == self.token else None
 
-    def settle(self, config: Config, record: dict[str, Any], where: str) -> None:
-        folder = folder_of(config)
-        # Left where a process was killed between its record and the last it does, or told of a death that was none.
-        if (folder / CONFIG).exists() or (folder / FAILED).exists():
-            with suppress(Busy), hold(folder):
-                tidy(folder)
-        self.tell(folder)
+    def settle(self, run: Run, record: dict[str, Any], where: str) -> None:
+        if run.folder.untidy():
+            with suppress(Busy), run.folder.hold():
+                run.folder.tidy()
+        self.audience.tell(run.folder.path)
         self.counts[where] += 1
-        self.order.timed(config, record["timing"]["wall_seconds"])
-        self.add(self.on_done(config, record))
+        self.order.timed(run, record["timing"]["wall_seconds"])
+        self.add(self.on_done(run, record))
 
     def look_elsewhere(self) -> None:
         """Whatever another sweep has ended with, or left, is settled, or ours to run."""
-        for folder, config in list(self.elsewhere.items()):
-            if not held(folder):
-                del self.elsewhere[folder]
-                self.order.push(config)
+        for path, run in list(self.elsewhere.items()):
+            if not run.folder.held():
+                del self.elsewhere[path]
+                self.order.push(run)
 
     def relay(self, worker: Worker) -> None:
         """Warnings of a run that succeeded."""
         for line in worker.log.lines():
-            print(f"{worker.folder.name}: {line}", file=sys.stderr)
+            print(f"{worker.run.id}: {line}", file=sys.stderr)
 
     def seconds_left(self) -> float | None:
         """Estimated from runs of the same kind, this sweep's or earlier ones."""
@@ -190,7 +187,7 @@ class Sweep:
         if left is None:
             return None
         active = list(self.active.values())
-        running = sum(max(self.order.mean(worker.config) - worker.seconds(), 0) for worker in active)
+        running = sum(max(self.order.mean(worker.run) - worker.seconds(), 0) for worker in active)
         return (left + running) / self.n_jobs
 
     def summary(self) -> str:
@@ -202,6 +199,11 @@ class Sweep:
         parts += [f"{len(self.failures)} failed"] if self.failures else []
         here = f"{self.counts['here']} runs in {elapsed:.0f} s, {self.n_jobs} at a time ({share:.0%} of it in runs)"
         return "; ".join([here, *parts])
+
+
+def changed_text(changed: list[Run], found: int) -> str:
+    which = f"{len(changed)} of {found} runs found done were made by other code than this, {changed[0].name} for one"
+    return f"{which}; rerun_changed=true makes them anew"
 
 
 def cores(config: Config) -> int:

@@ -13,14 +13,12 @@ from multiprocessing import reduction
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from experiments.records import files
-from experiments.records.locks import Busy, hold
+from experiments.records.locks import Busy
 from experiments.training.errors import EXPECTED
-from experiments.training.identity import folder_of, read
+from experiments.training.identity import Run
 from experiments.training.parallel import RankDied
 from experiments.training.processes import end_with_parent, main_hidden, server
 from experiments.training.run import run_alone
-from experiments.training.schema import Config
 
 DONE, RAISED, AGAIN, NO_SPACE, BUSY = 0, 1, 71, 74, 75  # how a worker ends; any other way it died
 LOG_LINES = 12  # the last ones, that are shown
@@ -49,10 +47,10 @@ def opened(handle: Any) -> int:
 class Worker:
     """A process at one run."""
 
-    def __init__(self, config: Config) -> None:
-        self.config, self.folder = config, folder_of(config)
+    def __init__(self, run: Run) -> None:
+        self.run = run
         self.log, self.started = Log(), time.monotonic()
-        self.process = started(config, self.log)
+        self.process = started(run, self.log)
         self.sentinel: int = self.process.sentinel  # ready when the process has ended
 
     def seconds(self) -> float:
@@ -64,33 +62,32 @@ class Worker:
         return self.process.exitcode or DONE
 
 
-def started(config: Config, log: Log) -> BaseProcess:
+def started(run: Run, log: Log) -> BaseProcess:
     """A process at work; once more if the server itself had died just then (a new one takes its place)."""
     try:
-        return forked(config, log)
+        return forked(run, log)
     except (EOFError, ConnectionError):
-        return forked(config, log)
+        return forked(run, log)
 
 
-def forked(config: Config, log: Log) -> BaseProcess:
-    process: BaseProcess = server().Process(target=work, args=(config, log))  # no daemon: it may start ranks
+def forked(run: Run, log: Log) -> BaseProcess:
+    process: BaseProcess = server().Process(target=work, args=(run, log))  # no daemon: it may start ranks
     with main_hidden():
         process.start()
     return process
 
 
-def work(config: Config, log: int) -> None:
+def work(run: Run, log: int) -> None:
     """What a worker does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends its workers
     threading.Thread(target=end_with_parent, daemon=True).start()
     for stream in (sys.stdout, sys.stderr):
         os.dup2(log, stream.fileno())
     try:
-        files.make_folder(folder_of(config))
-        with hold(folder_of(config)):
-            if read(config) is not None:  # another sweep was quicker
+        with run.folder.hold():
+            if run.record() is not None:  # another sweep was quicker
                 sys.exit(BUSY)
-            run_alone(config)
+            run_alone(run)
     except Busy:
         sys.exit(BUSY)
     except Exception as error:

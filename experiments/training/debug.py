@@ -28,7 +28,6 @@ from torch.profiler import ProfilerActivity, profile, record_function
 import data
 import models
 from experiments.records import files
-from experiments.sweeps.arm import tuning_runs
 from experiments.training import machine, schema
 from experiments.training.final_tests import OF_A_BATCH, WAYS
 from experiments.training.machine import check_kernel, pick_device
@@ -60,7 +59,9 @@ def debug(config: Config) -> None:
     """Do what `config.debug` asks for and print what it found."""
     if config.method != "train":
         raise ConfigError(f"debug={config.debug} with method={config.method}: only training runs can be debugged")
-    if tuning_runs(config):
+    if config.optim.learning_rate is None:
+        if not config.tuning.learning_rates:
+            raise ConfigError("optim.learning_rate=null: give a rate, or tuning.learning_rates a grid of rates")
         rates = sorted(config.tuning.learning_rates)
         config = schema.at(config, config.seed, rates[len(rates) // 2])
         print(f"optim.learning_rate={config.optim.learning_rate:g}, the middle of tuning.learning_rates")
@@ -74,7 +75,7 @@ def debug(config: Config) -> None:
 def fast(config: Config, source: Any) -> None:
     few = dataclasses.replace(config, updates=min(FEW, config.updates), evaluations=1)
     with TemporaryDirectory() as folder:
-        outcome = train_model(few, source, Path(folder), lambda history: None)
+        outcome = train_model(few, source, Path(folder), "", lambda history: None)
     print(f"{outcome['status']}, {1000 * outcome['timing']['seconds_per_update']:.2f} ms an update")
     same = WAYS[1:] if config.norm not in OF_A_BATCH else ()
     for name, value in outcome["final"].items():

@@ -1,37 +1,76 @@
-"""Which run a configuration is: its folder, its record, its role and its arm."""
+"""A run: a configuration, and the folder that is its own."""
 
-from functools import reduce
-from pathlib import Path
 from typing import Any
 
-from experiments.records import files
-from experiments.records.folder import read_record
-from experiments.training import schema
+from experiments.records.files import run_folder, run_id
+from experiments.records.folder import DONE, MISSING, RunFolder
+from experiments.training import code, schema
 from experiments.training.schema import Config
 
 
-def folder_of(config: Config) -> Path:
-    return files.run_folder(config.results, schema.scientific(config))
+class Run:
+    """A configuration and its folder, named once.
 
+    What it measured is told by three things: the scientific configuration, of which its id is a hash; the bytes of the
+    data that were read; the code they went through. The last two are in its record.
+    """
 
-def read(config: Config) -> dict[str, Any] | None:
-    """The record of a finished run; None also where it served to tune and is now to be evaluated, with test metrics."""
-    record = read_record(folder_of(config))
-    return record if record and (record["role"] == "evaluate" or role_of(config) == "tune") else None
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.science = schema.scientific(config)
+        self.id = run_id(self.science)
+        self.folder = RunFolder(run_folder(config.results, self.science))
+        self.kept: dict[str, Any] | None = None  # the record, once `look` has found it
+        self.state = MISSING  # when last looked at
 
+    @property
+    def name(self) -> str:
+        """Such as `lm_lstm/layer-s0-0123456789`."""
+        return self.folder.name
 
-def arm_of(config: Config) -> str:
-    """The name of the experiment's arm with these settings, of several the most particular; else the norm and batch."""
-    fitting = [name for name, overrides in config.arms.items() if all(holds(config, o) for o in overrides.split())]
-    default = f"{config.norm}_b{config.batch_size}"
-    return max(fitting, key=lambda name: len(config.arms[name].split()), default=default)
+    @property
+    def code(self) -> str:
+        return code.digest(self.config.method, self.config.model.name, self.config.data.name)
 
+    @property
+    def owner(self) -> str:
+        """What a checkpoint belongs to."""
+        return f"{self.id} made by {self.code}"
 
-def holds(config: Config, override: str) -> bool:
-    """Whether a configuration has what `key=value` asks for; a rate may have been tuned since."""
-    key, value = override.split("=")
-    found = reduce(getattr, key.split("."), config)
-    return str(found) == value or (isinstance(found, float) and found == float(value))
+    def record(self) -> dict[str, Any] | None:
+        """The record of a finished run; None also where it is to be made anew.
+
+        So it is where the run served to tune and is now to be evaluated, with test metrics, and where it was made by
+        other code and `rerun_changed` is set.
+        """
+        record = self.folder.record()
+        if record is None or (record["role"] == "tune" and role_of(self.config) == "evaluate"):
+            return None
+        return None if self.config.rerun_changed and self.changed(record) else record
+
+    def look(self) -> None:
+        """See how far it is. What is done stays done: its record is read once."""
+        if self.kept is None:
+            state = self.folder.state
+            self.kept = self.record() if state == DONE else None
+            self.state = MISSING if state == DONE and self.kept is None else state
+
+    def changed(self, record: dict[str, Any]) -> bool:
+        """Whether a record was made by other code than this, or does not say by which."""
+        return bool(record.get("code") != self.code)
+
+    def described(self) -> dict[str, Any]:
+        """What the run is, known before it starts."""
+        config = self.config
+        return {
+            "run": self.id,
+            "experiment": config.experiment,
+            "scale": config.scale,
+            "role": role_of(config),
+            "group": config.arm or f"{config.norm}_b{config.batch_size}",
+            "code": self.code,
+            "config": {key: value for key, value in self.science.items() if key != "experiment"},
+        }
 
 
 def role_of(config: Config) -> str:

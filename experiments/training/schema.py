@@ -64,10 +64,12 @@ class Config:
     # The rest names no science of a single run and is not part of its identity.
     experiment: str = ""
     scale: str = ""
+    arm: str = ""  # the name of the arm this is or, with what differs, comes from: sweeps/compose.py finds it
     arms: dict[str, str] = field(default_factory=dict)  # arm -> the overrides that make it, as on the command line
     tuning: Tuning = field(default_factory=Tuning)
     seeds: int = 12  # evaluation seeds 0, 1, ... of `python -m experiments.reproduce`
     results: str = field(default="results", metadata={"empty": False})  # folder of the records
+    rerun_changed: bool = False  # make runs anew whose record was made by other code than this
     resume: str = ""  # the id of a run that was started below `results`: that run goes on, whatever else is given
     tracking: str = field(default="wandb", metadata={"choices": ("wandb", "none")})
     device: str = field(default="cpu", metadata={"choices": ("cpu", "cuda", "auto")})

@@ -8,7 +8,9 @@ from typing import Any
 import data
 import models
 from experiments.records import files
+from experiments.records.folder import CHECKPOINT, METRICS
 from experiments.training import machine, parallel
+from experiments.training.checkpoint import CheckpointFile
 from experiments.training.final_tests import test_metrics
 from experiments.training.identity import role_of
 from experiments.training.machine import pick_device
@@ -19,16 +21,20 @@ from models.norms import undefined
 Observer = Callable[[list[Row]], None]
 
 
-def train_model(config: Config, source: Any, folder: Path, observe: Observer) -> dict[str, Any]:
-    """Status, history, final metrics and times. Only a run in a single process leaves checkpoints in its folder."""
-    metrics = MetricsFile(folder / "metrics.jsonl")
+def train_model(config: Config, source: Any, folder: Path, owner: str, observe: Observer) -> dict[str, Any]:
+    """Status, history, final metrics and times.
+
+    Only a run in a single process leaves checkpoints in its folder, which say that they are its `owner`'s.
+    """
+    metrics = MetricsFile(folder / METRICS)
+    checkpoint = CheckpointFile(folder / CHECKPOINT, owner) if config.ranks == 1 else None
 
     def observe_both(history: list[Row]) -> None:
         metrics.update(history)
         observe(history)
 
     with parallel.processes(config.ranks, take_part, config):
-        return trained(config, source, None if config.ranks > 1 else folder / "checkpoint.pt", observe_both)
+        return trained(config, source, checkpoint, observe_both)
 
 
 def take_part(config: Config) -> None:
@@ -38,7 +44,7 @@ def take_part(config: Config) -> None:
 
 
 def trained(
-    config: Config, source: Any, checkpoint: Path | None = None, observe: Observer = lambda history: None
+    config: Config, source: Any, checkpoint: CheckpointFile | None = None, observe: Observer = lambda history: None
 ) -> dict[str, Any]:
     device = pick_device(config.device)
     model: Any = models.build(config.model, config.norm, source.spec, config.seed).to(device)

@@ -142,5 +142,5 @@ def test_workers_outlive_the_signal_that_announces_the_end() -> None:
 
 
 def test_a_task_is_ready_for_signals_before_torch_is_imported() -> None:
-    code = "import sys, experiments.slurm; sys.exit('torch' in sys.modules)"
+    code = "import sys, experiments.sweeps.slurm; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
