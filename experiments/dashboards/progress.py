@@ -1,19 +1,20 @@
 """What is seen of a run or a sweep while it goes: bars and tables on a terminal, a line now and then elsewhere."""
 
-import json
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+
+from experiments.records.folder import RunFolder
 
 LINES_APART = 30.0  # seconds, where there is no terminal
 SHOWN = 16  # of the runs in progress
@@ -38,7 +39,7 @@ class InProgress(Protocol):
     @property
     def config(self) -> Plan: ...
     @property
-    def folder(self) -> Path: ...
+    def folder(self) -> RunFolder: ...
     def seconds(self) -> float: ...
 
 
@@ -148,18 +149,9 @@ def lines_of(runs: Iterable[InProgress]) -> Table:
     return table
 
 
-def progress_line(config: Plan, folder: Path, seconds: float) -> tuple[str, ...]:
+def progress_line(config: Plan, folder: RunFolder, seconds: float) -> tuple[str, ...]:
     """The cells of a run in progress: name, updates so far, last validation loss, time."""
-    row = last_row(folder)
+    row = next(reversed(folder.evaluations()), None)
     at = f"{row['update']:.0f} of {config.updates} updates" if row else ""
     loss = f"loss {row['validation_loss']:.3f}" if row and row.get("validation_loss") is not None else ""
-    return f"{config.experiment}/{folder.name}", at, loss, minutes(seconds)
-
-
-def last_row(folder: Path) -> dict[str, Any] | None:
-    """The last evaluation of a run in progress."""
-    try:
-        row: dict[str, Any] = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
-        return row
-    except (OSError, ValueError, IndexError):
-        return None
+    return f"{config.experiment}/{folder.path.name}", at, loss, minutes(seconds)

@@ -29,6 +29,6 @@ def spelt(value: Any) -> str:
 
 
 def setting(config: Mapping[str, Any], key: str) -> str:
-    """`layer` of a norm, `batch_size 8` of anything else."""
+    """`layer` of a norm, `batch_size 8` or `data mnist` of anything else."""
     value = spelt(config.get(key))
-    return value if key == "norm" else f"{key.rpartition('.')[2]} {value}"
+    return value if key == "norm" else f"{key.removesuffix('.name').rpartition('.')[2]} {value}"

@@ -116,8 +116,7 @@ def test_what_is_there_already_is_left_alone(tmp_path: Path, offline: None) -> N
         shown = mirror.Mirror(tmp_path / "fresh")
         mirror.show_all(shown, tmp_path)
         shown.place.close()
-        # The mark: wandb's own process may still write into its file.
-        found = [(path.parent.name, path.stat().st_mtime_ns) for path in (tmp_path / "fresh").rglob("mirrored")]
+        found = [(path.name, path.stat().st_ino) for path in (tmp_path / "fresh").glob("wandb/offline-run-*")]
         assert len(found) == 1 and before in (None, found)
         before = found
     assert not (tmp_path / "wandb").exists()
@@ -225,7 +224,6 @@ def test_the_reference_can_be_shown_from_its_table_alone() -> None:
             assert ("/tuning/" in min(logged, key=lambda name: "/" not in name)) == (row["role"] == "tune")
         assert set(shown_run.concluded(record)) >= {"status", "wall_seconds"}
     assert kinds == {"tune", "evaluate", "exact"}
-    assert shown_run.axis({"group": "batch_b2"}) == "samples" and shown_run.axis({"group": "batch_all"}) == "update"
 
 
 def test_a_probes_distributions_are_histograms(tmp_path: Path, offline: None) -> None:

@@ -1,20 +1,21 @@
 """What the live page draws of runs: groups and their curves, and end results against a number. Plain NumPy."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from experiments.dashboards.live.runs import RATE, Run, seed_of
+from experiments.dashboards.live.runs import SeenRun, seed_of
+from experiments.dashboards.settings import RATE, SEED, differing, is_number, setting
 from experiments.records.rows import Floats
-from experiments.reports.series_figures import NUMBERED
-from experiments.reports.series_figures import RATE as AT_RATE
-from experiments.verdicts.wording import by_number, tidy
+from experiments.records.tuning import best_learning_rate
+from experiments.verdicts.wording import by_number
 
-Groups = dict[str, list[Run]]  # by label
+Groups = dict[str, list[SeenRun]]  # by label
 AXES = {"update": "updates", "samples": "samples", "seconds": "seconds of training"}
 ARM = "arm"
+AT_RATE = "loss_at_"  # of a measurement: its loss at the learning rate that follows
 
 
 @dataclass(frozen=True)
@@ -28,62 +29,113 @@ class Band:
     runs: Floats
 
 
-def settings(runs: Iterable[Run]) -> dict[str, list[Any]]:
+# ---------------------------------------------------------------------------------------------------- groups
+
+
+def settings(runs: Iterable[SeenRun]) -> dict[str, list[Any]]:
     """The settings in which runs differ, and the values of each in order; the arm is one of them."""
-    found: dict[str, list[Any]] = {ARM: sorted({run.arm for run in runs if run.arm}, key=by_number)}
-    for key in dict.fromkeys(key for run in runs for key in run.config):
-        values = {repr(run.config.get(key)): run.config.get(key) for run in runs if run.config}
-        if len(values) > 1:
-            found[key] = sorted(values.values(), key=lambda value: (not is_number(value), by_number(told(value))))
-    return found
+    known = [run for run in runs if run.config]
+    arms = sorted({run.arm for run in known if run.arm}, key=by_number)
+    return {ARM: arms, **differing(run.config for run in known)}
 
 
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def grouped(runs: Iterable[SeenRun], key: str) -> Groups:
+    """Runs by their arm, or by the value of a setting.
+
+    Whatever an arm's runs of one role differ in, but the seed and in tuning the learning rate, makes groups of their
+    own, named by it: `layer_b8, batch_size 16`. By a setting all that are alike in it are one group.
+    """
+    if key != ARM:
+        return named(runs, lambda run: setting(run.config, key))
+    groups: Groups = {}
+    known = list(runs)
+    for role in dict.fromkeys(run.role for run in known):
+        free = (SEED, RATE) if role == "tune" else (SEED,)
+        of_role = [run for run in known if run.role == role]
+        for label, alike in apart(named(of_role, lambda run: run.arm), free).items():
+            groups.setdefault(label, []).extend(alike)
+    return in_order(groups)
 
 
-def told(value: Any) -> str:
-    return tidy(value) if isinstance(value, float) else str(value)
+def among(groups: Groups, runs: Iterable[SeenRun]) -> Groups:
+    """Of groups what is in these runs: their names, and so their colours, do not hang on what is shown just now."""
+    names = {run.name for run in runs}
+    found = {label: [run for run in group if run.name in names] for label, group in groups.items()}
+    return {label: group for label, group in found.items() if group}
 
 
-def grouped(runs: Iterable[Run], key: str) -> Groups:
-    """Runs by the value of a setting: `layer` of a norm or an arm, `batch_size 8` of anything else."""
+def lines(runs: Sequence[SeenRun], key: str) -> Groups:
+    """Runs that differ only in a number, in their seeds and in tuned learning rates: `batch`, `batch, normalize all`.
+
+    A number that goes with it (fewer updates at larger batches) does not keep them apart.
+    """
+    varied = differing(run.config for run in runs)
+    with_it = [name for name in varied if name != key and goes_with(runs, name, key)]
+    return apart(named(runs, lambda run: setting(run.config, "norm")), (SEED, RATE, key, *with_it))
+
+
+def named(runs: Iterable[SeenRun], name: Callable[[SeenRun], str]) -> Groups:
     groups: Groups = {}
     for run in runs:
-        groups.setdefault(label_of(run, key), []).append(run)
+        groups.setdefault(name(run), []).append(run)
+    return in_order(groups)
+
+
+def apart(groups: Groups, free: Sequence[str]) -> Groups:
+    """Groups whose runs differ in free settings alone, named by the others as well."""
+    found: Groups = {}
+    for label, runs in groups.items():
+        keys = others(runs, free)
+        found |= named(runs, lambda run: ", ".join([label, *(setting(run.config, key) for key in keys)]))  # noqa: B023
+    return in_order(found)
+
+
+def in_order(groups: Groups) -> Groups:
     return {label: groups[label] for label in sorted(groups, key=by_number)}
 
 
-def label_of(run: Run, key: str) -> str:
-    if key == ARM:
-        return run.arm
-    value = told(run.config.get(key))
-    return value if key == "norm" else f"{key.rpartition('.')[2]} {value}"
+def others(runs: Iterable[SeenRun], free: Sequence[str]) -> list[str]:
+    """The settings in which runs differ, but for the free ones."""
+    return [key for key in differing(run.config for run in runs) if key not in free]
 
 
-def metrics(runs: Iterable[Run]) -> list[str]:
+def goes_with(runs: Iterable[SeenRun], name: str, key: str) -> bool:
+    """Whether a setting is a number that another one determines."""
+    pairs = {(repr(run.config.get(key)), run.config.get(name)) for run in runs if is_number(run.config.get(name))}
+    return bool(pairs) and len(pairs) == len({place for place, _ in pairs})
+
+
+def pooled(groups: Groups) -> list[str]:
+    """In what runs of one group differ: at best in their seeds alone."""
+    return list(dict.fromkeys(key for runs in groups.values() for key in others(runs, ())))
+
+
+# ---------------------------------------------------------------------------------------------------- curves
+
+
+def metrics(runs: Iterable[SeenRun]) -> list[str]:
     """What the curves of these runs show, the validation loss first."""
     found = dict.fromkeys(key for run in runs for key in run.curves if key not in ("update", "seconds"))
     return sorted(found, key=lambda name: (name != "validation_loss", name))
 
 
-def places(run: Run, axis: str) -> Floats:
+def places(run: SeenRun, axis: str) -> Floats:
     """Where the evaluations of a run are on an axis; on that of seconds they are still compared at equal updates."""
     return run.curves["update"] * (run.config["batch_size"] if axis == "samples" else 1)
 
 
-def band(runs: Sequence[Run], metric: str, axis: str) -> Band:
+def band(runs: Sequence[SeenRun], metric: str, axis: str) -> Band:
     """Mean and extremes of a metric over runs wherever one of them was evaluated, from those that came that far.
 
     Runs evaluated elsewhere are interpolated. NaN from where the first run diverged.
     """
     runs = [run for run in runs if metric in run.curves]
     grid = np.unique(np.concatenate([places(run, axis) for run in runs] or [np.array([])]))
-    values, x = table(runs, grid, metric, axis), grid
+    values, x = at_places(runs, grid, metric, axis), grid
     here = np.array([within(grid, run, axis) for run in runs], dtype=bool).reshape(len(runs), grid.size)
     values, runs_here = np.where(here, values, 0), here.sum(axis=0)
     if axis == "seconds":
-        x = np.nanmean(table(runs, grid, "seconds", axis), axis=0) if runs else grid
+        x = np.nanmean(at_places(runs, grid, "seconds", axis), axis=0) if runs else grid
     broken = np.isnan(values).any(axis=0)
     low = np.where(here, values, np.inf).min(axis=0, initial=np.inf)
     high = np.where(here, values, -np.inf).max(axis=0, initial=-np.inf)
@@ -101,22 +153,25 @@ def mixed(groups: Groups, metric: str, axis: str) -> bool:
     return False
 
 
-def within(grid: Floats, run: Run, axis: str) -> Any:
+def within(grid: Floats, run: SeenRun, axis: str) -> Any:
     """Where a run counts. One that diverged does not drop out of the mean: there is none any more."""
     x = places(run, axis)
     return (x[0] <= grid) & (run.diverged | (grid <= x[-1]))
 
 
-def table(runs: Sequence[Run], grid: Floats, column: str, axis: str) -> Floats:
+def at_places(runs: Sequence[SeenRun], grid: Floats, column: str, axis: str) -> Floats:
     """A row for each run; what was measured at a place is taken as it is, NaN beyond the ends."""
     rows = [np.interp(grid, places(run, axis), run.curves[column], np.nan, np.nan) for run in runs]
     return np.array(rows).reshape(len(runs), grid.size)
 
 
-def curve(run: Run, metric: str, axis: str) -> tuple[Floats, Floats]:
+def curve(run: SeenRun, metric: str, axis: str) -> tuple[Floats, Floats]:
     """Places and values of one run."""
     x = run.curves["seconds"] if axis == "seconds" else places(run, axis)
     return x, run.curves[metric]
+
+
+# ------------------------------------------------------------------------------------- results against a number
 
 
 @dataclass(frozen=True)
@@ -125,17 +180,12 @@ class Series:
 
     x: Floats
     mean: Floats
-    runs: list[Run]
+    runs: list[SeenRun]
     at: Floats  # the number of each run
     values: Floats  # and its result
 
-    @property
-    def best(self) -> int | None:
-        """Where the mean is least."""
-        return int(np.nanargmin(self.mean)) if np.isfinite(self.mean).any() else None
 
-
-Point = tuple[float, float, Run]  # number, result, whose
+Point = tuple[float, float, SeenRun]  # number, result, whose
 
 
 def series(points: Iterable[Point]) -> Series | None:
@@ -148,14 +198,14 @@ def series(points: Iterable[Point]) -> Series | None:
     return Series(x, np.array([values[at == place].mean() for place in x]), [run for *_, run in ordered], at, values)
 
 
-def by_setting(runs: Iterable[Run], key: str, metric: str) -> Iterator[Point]:
+def by_setting(runs: Iterable[SeenRun], key: str, metric: str) -> Iterator[Point]:
     """The end of finished runs against a setting."""
     for run in runs:
         if run.ended and is_number(run.config.get(key)):
             yield run.config[key], run.last(metric), run
 
 
-def by_rate(runs: Iterable[Run]) -> Iterator[Point]:
+def by_rate(runs: Iterable[SeenRun]) -> Iterator[Point]:
     """What a measurement at many learning rates found at each."""
     for run in runs:
         for name in run.final:
@@ -177,22 +227,27 @@ def measured_rates(groups: Groups) -> dict[str, Series]:
     return many_series({label: by_rate(runs) for label, runs in groups.items()})
 
 
-def by_stem(runs: Iterable[Run]) -> Groups:
-    """Runs by their arm without its number: `batch` of batch_b8."""
-    groups: Groups = {}
-    for run in runs:
-        parts = NUMBERED.fullmatch(run.arm)
-        groups.setdefault(parts["stem"] if parts else run.arm, []).append(run)
-    return dict(sorted(groups.items()))
+def chosen(line: Series) -> float | None:
+    """The learning rate that is chosen by such runs; None where all diverged."""
+    if not np.isfinite(line.mean).any():
+        return None
+    if all(RATE in run.config and run.role == "tune" for run in line.runs):
+        losses = [run.last("validation_loss") for run in line.runs]
+    else:
+        losses = list(line.values)
+    tried = zip(line.at, line.runs, losses, strict=True)
+    return best_learning_rate(
+        {"learning_rate": rate, "seed": seed_of(run), "final": {"validation_loss": loss}} for rate, run, loss in tried
+    )[0]
 
 
-def numbers(runs: Sequence[Run]) -> list[str]:
+def numbers(runs: Sequence[SeenRun]) -> list[str]:
     """The numeric settings results can be drawn against, the batch size first; learning rates are tuned."""
     found = [key for key, values in settings(runs).items() if sum(map(is_number, values)) > 1]
     return sorted((key for key in found if key not in ("seed", RATE)), key=lambda key: key != "batch_size")
 
 
-def end_metric(metric: str, runs: Iterable[Run]) -> str:
+def end_metric(metric: str, runs: Iterable[SeenRun]) -> str:
     """The test metric that belongs to one of training or validation: test_loss to validation_loss."""
     known = dict.fromkeys(name for run in runs for name in run.final)
     wanted = "test_" + metric.partition("_")[2]

@@ -8,9 +8,9 @@ from bokeh.models import BasicTickFormatter, ColumnDataSource, FixedTicker, Hove
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
 
-from experiments.dashboards.live.curves import AXES, Band, Groups, Series, band, curve
+from experiments.dashboards.live.curves import AXES, Band, Groups, Series, band, chosen, curve
 from experiments.dashboards.live.runs import seed_of
-from experiments.dashboards.live.words import short
+from experiments.dashboards.live.texts import short
 from experiments.reports.scales import DASHES, FRAME, INK, Styles, thin, wide
 from experiments.verdicts.wording import tidy
 
@@ -118,7 +118,7 @@ def seed_lines(groups: Groups, styles: Styles, metric: str, axis: str) -> tuple[
 
 
 class ResultsChart(Chart):
-    """End results against a number: every run, the mean of each group and, where asked for, a ring at the least."""
+    """End results against a number: every run, the mean of each group and, if asked for, a ring at the chosen rate."""
 
     names = ("lines", "rings", "dots")
 
@@ -145,7 +145,7 @@ class ResultsChart(Chart):
         values = np.concatenate([line.values[np.isfinite(line.values)] for line in found.values()] or [np.ones(1)])
         # What is far too high must not press the differences that count into one line.
         self.log = bool(values.min() > 0 and wide(values, 4))
-        best = {label: line.best for label, line in found.items() if self.ring and line.best is not None}
+        rings = {label: rate for label, line in found.items() if self.ring and (rate := chosen(line)) is not None}
         self.show(
             lines={
                 "xs": [line.x for line in found.values()],
@@ -154,9 +154,9 @@ class ResultsChart(Chart):
                 "dash": [LINES[styles[label][1]] for label in found],
             },
             rings={
-                "x": [found[label].x[place] for label, place in best.items()],
-                "y": [found[label].mean[place] for label, place in best.items()],
-                "colour": [styles[label][0] for label in best],
+                "x": list(rings.values()),
+                "y": [found[label].mean[found[label].x == rate][0] for label, rate in rings.items()],
+                "colour": [styles[label][0] for label in rings],
             },
             dots={
                 "x": [x for line in found.values() for x in line.at],

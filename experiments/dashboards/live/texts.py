@@ -7,8 +7,9 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from experiments.dashboards.live.curves import Groups, Series, mixed
-from experiments.dashboards.live.runs import STATES, Run
+from experiments.dashboards.live.curves import Groups, Series, mixed, pooled
+from experiments.dashboards.live.runs import STATES_SHOWN, SeenRun
+from experiments.dashboards.settings import SEED
 from experiments.reports.scales import DASHES, Styles
 from experiments.reports.tables import SYMBOLS, estimate_text
 from experiments.verdicts.verdicts import Verdict, read_verdicts
@@ -22,9 +23,9 @@ ROW = Markup(
 )
 
 
-def counts(found: Mapping[str, int], always: Sequence[str] = STATES[:3]) -> Markup:
+def counts(found: Mapping[str, int], always: Sequence[str] = STATES_SHOWN[:3]) -> Markup:
     """How many runs are done, running, failed, ..."""
-    shown = [state for state in STATES if found.get(state) or state in always]
+    shown = [state for state in STATES_SHOWN if found.get(state) or state in always]
     chip = Markup('<span class="count {}"><b>{:,}</b> {}</span>')
     return Markup("").join(
         chip.format(state if found.get(state) else "", found.get(state, 0), state) for state in shown
@@ -52,19 +53,29 @@ def about_curves(groups: Groups, metric: str, axis: str, each: int) -> str:
     """What lines and bands are."""
     diverged = sum(run.diverged for runs in groups.values() for run in runs)
     equal = "samples" if axis == "samples" else "updates"
-    parts = [f"Line: mean over the seeds of a group; band: from its lowest seed to its highest, at equal {equal}."]
-    parts += ["Seeds evaluated elsewhere are interpolated."] if mixed(groups, metric, axis) else []
+    parts = [f"Line: mean over {members(groups)}; band: from the lowest to the highest of them, at equal {equal}."]
+    parts += ["Runs evaluated elsewhere are interpolated."] if mixed(groups, metric, axis) else []
     parts += ["While runs are under way: of those that came so far."] if unfinished(groups) else []
     parts += [f"{plural(diverged, 'run')} diverged: a line ends where its first run did."] if diverged else []
     parts += [f"Of every seed each {each}th evaluation is drawn."] if each > 1 else []
     return " ".join(parts)
 
 
+def members(groups: Groups) -> str:
+    """What a mean is over, said of what its runs really differ in."""
+    apart = pooled(groups)
+    return (
+        f"runs of a group that differ in {', '.join(map(short, apart))}"
+        if set(apart) - {SEED}
+        else "the seeds of a group"
+    )
+
+
 def unfinished(groups: Groups) -> bool:
     return any(not run.ended for runs in groups.values() for run in runs)
 
 
-def no_curves(runs: Sequence[Run]) -> str:
+def no_curves(runs: Sequence[SeenRun]) -> str:
     if any(run.ended and not run.curves for run in runs):
         return "These runs are measurements: they have results, in the table below, and no learning curves."
     return "No evaluation yet." if runs else ""
@@ -76,7 +87,7 @@ def results(name: str, found: Mapping[str, Series], styles: Styles, key: str, me
     every = [run for group in runs.values() for run in group]
     what = "Sensitivity to the learning rate" if name == "rates" else f"Results by {short(key)}"
     told = f"{short(metric).capitalize()} of the {'tuning' if every[0].role == 'tune' else 'evaluation'} runs"
-    told += f": a dot each, their mean as a line{'; a ring at the lowest' if name == 'rates' else ''}"
+    told += f": a dot each, their mean as a line{'; a ring at the rate that is chosen' if name == 'rates' else ''}"
     diverged = sum(run.diverged for run in every)
     told += f"; a gap where one of {plural(diverged, 'run')} diverged." if diverged else "."
     return Markup("<h2>{}</h2><p>{}</p>{}").format(what, told, legend(runs, styles))
@@ -84,7 +95,7 @@ def results(name: str, found: Mapping[str, Series], styles: Styles, key: str, me
 
 def short(key: str) -> str:
     """A setting or metric for people: `learning rate` of optim.learning_rate."""
-    return key.rpartition(".")[2].replace("_", " ")
+    return key.removesuffix(".name").rpartition(".")[2].replace("_", " ")
 
 
 def plural(count: int, name: str) -> str:
