@@ -40,7 +40,7 @@ reproduce: data ## tune, run, judge and report: results/report.html, report.md, 
 verify: .venv/installed ## recompute every verdict and the report from results/reference/ and compare
 	@$(RUN) -m experiments.verify $(RESULTS)
 
-dashboard: setup ## watch the runs in a browser; with ENTITY=<user or team> lay out their pages in wandb
+dashboard: setup ## watch the runs in a browser; with ENTITY=<user or team> lay out their workspace in wandb
 	@$(RUN) -m experiments.dashboard $(RESULTS) $(if $(ENTITY),--entity $(ENTITY)) $(if $(PROJECT),--project $(PROJECT))
 
 bench: setup ## time this suite beside plain PyTorch: results/reference/bench.csv

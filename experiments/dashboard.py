@@ -1,10 +1,11 @@
-"""Dashboards over the recorded runs: a live page here, or a workspace and a report in Weights & Biases."""
+"""Dashboards over the recorded runs: a live page here, or a workspace in Weights & Biases."""
 
 import argparse
 import os
 import sys
 from pathlib import Path
 
+from experiments.dashboards.wandb.outline import outlines
 from experiments.dashboards.wandb.places import PROJECT
 from experiments.records.files import SuiteError
 from experiments.records.table import RUNS, read_table
@@ -16,15 +17,14 @@ WANDB |= {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}
 
 
 def publish(results: Path, entity: str, project: str) -> None:
-    """Lay out wandb's pages by a table of runs: that of the results, or of ours while they have none yet."""
+    """Lay out wandb's page by a table of runs: that of the results, or of ours while they have none yet."""
     for name, value in WANDB.items():
         os.environ.setdefault(name, value)
     from experiments.dashboards.wandb import workspace
     from experiments.verify import REFERENCE
 
     rows, _ = read_table(results if (results / RUNS).exists() else REFERENCE)
-    for line in workspace.publish(entity, project, rows, load_claims()):
-        print(line)
+    print(workspace.publish(entity, project, outlines(rows, load_claims()), results / "wandb" / "workspace.txt"))
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("results", nargs="?", default="results", type=Path, help="the folder with runs/ (results)")
     parser.add_argument("--port", default=5006, type=int, help="of 127.0.0.1; if taken, the next that is free (5006)")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
-    parser.add_argument("--entity", help="instead: make, or make anew, the pages of this wandb user or team")
+    parser.add_argument("--entity", help="instead: make, or renew, the workspace of this wandb user or team")
     parser.add_argument("--project", default=os.environ.get("WANDB_PROJECT") or PROJECT, help="theirs (%(default)s)")
     options = parser.parse_args()
     try:

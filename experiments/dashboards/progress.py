@@ -1,12 +1,12 @@
 """What is seen of a run or a sweep while it goes: bars and tables on a terminal, a line now and then elsewhere."""
 
-import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,8 +14,65 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from experiments.records.folder import RunFolder
+
 LINES_APART = 30.0  # seconds, where there is no terminal
 SHOWN = 16  # of the runs in progress
+
+
+class Plan(Protocol):
+    """Of a run's configuration what is shown."""
+
+    @property
+    def experiment(self) -> str: ...
+    @property
+    def norm(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def updates(self) -> int: ...
+
+
+class Run(Protocol):
+    """A run: its plan, and where it writes."""
+
+    @property
+    def config(self) -> Plan: ...
+    @property
+    def folder(self) -> RunFolder: ...
+
+
+class InProgress(Protocol):
+    """A run in progress, and for how many seconds it has been at work."""
+
+    @property
+    def run(self) -> Run: ...
+    def seconds(self) -> float: ...
+
+
+class SweepState(Protocol):
+    """How far a sweep has come."""
+
+    @property
+    def total(self) -> int:
+        """Of runs, where it is known before they all are."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Runs done: `found` done, done `here`, done `elsewhere`."""
+
+    @property
+    def known(self) -> Collection[Path]: ...
+    @property
+    def active(self) -> Mapping[int, InProgress]: ...
+    @property
+    def elsewhere(self) -> Collection[Path]:
+        """Runs in the hands of another sweep."""
+
+    @property
+    def failures(self) -> Collection[object]: ...
+    def seconds_left(self) -> float | None: ...
+    def summary(self) -> str: ...
 
 
 def bar() -> Progress:
@@ -32,7 +89,7 @@ def bar() -> Progress:
 
 
 @contextmanager
-def training_bar(config: Any) -> Iterator[Callable[[list[dict[str, float]]], None]]:
+def training_bar(config: Plan) -> Iterator[Callable[[list[dict[str, float]]], None]]:
     """A bar over the updates of one run; gives what is to be called with the history after each evaluation."""
     with bar() as progress:
         task = progress.add_task(f"{config.experiment} {config.norm} seed {config.seed}", total=config.updates)
@@ -45,29 +102,29 @@ def training_bar(config: Any) -> Iterator[Callable[[list[dict[str, float]]], Non
 
 
 @contextmanager
-def sweep_table(sweep: Any) -> Iterator[Callable[[], None]]:
-    """A live table of a sweep, then its summary; without a terminal what is given prints a line now and then."""
-    told = time.monotonic()
+def display(sweep: SweepState) -> Iterator[Callable[[], None]]:
+    """A live table of a sweep, then its summary; without a terminal, what is given prints a line now and then."""
+    last = time.monotonic()
 
-    def tell() -> None:
-        nonlocal told
-        if not sys.stderr.isatty() and time.monotonic() - told > LINES_APART:
-            told = time.monotonic()
+    def print_line() -> None:
+        nonlocal last
+        if not sys.stderr.isatty() and time.monotonic() - last > LINES_APART:
+            last = time.monotonic()
             print(state_of(sweep), file=sys.stderr, flush=True)
 
     console = Console(stderr=True)
     if console.is_terminal:
-        with Live(get_renderable=lambda: table_of(sweep), console=console, refresh_per_second=2, transient=True):
-            yield tell
+        with Live(get_renderable=lambda: sweep_view(sweep), console=console, refresh_per_second=2, transient=True):
+            yield print_line
     else:
-        yield tell
-    if sweep.counts["here"] or sweep.counts["elsewhere"]:
+        yield print_line
+    if sweep.counts.get("here") or sweep.counts.get("elsewhere"):
         print(sweep.summary(), file=sys.stderr)
 
 
-def state_of(sweep: Any) -> str:
+def state_of(sweep: SweepState) -> str:
     """Such as `812 of 2834 runs done, 2 running, 1 failed, 12:30 left`."""
-    done, total = sum(sweep.counts.values()), max(sweep.total, len(sweep.known))
+    done, total = done_of(sweep)
     parts = [f"{done} of {total} runs done", f"{len(sweep.active)} running"]
     parts += [f"{len(sweep.elsewhere)} in other hands"] if sweep.elsewhere else []
     parts += [f"{len(sweep.failures)} failed"] if sweep.failures else []
@@ -75,32 +132,42 @@ def state_of(sweep: Any) -> str:
     return ", ".join([*parts, *([] if left is None else [f"{minutes(left)} left"])])
 
 
+def done_of(sweep: SweepState) -> tuple[int, int]:
+    """How many runs are done, and of how many."""
+    return sum(sweep.counts.values()), max(sweep.total, len(sweep.known))
+
+
 def minutes(seconds: float) -> str:
     hours, rest = divmod(round(seconds), 3600)
     return (f"{hours}:" if hours else "") + f"{rest // 60:02}:{rest % 60:02}"
 
 
-def table_of(sweep: Any) -> Group:
-    """The state of a sweep and, a line each, its runs in progress: updates so far, last validation loss, time."""
-    done, total = sum(sweep.counts.values()), max(sweep.total, len(sweep.known))
-    running = Table.grid(padding=(0, 2))
-    for worker in list(sweep.active.values())[:SHOWN]:
-        running.add_row(*progress_line(worker.config, worker.folder, worker.seconds()))
-    return Group(state_of(sweep), ProgressBar(total=total, completed=done, width=60), running)
+def sweep_view(sweep: SweepState) -> Group:
+    """The state of a sweep and its runs in progress."""
+    done, total = done_of(sweep)
+    return Group(state_of(sweep), ProgressBar(total=total, completed=done, width=60), lines_of(sweep.active.values()))
 
 
-def progress_line(config: Any, folder: Path, seconds: float) -> tuple[str, ...]:
-    """The cells of a run in progress: name, updates so far, last validation loss, time."""
-    row = last_row(folder)
-    at = f"{row['update']:.0f} of {config.updates} updates" if row else ""
-    loss = f"loss {row['validation_loss']:.3f}" if row and row.get("validation_loss") is not None else ""
-    return f"{config.experiment}/{folder.name}", at, loss, minutes(seconds)
+def lines_of(running: Iterable[InProgress]) -> Table:
+    """A line for each of the first runs in progress: name, updates so far, last validation loss, time."""
+    table = Table.grid(padding=(0, 2))
+    for one in islice(running, SHOWN):
+        row: dict[str, float | None] = next(reversed(one.run.folder.evaluations()), {})
+        at = f"{row['update']:.0f} of {one.run.config.updates} updates" if "update" in row else ""
+        loss = row.get("validation_loss")
+        table.add_row(one.run.folder.name, at, "" if loss is None else f"loss {loss:.3f}", minutes(one.seconds()))
+    return table
 
 
-def last_row(folder: Path) -> dict[str, Any] | None:
-    """The last evaluation of a run in progress."""
-    try:
-        row: dict[str, Any] = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
-        return row
-    except (OSError, ValueError, IndexError):
-        return None
+@contextmanager
+def tasks(total: int) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar over the runs of a sweep whose tasks are elsewhere; gives what is to be called with how far it is."""
+    with bar() as progress:
+        task = progress.add_task("runs", total=total)
+
+        def show(done: int, total: int, line: str) -> None:
+            progress.update(task, completed=done, total=total)
+            if line:
+                progress.console.print(line, soft_wrap=True)
+
+        yield show

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any
+from typing import Any, Protocol
 
 from rich import box
 from rich.console import Console
@@ -23,9 +23,22 @@ DECADE = 10.0  # losses that span more are drawn by their logarithms
 ELSEWHERE = 160  # columns where there is no terminal
 
 
+class ArmOutcome(Protocol):
+    """The runs of an arm that are done, as records or as rows of the table, of so many that were asked for."""
+
+    @property
+    def experiment(self) -> str: ...
+    @property
+    def arm(self) -> str: ...
+    @property
+    def asked(self) -> int: ...
+    @property
+    def runs(self) -> Sequence[Mapping[str, Any]]: ...
+
+
 @dataclass(frozen=True)
 class ArmRuns:
-    """The runs of an arm that are done, as records or as rows of the table, of so many that were asked for."""
+    """An arm's outcome by itself."""
 
     experiment: str
     arm: str
@@ -33,7 +46,7 @@ class ArmRuns:
     runs: Sequence[Mapping[str, Any]]
 
 
-def tell_arms(arms: Sequence[ArmRuns], most: int = MOST) -> None:
+def tell_arms(arms: Sequence[ArmOutcome], most: int = MOST) -> None:
     """Print the tables on stderr; of more arms than `most` only how to see them."""
     if len(arms) > most:
         print(f"{len(arms)} arms: python -m experiments.status --experiment <name> shows their curves", file=sys.stderr)
@@ -43,41 +56,41 @@ def tell_arms(arms: Sequence[ArmRuns], most: int = MOST) -> None:
         console.print(table)
 
 
-def arm_tables(arms: Sequence[ArmRuns], *, plain: bool) -> Iterator[Table]:
+def arm_tables(arms: Sequence[ArmOutcome], *, plain: bool) -> Iterator[Table]:
     """A table for each experiment; its curves share one scale, so that they can be compared."""
-    for experiment in dict.fromkeys(found.experiment for found in arms):
-        yield table_of([found for found in arms if found.experiment == experiment], plain)
+    for experiment in dict.fromkeys(arm.experiment for arm in arms):
+        yield arm_table([arm for arm in arms if arm.experiment == experiment], plain)
 
 
-def table_of(arms: Sequence[ArmRuns], plain: bool) -> Table:
-    curves = [mean_curve(found.runs) for found in arms]
-    scale = Scale.around([loss for curve in curves for loss in curve])
+def arm_table(arms: Sequence[ArmOutcome], plain: bool) -> Table:
+    curves = [mean_curve(arm.runs) for arm in arms]
+    scale = LossScale.around([loss for curve in curves for loss in curve])
     metrics = shown_metrics(arms)
-    ends = ["diverged"] + ["undefined"] * any(run["status"] == "undefined" for found in arms for run in found.runs)
+    ends = ["diverged"] + ["undefined"] * any(run["status"] == "undefined" for arm in arms for run in arm.runs)
     table = Table(arms[0].experiment, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.caption, table.caption_justify = scale.told(), "left"
+    table.caption, table.caption_justify = scale.caption(), "left"
     if any(curves):
         table.add_column(textwrap.fill("validation loss", HEADING))
     for name in ("runs", "learning rate", *metrics, *ends):
         table.add_column(textwrap.fill(name.replace("_", " "), HEADING), justify="right")
-    for found, curve in zip(arms, curves, strict=True):
+    for arm, curve in zip(arms, curves, strict=True):
         lines = [sparkline(curve, scale, PLAIN if plain else BLOCKS)] if any(curves) else []
-        numbers = [mean_sd(found.runs, metric, plain) for metric in metrics]
-        counts = [sum(run["status"] == end for run in found.runs) for end in ends]
-        cells = [found.arm, *lines, f"{len(found.runs)}/{found.asked}", rate_of(found), *numbers]
+        numbers = [mean_sd(arm.runs, metric, plain) for metric in metrics]
+        counts = [sum(run["status"] == end for run in arm.runs) for end in ends]
+        cells = [arm.arm, *lines, f"{len(arm.runs)}/{arm.asked}", rate_of(arm), *numbers]
         table.add_row(*cells, *(str(count or "") for count in counts))
     for column in table.columns:
         column.no_wrap = True
     return table
 
 
-def rate_of(found: ArmRuns) -> str:
-    return tidy(found.runs[0]["config"]["optim"]["learning_rate"]) if found.runs else "-"
+def rate_of(arm: ArmOutcome) -> str:
+    return tidy(arm.runs[0]["config"]["optim"]["learning_rate"]) if arm.runs else "-"
 
 
-def shown_metrics(arms: Sequence[ArmRuns]) -> list[str]:
+def shown_metrics(arms: Sequence[ArmOutcome]) -> list[str]:
     """Final validation and test metric of training runs, the first two of whatever else was measured."""
-    measured = list(dict.fromkeys(name for found in arms for run in found.runs for name in run["final"]))
+    measured = list(dict.fromkeys(name for arm in arms for run in arm.runs for name in run["final"]))
     for metric in METRICS:
         if f"validation_{metric}" in measured:
             return [name for name in (f"validation_{metric}", f"test_{metric}") if name in measured]
@@ -99,14 +112,14 @@ def mean_sd(runs: Sequence[Mapping[str, Any]], metric: str, plain: bool) -> str:
 
 
 @dataclass(frozen=True)
-class Scale:
+class LossScale:
     """From the lowest to the highest loss shown."""
 
     low: float
     high: float
 
     @classmethod
-    def around(cls, losses: Sequence[float]) -> "Scale":
+    def around(cls, losses: Sequence[float]) -> "LossScale":
         return cls(min(losses, default=math.nan), max(losses, default=math.nan))
 
     @property
@@ -121,13 +134,13 @@ class Scale:
             return math.log(loss / self.low) / math.log(self.high / self.low)
         return (loss - self.low) / (self.high - self.low)
 
-    def told(self) -> str:
+    def caption(self) -> str:
         if math.isnan(self.low):
             return ""
         return f"losses from {number(self.low)} to {number(self.high)}{', log scale' if self.log else ''}"
 
 
-def sparkline(losses: Sequence[float], scale: Scale, levels: str) -> str:
+def sparkline(losses: Sequence[float], scale: LossScale, levels: str) -> str:
     """A character an evaluation, or `WIDEST` of them evenly."""
     last, width = len(losses) - 1, min(len(losses), WIDEST)
     shown = [losses[round(place * last / max(width - 1, 1))] for place in range(width)]

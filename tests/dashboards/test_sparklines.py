@@ -11,7 +11,7 @@ from experiments.dashboards.sparklines import (
     PLAIN,
     WIDEST,
     ArmRuns,
-    Scale,
+    LossScale,
     arm_tables,
     mean_curve,
     sparkline,
@@ -34,22 +34,22 @@ def shown(*arms: ArmRuns, plain: bool = False) -> str:
 
 
 def test_a_curve_falls_from_the_highest_character_to_the_lowest() -> None:
-    scale = Scale.around([1.0, 9.0])
+    scale = LossScale.around([1.0, 9.0])
     assert sparkline([9.0, 5.0, 1.0], scale, BLOCKS) == "█▅▁" and not scale.log
     assert sparkline([9.0, 5.0, 1.0], scale, PLAIN) == "#+_"
-    assert sparkline([2.0], Scale.around([2.0]), BLOCKS) == "▁"
-    assert sparkline([], Scale.around([]), BLOCKS) == ""
+    assert sparkline([2.0], LossScale.around([2.0]), BLOCKS) == "▁"
+    assert sparkline([], LossScale.around([]), BLOCKS) == ""
 
 
 def test_losses_of_several_decades_are_drawn_by_their_logarithms() -> None:
-    scale = Scale.around([1e-3, 1.0, 1e3])
+    scale = LossScale.around([1e-3, 1.0, 1e3])
     assert scale.log and sparkline([1e3, 1.0, 1e-3], scale, BLOCKS) == "█▅▁"
-    assert not Scale.around([0.0, 100.0]).log
+    assert not LossScale.around([0.0, 100.0]).log
 
 
 def test_a_long_curve_keeps_its_ends() -> None:
     losses = [1000.0 - place for place in range(1000)]
-    line = sparkline(losses, Scale.around(losses), BLOCKS)
+    line = sparkline(losses, LossScale.around(losses), BLOCKS)
     assert len(line) == WIDEST and line[0] == "█" and line[-1] == "▁"
     assert list(line) == sorted(line, reverse=True)
 

@@ -1,242 +1,99 @@
-"""The dashboard in wandb: every panel shows what runs have, side by side, and is made once however often it is made."""
+"""The workspace in wandb: its panels show what runs have, and it is made once however often it is made."""
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from experiments import dashboard
-from experiments.dashboards.wandb import run, workspace
+from experiments.dashboards.settings import RATE
+from experiments.dashboards.wandb import outline as parts
+from experiments.dashboards.wandb import workspace
 from experiments.dashboards.wandb.outline import Outline, outlines
-from experiments.dashboards.wandb.workspace import TITLE, VIEW, WorkspaceError
+from experiments.dashboards.wandb.workspace import WorkspaceError
 from experiments.records.table import read_table
-from experiments.reports.scales import HUES
-from experiments.verdicts.claims import Registry
 from experiments.verdicts.claims_file import load_claims
-from experiments.verdicts.verdicts import VERDICTS
-from tests.dashboards.wandb_server import ENTITY, NOWHERE, WandbServer
+from tests.dashboards.wandb_server import ENTITY, WandbServer
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CLOSED = "http://127.0.0.1:9"  # where nobody answers
-Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def registry() -> Registry:
-    return load_claims(ROOT / "configs" / "claims.yaml")
-
-
-@pytest.fixture(scope="module")
-def rows() -> list[Json]:
+def table() -> list[dict[str, Any]]:
     return read_table(ROOT / "results" / "reference")[0]
 
 
 @pytest.fixture(scope="module")
-def shown(rows: list[Json], registry: Registry) -> list[Outline]:
-    return outlines(rows, registry)
+def every(table: list[dict[str, Any]]) -> list[Outline]:
+    return outlines(table, load_claims())
 
 
-@pytest.fixture(scope="module")
-def spec(shown: list[Outline]) -> Json:
-    """What would be sent, in wandb's own words."""
-    return spec_of(workspace.workspace("me", "project", shown))
+def only(every: list[Outline], *names: str) -> list[Outline]:
+    return [outline for outline in every if outline.experiment in names]
 
 
-@pytest.fixture(scope="module")
-def grids(shown: list[Outline]) -> list[Json]:
-    """The panel grids of the report: that of the verdicts, then one for each experiment."""
-    blocks = spec_of(workspace.report("me", "project", shown))["blocks"]
-    return [block["metadata"] for block in blocks if block["type"] == "panel-grid"]
-
-
-@pytest.fixture(scope="module")
-def mirrored(rows: list[Json]) -> dict[tuple[str, str], set[str]]:
-    """What the runs of an experiment have in wandb: the keys of `history`, `summary` and `config`."""
-    found: dict[tuple[str, str], set[str]] = {}
-    for row in rows:
-        record = {**row, "group": row["arm"]}
-        kept = {
-            "history": {key for point in row["history"] for key in run.logged(record, point)},
-            "summary": set(run.concluded(record)),
-            "config": set(flat(run.described(record, ())["config"])),
-        }
-        for part, keys in kept.items():
-            found.setdefault((row["experiment"], part), set()).update(keys)
-    return found
-
-
-def spec_of(made: Any) -> Json:
-    loaded: Json = json.loads(made._to_model().spec.model_dump_json(by_alias=True, exclude_none=True))
-    return loaded
-
-
-def flat(config: Json, above: str = "") -> Iterator[str]:
-    """Keys as wandb's panels name them: `optim.learning_rate` is `optim.value.learning_rate`."""
-    for key, value in config.items():
-        name = f"{above}.{key}" if above else f"{key}.value"
-        yield from flat(value, name) if isinstance(value, dict) else [name]
-
-
-def sections(spec: Json) -> dict[str, Json]:
-    return {section["name"]: section for section in spec["section"]["panelBankConfig"]["sections"]}
-
-
-def kind(section: Json, view: str) -> list[Json]:
-    return [panel["config"] for panel in section["panels"] if panel["viewType"] == view]
-
-
-def filters(runs: Json) -> list[tuple[str, str, str]]:
-    return [(item["key"]["name"], item["op"], item["value"]) for item in runs["filters"]["filters"]]
-
-
-def test_verdicts_come_first_then_trainings_then_measurements(spec: Json, rows: list[Json]) -> None:
-    first, *names = sections(spec)
-    assert first == "Verdicts" and sections(spec)[first]["pinned"] and sections(spec)[first]["isOpen"]
-    trained = {row["experiment"] for row in rows if row["history"]}
-    measured = {row["experiment"] for row in rows if row["final"]} - trained  # the times of step_time are no metrics
-    assert names == sorted(trained) + sorted(measured)
-
-
-def test_every_metric_a_panel_names_is_one_that_runs_have(
-    spec: Json, mirrored: dict[tuple[str, str], set[str]], registry: Registry
-) -> None:
-    for name, section in list(sections(spec).items())[1:]:
-        for panel in kind(section, "Run History Line Plot"):
-            assert {panel["xAxis"], *panel["metrics"]} <= mirrored[name, "history"]
-        for panel in kind(section, "Bar Chart"):
-            assert set(panel["metrics"]) <= mirrored[name, "summary"]
-        for panel in kind(section, "Scatter Plot"):
-            setting, metric = panel["xAxis"].removeprefix("config:"), panel["yAxis"].removeprefix("summary:")
-            assert setting in mirrored[name, "config"] and metric in mirrored[name, "summary"]
-        for panel in kind(section, "Media Browser"):
-            claims = {claim.id for claim in registry.claims if name in {experiment for experiment, _ in claim.arms()}}
-            assert set(panel["mediaKeys"]) == {f"figures/{claim}" for claim in claims}
-
-
-def test_the_verdicts_are_those_of_the_run_that_mirrors_them(spec: Json) -> None:
-    section = sections(spec)["Verdicts"]
-    assert kind(section, "Bar Chart")[0]["metrics"] == [f"verdicts/{verdict}" for verdict in VERDICTS]
-    assert kind(section, "Media Browser")[0]["mediaKeys"] == ["report"]
-    assert '"verdicts"' in json.dumps(kind(section, "Weave"))
-
-
-def test_a_training_shows_curves_rates_and_ends(spec: Json, rows: list[Json]) -> None:
-    for name in {row["experiment"] for row in rows if row["history"]}:
-        here = [row for row in rows if row["experiment"] == name]
-        section, by_batch = sections(spec)[name], len({row["config"]["batch_size"] for row in here}) > 1
-        main, seconds, train = kind(section, "Run History Line Plot")
-        assert main["metrics"] == seconds["metrics"] and train["metrics"] == [f"{name}/train_loss"]
-        assert "tuning" not in main["metrics"][0] and main["metrics"][0].startswith(f"{name}/validation_")
-        axes = {run.axis({"group": row["arm"]}) for row in here}
-        assert {main["xAxis"]} == {train["xAxis"]} == axes == {"samples" if by_batch else "update"}
-        assert seconds["xAxis"] == "seconds"
-        tuning, *batches = kind(section, "Scatter Plot")
-        assert tuning["xAxis"] == "config:optim.value.learning_rate" and tuning["xAxisLogScale"]
-        assert tuning["yAxis"] == f"summary:{name}/tuning/validation_loss"
-        assert [panel["xAxis"] for panel in batches] == ["config:batch_size.value"] * by_batch
-        for panel in (main, seconds, train, *kind(section, "Bar Chart")):
-            assert (panel["groupAgg"], panel["groupArea"]) == ("mean", "minmax")
-            assert panel["limit"] > len({(row["arm"], row["learning_rate"]) for row in rows})
-
-
-def test_lines_are_arms_in_the_colours_of_all_figures(spec: Json, shown: list[Outline], rows: list[Json]) -> None:
-    section = spec["section"]
-    assert section["settings"]["useRunsTableGroupingInPanels"]
-    grouping = [(key["section"], key["name"]) for key in section["runSets"][0]["grouping"]]
-    assert grouping == [("run", "group"), ("config", "optim.value.learning_rate")]
-    colours = dict(pair for outline in shown for pair in workspace._coloured(outline))
-    assert len(section["customRunColors"]) == len(colours)
-    groups = {tuple(path) for path in colours}
-    named = {(f"{row['experiment']}/{row['arm']}", row["learning_rate"]) for row in rows if row["final"]}
-    assert {(group,) for group, _ in named} <= groups
-    assert {(group, f"{rate:g}") for group, rate in named if rate is not None} <= groups
-    for norm in ("none", "batch", "layer"):
-        assert colours[workspace.ws.GroupPath(f"lm_lstm/{norm}")] == HUES[norm]
-
-
-def test_the_report_has_a_grid_for_each_experiment_of_its_runs_alone(grids: list[Json], spec: Json) -> None:
-    verdicts, *others = grids
-    assert filters(verdicts["runSets"][0]) == [("jobType", "=", "verdicts")]
-    for grid, (name, section) in zip(others, list(sections(spec).items())[1:], strict=True):
-        runs, *tuning = grid["runSets"]
-        here = ("experiment", "=", name)
-        assert filters(runs) == [here, ("jobType", "!=", "tune"), ("jobType", "=", "verdicts")]  # of these the figures
-        assert [key["name"] for key in runs["grouping"]] == ["arm.value"]
-        assert [filters(dots) for dots in tuning] == [[here, ("jobType", "=", "tune")]] * bool(
-            kind(section, "Run History Line Plot")
+def test_what_there_is_to_show_is_what_runs_have(every: list[Outline], table: list[dict[str, Any]]) -> None:
+    """Trainings come first; a metric of the panels is one of the runs; batch sizes are those of configurations."""
+    trained = {row["experiment"] for row in table if row["history"]}
+    assert [outline.experiment in trained for outline in every] == sorted(
+        (outline.experiment in trained for outline in every), reverse=True
+    )
+    for outline in every:
+        rows = [row for row in table if row["experiment"] == outline.experiment]
+        ends = {name for row in rows for name in row["final"]}
+        points = {name for row in rows for point in row["history"] for name in point}
+        assert set(outline.finals) <= ends and set(outline.curves) <= points
+        assert set(outline.colours) == {row["arm"] for row in rows}
+        assert outline.by_batch == (len({row["config"]["batch_size"] for row in rows}) > 1)
+        assert len(workspace.panels(outline)) == (
+            (3 * bool(outline.curves) + outline.tuned + outline.by_batch) + len(outline.finals) + bool(outline.claims)
         )
-        told = grid["panelBankSectionConfig"]["panels"]
-        assert [panel["config"] for panel in told] == [panel["config"] for panel in section["panels"]]
 
 
-def test_in_the_report_each_arm_and_each_of_its_tuning_runs_has_its_colour(
-    grids: list[Json], shown: list[Outline], rows: list[Json]
-) -> None:
-    for grid, outline in zip(grids[1:], shown, strict=True):
-        first = grid["runSets"][0]["id"]
-        arms = {f"{first}-config:arm.value:{arm}": colour for arm, colour in outline.colours.items()}
-        tuned = [row for row in rows if row["experiment"] == outline.experiment and row["role"] == "tune"]
-        dots = {run.identifier(row): outline.colours[row["arm"]] for row in tuned}
-        assert grid["customRunColors"] == arms | dots
-
-
-def test_no_panel_lies_on_another(spec: Json, grids: list[Json]) -> None:
-    placed = [section["panels"] for section in sections(spec).values()]
-    for panels in placed + [grid["panelBankSectionConfig"]["panels"] for grid in grids]:
-        cells = [
-            {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
-            for at in (panel["layout"] for panel in panels)
-        ]
-        assert all(cells) and not any(one & other for one, other in combinations(cells, 2))
-        assert max(x for cell in cells for x, _ in cell) < 24
-
-
-def test_sections_show_all_their_panels_on_one_page(spec: Json) -> None:
-    for section in sections(spec).values():
-        page = section["flowConfig"]
-        assert len(section["panels"]) <= page["columnsPerPage"] * page["rowsPerPage"]
-
-
-def test_made_again_it_is_made_anew_not_twice(wandb_server: WandbServer, rows: list[Json], registry: Registry) -> None:
-    few = [row for row in rows if row["experiment"] == "lm_lstm"]
-    first = list(workspace.publish(ENTITY, "project", few, registry))
-    view, page = wandb_server.views.values()
-    assert (view["type"], view["name"]) == ("project-view", VIEW) and page["type"] == "runs"
-    assert list(sections(json.loads(view["spec"]))) == ["Verdicts", "lm_lstm"]
-    assert first == [
-        f"workspace: {wandb_server.url}/{ENTITY}/project?nw=layernorm",
-        f"report: {wandb_server.url}/{ENTITY}/project/reports/{TITLE.replace(' ', '-')}--{page['id']}",
+def test_batch_sizes_are_asked_of_configurations_not_of_names() -> None:
+    rows: list[dict[str, Any]] = [
+        {"experiment": "mine", "arm": arm, "role": "evaluate", "learning_rate": 0.1, "history": [], "final": {}}
+        | {"config": {"batch_size": size}}
+        for arm, size in (("plain", 8), ("other_b8", 8))
     ]
-    more = few + [row for row in rows if row["experiment"] == "lm_gru"]
-    assert list(workspace.publish(ENTITY, "project", more, registry)) == first
-    view, page = wandb_server.views.values()
-    assert list(sections(json.loads(view["spec"]))) == ["Verdicts", "lm_gru", "lm_lstm"]
-    assert '"text":"lm_gru"' in page["spec"].replace(" ", "")
+    registry = load_claims()
+    assert not parts.outline_of("mine", rows, registry).by_batch
+    rows[0]["config"] = {"batch_size": 4}
+    assert parts.outline_of("mine", rows, registry).by_batch
 
 
-def test_where_reports_are_not_allowed_the_workspace_remains(
-    wandb_server: WandbServer, rows: list[Json], registry: Registry
+def test_made_again_it_is_renewed_and_once_deleted_made_anew(
+    wandb_server: WandbServer, every: list[Outline], tmp_path: Path
 ) -> None:
-    wandb_server.denied.add("upsertView")
-    made, refused = workspace.publish(ENTITY, "project", rows[:1], registry)
-    assert made.startswith("workspace: ") and "did not take the report" in refused and "permission denied" in refused
-    assert [view["type"] for view in wandb_server.views.values()] == ["project-view"]
+    kept = tmp_path / "wandb" / "workspace.txt"
+    first = workspace.publish(ENTITY, "project", only(every, "lm_lstm"), kept)
+    address = kept.read_text().strip()
+    assert first == f"the workspace is a new saved view of the project: {address}"
+    assert address.startswith(f"{wandb_server.url}/{ENTITY}/project?nw=")
+    again = workspace.publish(ENTITY, "project", only(every, "lm_lstm", "lm_gru"), kept)
+    assert again == f"the workspace is renewed: {address}"
+    (view,) = wandb_server.views.values()
+    sections = json.loads(view["spec"])["section"]["panelBankConfig"]["sections"]
+    assert [section["name"] for section in sections] == ["Verdicts", "lm_gru", "lm_lstm"]
+    assert all(f"lm_lstm/{name}" in view["spec"] for name in ("validation_bits_per_character", "train_loss"))
+    assert RATE.replace(".", ".value.") in view["spec"]
+    wandb_server.views.clear()
+    assert "new saved view" in workspace.publish(ENTITY, "project", only(every, "lm_lstm"), kept)
+    assert "new saved view" in workspace.publish(ENTITY, "another", only(every, "lm_lstm"), kept)
+    assert len(wandb_server.views) == 2
 
 
-def test_a_project_that_is_not_there_and_a_refused_key_are_told_in_one_line(
-    wandb_server: WandbServer, rows: list[Json], registry: Registry
+def test_what_wandb_does_not_take_is_told_in_one_line(
+    wandb_server: WandbServer, every: list[Outline], tmp_path: Path
 ) -> None:
-    with pytest.raises(WorkspaceError, match=rf"^wandb has no project {ENTITY}/{NOWHERE}.*wandb sync.*--project.*$"):
-        list(workspace.publish(ENTITY, NOWHERE, rows[:1], registry))
     wandb_server.refuse = 401
-    with pytest.raises(WorkspaceError, match=r"^wandb did not take the workspace: .*refused$"):
-        list(workspace.publish(ENTITY, "project", rows[:1], registry))
-    assert not wandb_server.views
+    with pytest.raises(WorkspaceError, match=r"^wandb did not take the workspace: .*refused; [^\n]*--project[^\n]*$"):
+        workspace.publish(ENTITY, "project", every[:1], tmp_path / "kept")
+    assert not wandb_server.views and not (tmp_path / "kept").exists()
 
 
 def test_without_a_key_or_a_server_the_command_ends_with_a_line(
@@ -244,7 +101,7 @@ def test_without_a_key_or_a_server_the_command_ends_with_a_line(
 ) -> None:
     for name, value in {**dashboard.WANDB, "HOME": str(tmp_path), "WANDB_BASE_URL": CLOSED}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("sys.argv", ["dashboard", "--entity", ENTITY])
+    monkeypatch.setattr("sys.argv", ["dashboard", str(tmp_path), "--entity", ENTITY])
     monkeypatch.delenv("WANDB_API_KEY")
     with pytest.raises(SystemExit, match=r"^error: wandb has no API key: `wandb login` .*WANDB_API_KEY[^\n]*$"):
         dashboard.main()

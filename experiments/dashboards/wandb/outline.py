@@ -8,10 +8,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from experiments.dashboards.wandb.run import identifier
+from experiments.dashboards.settings import differing
 from experiments.records.rows import Row
 from experiments.reports.scales import arm_styles
-from experiments.verdicts.claims import Claim, Registry
+from experiments.verdicts.claims import Registry
 from experiments.verdicts.wording import METRICS
 
 
@@ -24,9 +24,9 @@ class Outline:
     rates: Mapping[str, frozenset[float]]  # by arm
     curves: tuple[str, ...]  # the main metric at each evaluation, the training loss; none of a measurement
     finals: tuple[str, ...]  # the main metric on the test set and what claims decide by
-    by_batch: bool  # arms differ in batch size, so equal updates are not equal numbers of cases
-    trials: Mapping[str, str]  # the arm of each tuning run, by its id in wandb
-    claims: tuple[Claim, ...]
+    by_batch: bool  # runs differ in batch size, so equal updates are not equal numbers of cases
+    tuned: bool
+    claims: tuple[str, ...]
 
 
 def outlines(rows: Iterable[Row], registry: Registry) -> list[Outline]:
@@ -34,31 +34,27 @@ def outlines(rows: Iterable[Row], registry: Registry) -> list[Outline]:
     experiments: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         experiments[row["experiment"]].append(row)
-    found = [_outline(name, group, registry) for name, group in sorted(experiments.items())]
-    return sorted((outline for outline in found if outline.finals), key=lambda outline: not outline.curves)
+    every = [outline_of(name, group, registry) for name, group in sorted(experiments.items())]
+    return sorted((outline for outline in every if outline.finals), key=lambda outline: not outline.curves)
 
 
-def _outline(experiment: str, rows: Sequence[Row], registry: Registry) -> Outline:
+def outline_of(experiment: str, rows: Sequence[Row], registry: Registry) -> Outline:
     evaluated = [row for row in rows if row["role"] == "evaluate"]
-    logged = {name for row in evaluated for point in row["history"] for name in point}
-    ended = {name for row in evaluated for name in row["final"]}
-    main = next((name for name in METRICS if f"validation_{name}" in logged), None)
-    claims = tuple(claim for claim in registry.family if experiment in {name for name, _ in claim.arms()})
+    at_evaluations = {name for row in evaluated for point in row["history"] for name in point}
+    at_the_end = {name for row in evaluated for name in row["final"]}
+    main = next((name for name in METRICS if f"validation_{name}" in at_evaluations), None)
+    claims = [claim for claim in registry.family if experiment in {name for name, _ in claim.arms()}]
     wanted = [f"test_{main}", *sorted({claim.metric for claim in claims})]
-    return Outline(
-        experiment,
-        {arm: colour for arm, (colour, _) in arm_styles(sorted({row["arm"] for row in rows})).items()},
-        _rates(rows),
-        (f"validation_{main}", "train_loss") if main else (),
-        tuple(dict.fromkeys(name for name in wanted if name in ended)),
-        len({row["config"]["batch_size"] for row in evaluated}) > 1,
-        {identifier(dict(row)): row["arm"] for row in rows if row["role"] == "tune"},
-        claims,
-    )
-
-
-def _rates(rows: Iterable[Row]) -> dict[str, frozenset[float]]:
     rates: dict[str, set[float]] = defaultdict(set)
     for row in rows:
         rates[row["arm"]] |= {row["learning_rate"]} - {None}
-    return {arm: frozenset(found) for arm, found in rates.items()}
+    return Outline(
+        experiment,
+        {arm: colour for arm, (colour, _) in arm_styles(sorted(rates)).items()},
+        {arm: frozenset(tried) for arm, tried in rates.items()},
+        (f"validation_{main}", "train_loss") if main else (),
+        tuple(dict.fromkeys(name for name in wanted if name in at_the_end)),
+        "batch_size" in differing(row["config"] for row in evaluated),
+        any(row["role"] == "tune" for row in rows),
+        tuple(claim.id for claim in claims),
+    )

@@ -1,0 +1,89 @@
+"""How many of the runs asked for are done, running, failed and missing: a table once, or again and again."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Protocol
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+
+from experiments.dashboards.progress import LINES_APART, InProgress, lines_of, minutes
+from experiments.dashboards.sparklines import ArmOutcome, arm_tables
+
+STATES = ("done", "running", "failed", "missing")
+APART = 2.0  # seconds from look to look, at least
+SHARE = 0.05  # of a core's time for looking, at most
+
+
+class Standing(Protocol):
+    """What is known of the runs asked for. `look` sees what has changed since the last look."""
+
+    @property
+    def by_arm(self) -> bool:
+        """Whether `counts` are those of the arms of one experiment, and not of experiments."""
+
+    def look(self) -> None: ...
+    def counts(self) -> Mapping[str, Counter[str]]:
+        """How many runs are in each state, by experiment or arm."""
+
+    def running(self) -> Iterable[InProgress]: ...
+    def seconds_left(self) -> float | None: ...
+    def outcomes(self) -> Sequence[ArmOutcome]: ...
+
+
+def watch(standing: Standing, console: Console, *, curves: bool) -> None:
+    """Look again and again until all is done. Ctrl-C ends the looking, not the runs."""
+    terminal = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else nullcontext()
+    try:
+        with terminal as live:
+            last = -LINES_APART
+            while not set(total(standing)) <= {"done"}:
+                if live:
+                    live.update(Group(*view(standing, console, curves)), refresh=True)
+                elif time.monotonic() - last > LINES_APART:
+                    last = time.monotonic()
+                    print(line(standing), flush=True)
+                busy = time.process_time()
+                standing.look()
+                time.sleep(max(APART, (time.process_time() - busy) / SHARE))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{line(standing)}; runs in progress go on") from None
+
+
+def view(standing: Standing, console: Console, curves: bool) -> list[RenderableType]:
+    """What matters most first: a terminal may be too low for all of it."""
+    outcomes = outcome_tables(standing, console) if curves else ()
+    return [line(standing), lines_of(standing.running()), state_table(standing, whole=False), *outcomes]
+
+
+def total(standing: Standing) -> Counter[str]:
+    return sum(standing.counts().values(), Counter[str]())
+
+
+def line(standing: Standing) -> str:
+    """Such as `812 of 2990 runs done, 2 running, 2176 missing; 12:30 left`."""
+    count, left = total(standing), standing.seconds_left()
+    parts = [f"{count['done']} of {count.total()} runs done"]
+    parts += [f"{count[state]} {state}" for state in STATES[1:] if count[state]]
+    return ", ".join(parts) + ("" if left is None else f"; {minutes(left)} left")
+
+
+def state_table(standing: Standing, *, whole: bool) -> Table:
+    """How many runs are in each state, by experiment or arm; `whole`: also where all are done."""
+    table = Table("arm" if standing.by_arm else "experiment", box=box.SIMPLE_HEAD, pad_edge=False)
+    for state in STATES:
+        table.add_column(state, justify="right")
+    for name, count in standing.counts().items():
+        if whole or set(count) != {"done"}:
+            table.add_row(name, *(str(count[state] or "") for state in STATES))
+    table.add_section()
+    table.add_row("all", *(str(total(standing)[state]) for state in STATES))
+    return table
+
+
+def outcome_tables(standing: Standing, console: Console) -> Iterable[Table]:
+    return arm_tables(standing.outcomes(), plain=console.options.ascii_only)
