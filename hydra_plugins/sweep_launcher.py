@@ -1,6 +1,6 @@
 """`-m` on the command line: Hydra lists the jobs; all cores of this machine run them, or a cluster.
 
-hydra/launcher=sweep, the default, or hydra/launcher=slurm with the options of `experiments.slurm.Options`.
+hydra/launcher=sweep, the default, or hydra/launcher=slurm with the options of `experiments.sweeps.slurm.Options`.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.sweeps.slurm import Options
 
 if TYPE_CHECKING:  # Hydra reads this file at every start, also for --help
+    from experiments.sweeps.audience import Audience
     from experiments.training.schema import Config
 
 
@@ -62,22 +63,31 @@ class SweepLauncher(Launcher):
         return [JobReturn(overrides=list(o), status=JobStatus.COMPLETED) for o in job_overrides]
 
     def run_arms(self, configs: "Sequence[Config]") -> None:
+        """Run them before the eyes of whoever gave the command: in the terminal and, unless refused, in wandb."""
+        from experiments.dashboards import progress
+        from experiments.dashboards.wandb.process import mirroring
+        from experiments.sweeps.audience import Audience
+
+        with mirroring(configs[0].tracking, configs[0].results) as show:
+            self.run_before(Audience(show, progress.display, progress.tasks), configs)
+
+    def run_before(self, audience: "Audience", configs: "Sequence[Config]") -> None:
         from experiments.sweeps import arms
 
-        arms.run_arms(configs, n_jobs=configs[0].n_jobs)
+        arms.run_arms(configs, n_jobs=configs[0].n_jobs, audience=audience)
 
 
 def tell(configs: "Sequence[Config]") -> None:
     """A line for each run that is done, then one for each arm."""
     from experiments.dashboards.sparklines import tell_arms
-    from experiments.run import outcome_line
     from experiments.sweeps.arms import read_arms
+    from experiments.training.run import outcome_line
 
-    found = read_arms(configs)
-    for arm in found:
-        for record in arm.runs:
+    outcomes = [arm.outcome() for arm in read_arms(configs)]
+    for outcome in outcomes:
+        for record in outcome.runs:
             print(outcome_line(record))
-    tell_arms(found)
+    tell_arms(outcomes)
 
 
 class SlurmLauncher(SweepLauncher):
@@ -87,7 +97,7 @@ class SlurmLauncher(SweepLauncher):
         plain: Any = OmegaConf.to_container(OmegaConf.create(options))
         self.options = Options(**plain)
 
-    def run_arms(self, configs: "Sequence[Config]") -> None:
+    def run_before(self, audience: "Audience", configs: "Sequence[Config]") -> None:
         from experiments.sweeps import cluster
 
-        cluster.run_arms(configs, self.options)
+        cluster.run_arms(configs, self.options, audience)

@@ -33,13 +33,20 @@ class Plan(Protocol):
     def updates(self) -> int: ...
 
 
-class InProgress(Protocol):
-    """A run in progress: what it is, where it writes, and for how many seconds it has been at work."""
+class Run(Protocol):
+    """A run: its plan, and where it writes."""
 
     @property
     def config(self) -> Plan: ...
     @property
     def folder(self) -> RunFolder: ...
+
+
+class InProgress(Protocol):
+    """A run in progress, and for how many seconds it has been at work."""
+
+    @property
+    def run(self) -> Run: ...
     def seconds(self) -> float: ...
 
 
@@ -141,17 +148,26 @@ def sweep_view(sweep: SweepState) -> Group:
     return Group(state_of(sweep), ProgressBar(total=total, completed=done, width=60), lines_of(sweep.active.values()))
 
 
-def lines_of(runs: Iterable[InProgress]) -> Table:
-    """A line for each of the first runs in progress: updates so far, last validation loss, time."""
+def lines_of(running: Iterable[InProgress]) -> Table:
+    """A line for each of the first runs in progress: name, updates so far, last validation loss, time."""
     table = Table.grid(padding=(0, 2))
-    for run in islice(runs, SHOWN):
-        table.add_row(*progress_line(run.config, run.folder, run.seconds()))
+    for one in islice(running, SHOWN):
+        row: dict[str, float | None] = next(reversed(one.run.folder.evaluations()), {})
+        at = f"{row['update']:.0f} of {one.run.config.updates} updates" if "update" in row else ""
+        loss = row.get("validation_loss")
+        table.add_row(one.run.folder.name, at, "" if loss is None else f"loss {loss:.3f}", minutes(one.seconds()))
     return table
 
 
-def progress_line(config: Plan, folder: RunFolder, seconds: float) -> tuple[str, ...]:
-    """The cells of a run in progress: name, updates so far, last validation loss, time."""
-    row = next(reversed(folder.evaluations()), None)
-    at = f"{row['update']:.0f} of {config.updates} updates" if row else ""
-    loss = f"loss {row['validation_loss']:.3f}" if row and row.get("validation_loss") is not None else ""
-    return f"{config.experiment}/{folder.path.name}", at, loss, minutes(seconds)
+@contextmanager
+def tasks(total: int) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar over the runs of a sweep whose tasks are elsewhere; gives what is to be called with how far it is."""
+    with bar() as progress:
+        task = progress.add_task("runs", total=total)
+
+        def show(done: int, total: int, line: str) -> None:
+            progress.update(task, completed=done, total=total)
+            if line:
+                progress.console.print(line, soft_wrap=True)
+
+        yield show

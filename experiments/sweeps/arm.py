@@ -95,6 +95,9 @@ class Arm:
         """Of what was done when last looked."""
         return Outcome(*self.name, len(self.seeds), [run.kept for run in self.evaluations if run.kept])
 
+    def at_seed(self, seed: int) -> Config:
+        return schema.at(self.config, seed, self.config.optim.learning_rate)
+
     def evaluate_at(self, learning_rate: float | None) -> None:
         self.evaluations = [Run(schema.at(self.config, seed, learning_rate)) for seed in self.seeds]
 

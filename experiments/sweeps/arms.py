@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.sweeps.arm import Arm, Plan, arms_of
+from experiments.sweeps.audience import QUIET, Audience
 from experiments.sweeps.preflight import check_runnable, check_sweep
-from experiments.sweeps.sweep import QUIET, Audience, run_all
+from experiments.sweeps.sweep import run_all
 from experiments.training.run import run
 from experiments.training.schema import Config
 from experiments.training.training_run import Observer

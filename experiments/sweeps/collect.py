@@ -1,21 +1,21 @@
 """From records to the rows of the table that claims are judged on."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 from experiments.records.table import rounded
-from experiments.sweeps.arm import Arm
+from experiments.sweeps.arm import Arm, Name
 
 KEPT = ("run", "config", "status", "synthetic", "final", "history", "timing", "environment")  # of a record, in a row
 
 
-def collect_rows(arms: Iterable[Arm]) -> list[dict[str, Any]]:
+def collect_rows(arms: Mapping[Name, Arm]) -> list[dict[str, Any]]:
     """The table the claims are judged on: a row for each tuning and evaluation run that is done, from its record."""
     rows = []
-    for arm in arms:
+    for name, arm in arms.items():
         arm.look()
         for role, runs in (("tune", arm.trials), ("evaluate", arm.evaluations)):
-            rows += [to_row(run.kept, *arm.name, role, arm.config.scale) for run in runs if run.kept]
+            rows += [to_row(run.kept, *name, role, arm.config.scale) for run in runs if run.kept]
     return rows
 
 

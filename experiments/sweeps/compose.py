@@ -14,10 +14,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.sweeps.arm import Name
 from experiments.training import schema
 from experiments.training.schema import Config, ConfigError
-
-Arm = tuple[str, str]  # experiment and arm, as a claim names them
 
 
 def known_experiments() -> list[str]:
@@ -33,7 +32,7 @@ def load(overrides: Sequence[str]) -> DictConfig:
     return compose("run", list(overrides), return_hydra_config=True)
 
 
-def compose_arms(overrides: Sequence[str]) -> dict[Arm, Config]:
+def compose_arms(overrides: Sequence[str]) -> dict[Name, Config]:
     """Every arm of every experiment, as a claim names it; seed and, where it is tuned, learning rate still open."""
     schema.register()
     changed = {override.split("=")[0] for override in overrides}

@@ -1,11 +1,12 @@
 """What would fail in every run of a sweep is found before the first."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 import data
 import models
 from experiments.records import files
-from experiments.sweeps.arm import tuning_configs
+from experiments.sweeps.arm import Name, tuning_configs
 from experiments.training import machine, parallel, probes
 from experiments.training.final_tests import WAYS
 from experiments.training.machine import check_kernel, pick_device
@@ -40,6 +41,19 @@ def check_sweep(configs: Sequence[Config]) -> None:
             if value := getattr(config, key):
                 raise ConfigError(f"{key}={value} is for single runs; leave it out, or -m")
     check_runnable(configs)
+
+
+Declared = tuple[dict[str, set[str]], dict[str, set[str]], dict[tuple[str, str], int]]
+
+
+def declared(configs: Mapping[Name, Config]) -> Declared:
+    """What claims may rest on: the arms and the metrics of each experiment, and how many rates each arm tries."""
+    names: dict[str, set[str]] = defaultdict(set)
+    for experiment, arm in configs:
+        names[experiment].add(arm)
+    metrics = {experiment: metric_names(config) for (experiment, _), config in configs.items()}
+    grids = {arm: len(tuning_configs(config)) // len(config.tuning.seeds) for arm, config in configs.items()}
+    return names, metrics, grids
 
 
 def metric_names(config: Config) -> set[str]:

@@ -2,29 +2,20 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.records.folder import RunFolder
 from experiments.sweeps.arm import Arm, Outcome
 from experiments.sweeps.failure import Failure
 from experiments.sweeps.order import Order, kind_of
 from experiments.training.identity import Run
-from experiments.training.schema import Config
 
 
+@dataclass(frozen=True)
 class InProgress:
     """A run in progress, for whoever shows it."""
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
-
-    @property
-    def config(self) -> Config:
-        return self.run.config
-
-    @property
-    def folder(self) -> RunFolder:
-        return self.run.folder
+    run: Run
 
     def seconds(self) -> float:
         return self.run.folder.seconds()
