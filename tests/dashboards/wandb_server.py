@@ -1,4 +1,4 @@
-"""A wandb server on loopback that keeps what it is sent: for tests of online logging, `wandb sync` and workspaces.
+"""A wandb server on loopback that keeps what it is sent: for tests of online logging and of workspaces.
 
 It speaks the operations that wandb 0.31 and wandb-workspaces 0.4 use, and answers any other with an error that names
 it, so that a newer client shows at once what it wants.
@@ -10,7 +10,6 @@ import os
 import re
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from typing import Any
 
 import pytest
 
-ENTITY, NOWHERE = "tester", "nowhere"  # who is logged in; a project that is not there
+ENTITY = "tester"  # who is logged in
 Json = dict[str, Any]
 
 
@@ -38,7 +37,6 @@ class Run:
     config: Json = field(default_factory=dict)
     history: list[Json] = field(default_factory=list)
     summary: Json = field(default_factory=dict)
-    files: dict[str, bytes] = field(default_factory=dict)
 
     def upsert(self, given: Json) -> None:
         for key, name in (("displayName", "name"), ("groupName", "group"), ("jobType", "job_type"), ("tags", "tags")):
@@ -62,10 +60,10 @@ class Run:
 
 
 class WandbServer(ThreadingHTTPServer):
-    """`runs` by id, `views` (workspaces and reports) by id, `operations` in the order they came.
+    """`runs` by id, `views` (workspaces) by id, `operations` in the order they came.
 
-    `latency` seconds are waited before each answer; `refuse` is an HTTP status given to everything instead of it;
-    `denied` are operations this account may not do, `file_stream` among them.
+    `refuse` is an HTTP status given to everything instead of an answer; `denied` are operations this account may not
+    do, `file_stream` among them.
     """
 
     daemon_threads = True
@@ -76,7 +74,7 @@ class WandbServer(ThreadingHTTPServer):
         self.runs: dict[str, Run] = {}
         self.views: dict[str, Json] = {}
         self.operations: list[str] = []
-        self.latency, self.refuse = 0.0, 0
+        self.refuse = 0
         self.denied: set[str] = set()
         self.lock = threading.Lock()
 
@@ -160,24 +158,9 @@ class WandbServer(ThreadingHTTPServer):
         told = {**view, "project": self.project(given["projectName"]) | {"entityName": ENTITY}}
         return {"upsertView": {"view": told, "inserted": new}}
 
-    on_upsertView = on_upsertView2  # a report's
-
     def on_view(self, given: Json) -> Json:
-        if NOWHERE in (given.get("name"), given.get("project")):
-            return {"project": None}
-        name, wanted = given.get("viewName"), given["viewType"]
-        views = [view for view in self.views.values() if view["type"] == wanted and name in (None, view["name"])]
-        pages = {"pageInfo": {"endCursor": None, "hasNextPage": False}}
-        return {"project": {"allViews": {"edges": [{"node": view, "cursor": ""} for view in views], **pages}}}
-
-    on_views = on_projectViews = on_view
-
-    def on_getProjects(self, given: Json) -> Json:
-        pages = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
-        return {"models": {"pageInfo": pages, "edges": []}}
-
-    def on_createProject(self, given: Json) -> Json:
-        return {"upsertModel": {"project": None, "model": None, "inserted": True}}
+        views = [view for view in self.views.values() if view["name"] == given["viewName"]]
+        return {"project": {"allViews": {"edges": [{"node": view} for view in views]}}}
 
     def project(self, name: str) -> Json:
         return {"id": "UHJvamVjdDox", "internalId": "MQ==", "name": name, "entity": {"id": "e", "name": ENTITY}}
@@ -191,7 +174,6 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
-        time.sleep(self.server.latency)
         if self.server.refuse:
             self.answer({"errors": [{"message": "refused"}]}, self.server.refuse)
             return
@@ -209,8 +191,6 @@ class Handler(BaseHTTPRequestHandler):
             return self.server.graphql(json.loads(body))
         if place[-1] == "file_stream":
             self.server.runs[place[-2]].stream(json.loads(body))
-        elif place[1] == "run":
-            self.server.runs[place[2]].files["/".join(place[3:])] = body
         return {}
 
     def answer(self, result: Json, status: int = 200) -> None:
