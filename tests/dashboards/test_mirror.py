@@ -212,6 +212,19 @@ def test_a_probes_distributions_are_histograms(tmp_path: Path, offline: None) ->
     assert drawn == {"_type": "histogram", "values": [1, 2, 3], "bins": [0, 0.5, 1, 1.5]}
 
 
+def test_the_verdicts_of_a_reproduction_are_a_run_of_their_own_once(tmp_path: Path, offline: None) -> None:
+    for _ in range(2):
+        shown = mirror.Mirror(tmp_path)
+        shown.verdicts(Path("results/reference"))
+        shown.place.close()
+        (folder,) = kept(tmp_path)
+        (folder / "mine").touch()
+    found = inspected(folder)
+    assert folder.name.endswith("-verdicts-laptop") and found["run"][0]["job_type"] == "verdicts"
+    logged = {name.partition(".")[0] for entry in found["history"] for name in entry["item"]}
+    assert {"verdicts", "report"} <= logged and any(name.startswith("figures/") for name in logged)
+
+
 def test_what_is_sent_of_the_reference_stays_within_wandbs_limits() -> None:
     """Measurements are job type `exact`, tuning keeps apart."""
     kinds = set()

@@ -1,7 +1,7 @@
 """A wandb server on loopback that keeps what it is sent: for tests of online logging and of workspaces.
 
-It speaks the operations that wandb 0.31 and wandb-workspaces 0.4 use, and answers any other with an error that names
-it, so that a newer client shows at once what it wants.
+It speaks the operations that our tests make wandb 0.31 and wandb-workspaces 0.4 use, and answers any other with an
+error that names it, so that a newer client shows at once what it wants.
 """
 
 import gzip
@@ -28,23 +28,9 @@ class Run:
     """One run as the server knows it."""
 
     project: str
-    name: str = ""
-    group: str = ""
-    job_type: str = ""
     state: str = "running"
-    exit_code: int | None = None
-    tags: list[str] = field(default_factory=list)
-    config: Json = field(default_factory=dict)
     history: list[Json] = field(default_factory=list)
     summary: Json = field(default_factory=dict)
-
-    def upsert(self, given: Json) -> None:
-        for key, name in (("displayName", "name"), ("groupName", "group"), ("jobType", "job_type"), ("tags", "tags")):
-            if given.get(key) is not None:
-                setattr(self, name, given[key])
-        found = json.loads(given.get("config") or "{}")
-        self.config.update({key: entry["value"] for key, entry in found.items()})
-        self.summary.update(json.loads(given.get("summaryMetrics") or "{}"))
 
     def stream(self, sent: Json) -> None:
         """One part of the stream of a run's files: history and summary; and, at its end, the exit code."""
@@ -55,8 +41,7 @@ class Run:
             elif name == "wandb-summary.json":
                 self.summary = lines[-1]
         if sent.get("complete"):
-            self.exit_code = sent["exitcode"]
-            self.state = "failed" if self.exit_code else "finished"
+            self.state = "failed" if sent["exitcode"] else "finished"
 
 
 class WandbServer(ThreadingHTTPServer):
@@ -100,15 +85,12 @@ class WandbServer(ThreadingHTTPServer):
         nothing: Json = {"edges": []}
         return {"viewer": {**user, "flags": "{}", "deletedAt": None, "teams": nothing, "apiKeys": nothing}}
 
-    def on_serverFeaturesQuery(self, given: Json) -> Json:
-        return {"serverInfo": {"features": []}}
-
     # ---------------------------------------------------------------------------------------------------- runs
 
     def on_upsertBucket(self, given: Json) -> Json:
         new = given["name"] not in self.runs
         run = self.runs.setdefault(given["name"], Run(given["project"]))
-        run.upsert(given)
+        run.summary.update(json.loads(given.get("summaryMetrics") or "{}"))
         return {"upsertBucket": {"bucket": self.bucket(given["name"]), "inserted": new}}
 
     def on_runResumeStatus(self, given: Json) -> Json:
@@ -126,27 +108,15 @@ class WandbServer(ThreadingHTTPServer):
         files = [{"name": name, "uploadUrl": f"{self.url}/run/{given['run']}/{name}"} for name in given["files"]]
         return {"createRunFiles": {"runID": given["run"], "uploadHeaders": [], "files": files}}
 
-    def on_artifactType(self, given: Json) -> Json:
-        return {"project": {"artifact": None}}
-
-    def on_createArtifact(self, given: Json) -> Json:
-        """Tables are artifacts too; said to be there already, for the run's own files hold the same."""
-        artifact = {"id": given["input"]["digest"], "state": "COMMITTED", "artifactSequence": {"latestArtifact": None}}
-        return {"createArtifact": {"artifact": artifact}}
-
     def bucket(self, name: str) -> Json:
         run = self.runs[name]
-        told: Json = {"id": name, "name": name, "displayName": run.name, "description": None, "sweepName": None}
-        told |= {"config": json.dumps({key: {"value": value} for key, value in run.config.items()}), "notes": None}
-        told |= {"tags": run.tags, "summaryMetrics": json.dumps(run.summary), "wandbConfig": '{"t": 1}'}
         tail = json.dumps([json.dumps(line) for line in run.history[-1:]])
-        told |= {"historyLineCount": len(run.history), "historyTail": tail, "eventsLineCount": 0, "eventsTail": "[]"}
-        return told | {"logLineCount": 0, "project": self.project(run.project)}
+        empty: Json = {"description": None, "sweepName": None, "notes": None, "tags": [], "config": "{}"}
+        empty |= {"eventsLineCount": 0, "eventsTail": "[]", "logLineCount": 0, "wandbConfig": '{"t": 1}'}
+        kept = {"historyLineCount": len(run.history), "historyTail": tail, "summaryMetrics": json.dumps(run.summary)}
+        return {**empty, **kept, "id": name, "name": name, "displayName": name, "project": self.project(run.project)}
 
     # --------------------------------------------------------------------------------------------------- views
-
-    def on_projectInternalId(self, given: Json) -> Json:
-        return {"project": self.project(given["projectName"])}
 
     def on_upsertView2(self, given: Json) -> Json:
         """A view with an id is changed, one without is new: two of one name are two, so a test sees them."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -85,18 +86,17 @@ def apart(groups: Groups, free: Sequence[str]) -> Groups:
     """Groups whose runs differ in free settings alone, named by the others as well."""
     found: Groups = {}
     for label, runs in groups.items():
-        keys = others(runs, free)
-        found |= named(runs, lambda run: ", ".join([label, *(setting(run.config, key) for key in keys)]))  # noqa: B023
+        keys = [key for key in differing(run.config for run in runs) if key not in free]
+        found |= named(runs, partial(full_name, label, keys))
     return in_order(found)
+
+
+def full_name(label: str, keys: Sequence[str], run: SeenRun) -> str:
+    return ", ".join([label, *(setting(run.config, key) for key in keys)])
 
 
 def in_order(groups: Groups) -> Groups:
     return {label: groups[label] for label in sorted(groups, key=by_number)}
-
-
-def others(runs: Iterable[SeenRun], free: Sequence[str]) -> list[str]:
-    """The settings in which runs differ, but for the free ones."""
-    return [key for key in differing(run.config for run in runs) if key not in free]
 
 
 def goes_with(runs: Iterable[SeenRun], name: str, key: str) -> bool:
@@ -107,7 +107,7 @@ def goes_with(runs: Iterable[SeenRun], name: str, key: str) -> bool:
 
 def pooled(groups: Groups) -> list[str]:
     """In what runs of one group differ: at best in their seeds alone."""
-    return list(dict.fromkeys(key for runs in groups.values() for key in others(runs, ())))
+    return list(dict.fromkeys(key for runs in groups.values() for key in differing(run.config for run in runs)))
 
 
 # ---------------------------------------------------------------------------------------------------- curves
