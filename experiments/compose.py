@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments import schema
+from experiments.records import flat
 from experiments.schema import Config, ConfigError
 
 Arm = tuple[str, str]  # experiment and arm, as a claim names them
@@ -36,26 +37,31 @@ def load(overrides: Sequence[str]) -> DictConfig:
 def compose_arms(overrides: Sequence[str]) -> dict[Arm, Config]:
     """Every arm of every experiment, as a claim names it; seed and, where it is tuned, learning rate still open."""
     schema.register()
-    changed = {override.split("=")[0] for override in overrides}
+    changed = {parsed(override).key_or_group for override in overrides}
     arms = {}
     with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
-        jobs = Jobs(load)
         for experiment in known_experiments():
-            common = [f"experiment={experiment}", *overrides]
-            for arm, own in jobs.config(common).arms.items():
-                if clash := changed & {override.split("=")[0] for override in own.split()}:
+            composed = load([f"experiment={experiment}", *overrides])
+            for arm, config in arm_configs(composed).items():
+                if clash := changed & flat(config.arms[arm]).keys():
                     raise ConfigError(
                         f"{min(clash)}=...: the arms of {experiment} differ in it, so no override may set it"
                     )
-                arms[experiment, arm] = jobs.config([*common, *own.split()])
+                arms[experiment, arm] = config
     return arms
+
+
+def arm_configs(composed: DictConfig) -> dict[str, Config]:
+    """The arms of an experiment that is composed."""
+    config = chosen(composed)
+    return {arm: schema.arm_config(composed, arm, config.experiment, config.scale) for arm in config.arms}
 
 
 def command_line(prog: str, description: str | None) -> argparse.ArgumentParser:
     """What commands about claims have in common."""
     parser = argparse.ArgumentParser(prog=prog, description=description)
     parser.add_argument("--scale", default="laptop", help="smoke, laptop (default) or paper: configs/scale/")
-    parser.add_argument("--claim", action="append", help="only this claim (repeatable): configs/claims.yaml")
+    parser.add_argument("--claim", action="append", help="only this claim (repeatable): configs/claims/")
     parser.add_argument("overrides", nargs="*", help="for every run, as on the command line of experiments.run")
     return parser
 

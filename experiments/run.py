@@ -5,7 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from functools import cache, reduce
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -110,16 +110,15 @@ def read(config: Config) -> dict[str, Any] | None:
 
 def arm_of(config: Config) -> str:
     """The name of the experiment's arm with these settings, of several the most particular; else the norm and batch."""
-    fitting = [name for name, overrides in config.arms.items() if all(holds(config, o) for o in overrides.split())]
+    fitting = [name for name, values in config.arms.items() if holds(config, values)]
     default = f"{config.norm}_b{config.batch_size}"
-    return max(fitting, key=lambda name: len(config.arms[name].split()), default=default)
+    return max(fitting, key=lambda name: len(records.flat(config.arms[name])), default=default)
 
 
-def holds(config: Config, override: str) -> bool:
-    """Whether a configuration has what `key=value` asks for; a rate may have been tuned since."""
-    key, value = override.split("=")
-    found = reduce(getattr, key.split("."), config)
-    return str(found) == value or (isinstance(found, float) and found == float(value))
+def holds(settings: Any, values: Mapping[str, Any]) -> bool:
+    """Whether a configuration has all the values that an arm sets."""
+    found = {key: getattr(settings, key) for key in values}
+    return all(holds(found[key], v) if isinstance(v, Mapping) else found[key] == v for key, v in values.items())
 
 
 def tuning_runs(config: Config) -> list[Config]:
