@@ -27,7 +27,7 @@ Json = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def registry() -> Registry:
-    return load_claims(ROOT / "configs" / "claims.yaml")
+    return load_claims()
 
 
 @pytest.fixture(scope="module")
