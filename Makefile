@@ -15,7 +15,7 @@ help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
 	@echo
 	@echo "  SCALE=smoke|laptop|paper   size of everything (laptop)"
-	@echo "  CLAIM='<id> <id>'          reproduce only these claims (configs/claims.yaml)"
+	@echo "  CLAIM='<id> <id>'          reproduce only these claims (configs/claims/)"
 	@echo "  ARGS='key=value ...'       for every run, e.g. ARGS='n_jobs=8 tracking=none results=elsewhere'"
 	@echo "  RESULTS=results            the folder to verify (results/reference), to freeze or to watch (results)"
 	@echo "  ENTITY=me PROJECT=name     where in wandb (dashboard)"

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.dashboards.wandb.process import mirroring
 from experiments.records.folder import CONFIG, DONE, RunFolder
 from experiments.sweeps.arms import run_tuned
+from experiments.sweeps.compose import configured
 from experiments.training import parallel, schema
 from experiments.training.errors import one_line, told_in_one_line
 from experiments.training.identity import Run
@@ -30,7 +31,7 @@ def run_and_print(composed: DictConfig) -> None:
     from experiments.training import debug
 
     choices = HydraConfig.get().runtime.choices
-    config = parallel.as_started(schema.to_config(composed, choices["experiment"], choices["scale"]))
+    config = parallel.as_started(configured(composed, choices["experiment"], choices["scale"]))
     if config.resume:
         config = parallel.as_started(recorded(config.results, config.resume))
     if config.debug:

@@ -1,6 +1,6 @@
 """Recompute every verdict and the report from the table of runs, and compare: `python -m experiments.verify [folder]`.
 
-Needs no training and none of its packages: the table, configs/claims.yaml and the analysis lead to the same bytes, or
+Needs no training and none of its packages: the table, configs/claims/ and the analysis lead to the same bytes, or
 each file that differs is told with the first place where it does. For results/reference README.md's table counts too.
 Figures have the same bytes only from the versions requirements.txt pins.
 """

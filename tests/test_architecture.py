@@ -125,8 +125,10 @@ def test_what_is_private_stays_in_its_file(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith(("tests/", "scripts/"))])
 def test_files_are_replaced_and_locked_in_records_alone(name: str) -> None:
-    calls = {ast.unparse(node.func) for node in ast.walk(ast.parse((ROOT / name).read_text())) if isinstance(node, ast.Call)}
-    if not name.startswith("experiments/records/"):
+    nodes = ast.walk(ast.parse((ROOT / name).read_text()))
+    calls = {ast.unparse(node.func) for node in nodes if isinstance(node, ast.Call)}
+    # models and data are of use without the suite: what they keep in caches they write themselves
+    if not name.startswith(("experiments/records/", "models/kernels/library.py", "data/cache.py")):
         assert not calls & {"os.replace", "fcntl.flock", "FileLock"}
 
 

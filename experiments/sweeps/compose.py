@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import json
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from functools import cache
@@ -14,7 +15,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.records.files import flat
 from experiments.sweeps.arm import Name
+from experiments.sweeps.naming import name_among
 from experiments.training import schema
 from experiments.training.schema import Config, ConfigError
 
@@ -35,26 +38,47 @@ def load(overrides: Sequence[str]) -> DictConfig:
 def compose_arms(overrides: Sequence[str]) -> dict[Name, Config]:
     """Every arm of every experiment, as a claim names it; seed and, where it is tuned, learning rate still open."""
     schema.register()
-    changed = {override.split("=")[0] for override in overrides}
+    changed = {parsed(override).key_or_group for override in overrides}
     arms = {}
     with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
-        jobs = Jobs(load)
         for experiment in known_experiments():
-            common = [f"experiment={experiment}", *overrides]
-            for arm, own in jobs.config(common).arms.items():
-                if clash := changed & {override.split("=")[0] for override in own.split()}:
+            composed = load([f"experiment={experiment}", *overrides])
+            for arm, config in arm_configs(composed).items():
+                if clash := changed & flat(config.arms[arm]).keys():
                     raise ConfigError(
                         f"{min(clash)}=...: the arms of {experiment} differ in it, so no override may set it"
                     )
-                arms[experiment, arm] = jobs.config([*common, *own.split()])
+                arms[experiment, arm] = config
     return arms
+
+
+def arm_configs(composed: DictConfig) -> dict[str, Config]:
+    """The arms of an experiment that is composed, each under the name that its configuration deserves."""
+    config = chosen(composed)
+    arms = {arm: schema.arm_config(composed, arm, config.experiment, config.scale) for arm in config.arms}
+    return {arm: named(own) for arm, own in arms.items()}
+
+
+def named(config: Config) -> Config:
+    """With the name of the arm that it is, or of the nearest and what differs."""
+    declared = as_declared(config.experiment, config.scale, json.dumps(config.arms))
+    return dataclasses.replace(config, arm=name_among(config, *declared))
+
+
+@cache
+def as_declared(experiment: str, scale: str, arms: str) -> tuple[Config, dict[str, Config]]:
+    """An experiment as its file has it, whatever a command line has changed, and these arms of it."""
+    composed = load([f"experiment={experiment}", f"scale={scale}"])
+    composed.arms = json.loads(arms)
+    config = schema.to_config(deepcopy(composed), experiment, scale)
+    return config, {arm: schema.arm_config(composed, arm, experiment, scale) for arm in config.arms}
 
 
 def command_line(prog: str, description: str | None) -> argparse.ArgumentParser:
     """What commands about claims have in common."""
     parser = argparse.ArgumentParser(prog=prog, description=description)
     parser.add_argument("--scale", default="laptop", help="smoke, laptop (default) or paper: configs/scale/")
-    parser.add_argument("--claim", action="append", help="only this claim (repeatable): configs/claims.yaml")
+    parser.add_argument("--claim", action="append", help="only this claim (repeatable): configs/claims/")
     parser.add_argument("overrides", nargs="*", help="for every run, as on the command line of experiments.run")
     return parser
 
@@ -110,7 +134,12 @@ class Jobs:
 
 def chosen(composed: DictConfig) -> Config:
     choices = composed.hydra.runtime.choices
-    return schema.to_config(composed, choices["experiment"], choices["scale"])
+    return configured(composed, choices["experiment"], choices["scale"])
+
+
+def configured(composed: DictConfig, experiment: str, scale: str) -> Config:
+    """The typed, checked and named configuration of one composed by Hydra."""
+    return named(schema.to_config(composed, experiment, scale))
 
 
 @cache

@@ -12,13 +12,12 @@ from omegaconf.errors import OmegaConfBaseException
 import data
 import models
 from experiments.records import files
-from experiments.verdicts.claims import ClaimError
 from models import kernels
 
 GROUP = "Config group override"  # begins Hydra's ValueError for model=null
 # Lines of Hydra's and OmegaConf's messages that tell a user nothing.
 HYDRA_CONTEXT = ("full_key:", "object_type=", "reference_type=")
-EXPECTED = (files.SuiteError, ClaimError, data.DataError, models.ModelError, kernels.KernelError)
+EXPECTED = (files.SuiteError, data.DataError, models.ModelError, kernels.KernelError)
 
 
 def one_line(error: BaseException) -> str:

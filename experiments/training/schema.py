@@ -2,19 +2,22 @@
 
 import dataclasses
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import reduce
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 import data
 import models
 from experiments.records.files import SCIENTIFIC, SuiteError
 from experiments.training import probes
+from experiments.training.errors import one_line
 from models import kernels
 from models.norms import NORMS
 
@@ -65,7 +68,9 @@ class Config:
     experiment: str = ""
     scale: str = ""
     arm: str = ""  # the name of the arm this is or, with what differs, comes from: sweeps/compose.py finds it
-    arms: dict[str, str] = field(default_factory=dict)  # arm -> the overrides that make it, as on the command line
+    arms: dict[str, Any] = field(default_factory=dict)  # arm -> the values that make it: {norm: layer, model: {...}}
+    paper: dict[str, Any] = field(default_factory=dict)  # values at scale=paper; the command line wins over them
+    deviations: str = ""  # from the paper, for the claims on the experiment
     tuning: Tuning = field(default_factory=Tuning)
     seeds: int = 12  # evaluation seeds 0, 1, ... of `python -m experiments.reproduce`
     results: str = field(default="results", metadata={"empty": False})  # folder of the records
@@ -84,13 +89,16 @@ class Config:
 
 
 def register() -> None:
-    """Make the schema and every model and data set known to Hydra."""
+    """Make the schema, every model and data set, and what experiments say of scale=paper known to Hydra."""
     OmegaConf.register_new_resolver("options", options_text, replace=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for group, options in (("model", models.available()), ("data", data.available())):
         for name, node in options.items():
             store.store(group=group, name=name, node=node)
+    for path in (CONFIGS / "experiment").glob("*.yaml"):
+        if paper := yaml.load(path.read_text(), Loader=LOADER).get("paper"):
+            store.store(group="sizes", name=f"paper_{path.stem}", node=paper, package="_global_")
 
 
 def options_text() -> str:
@@ -106,17 +114,53 @@ def told(node: Any) -> list[str]:
     lines = []
     for spec in dataclasses.fields(node):
         value, valid = getattr(node, spec.name), spec.metadata.get("choices")
-        if spec.name != "name" and isinstance(value, str | int | float | list | None):
+        if spec.name not in NOT_SET and isinstance(value, str | int | float | list | None):
             lines.append(f"{spec.name}={value}" + (f" ({'|'.join(map(str, valid))})" if valid else ""))
     return lines
 
 
 def to_config(composed: DictConfig, experiment: str, scale: str) -> Config:
     """The typed, checked configuration of one composed by Hydra."""
+    config = run_of(composed, experiment, scale)
+    scratch = deepcopy(composed)
+    for arm, values in config.arms.items():
+        set_values(scratch, values, f"{experiment}: arms.{arm}")
+    return config
+
+
+def arm_config(composed: DictConfig, arm: str, experiment: str, scale: str) -> Config:
+    """The configuration of an experiment's arm: what Hydra composed, with the values of the arm merged in.
+
+    Raises ConfigError, a line with experiment, arm, key and what would be valid.
+    """
+    where = f"{experiment}: arms.{arm}"
+    changed = deepcopy(composed)
+    set_values(changed, composed.arms[arm], where)
+    try:
+        return run_of(changed, experiment, scale)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def set_values(composed: DictConfig, values: Any, where: str) -> None:
+    """Merge what an arm sets into a configuration, in place."""
+    groups = [values.get(key, {}) for key in ("model", "data")] if isinstance(values, Mapping) else [values]
+    if unlike := [group for group in groups if not isinstance(group, Mapping)]:
+        raise ConfigError(f"{where}: {unlike[0]} is no mapping of keys to values, such as {{norm: layer}}")
+    try:
+        composed.merge_with(values)
+    except OmegaConfBaseException as error:
+        place = f"{where}.{error.full_key or ''}".rstrip(".")
+        raise ConfigError(f"{place}: {one_line(error)}") from None
+
+
+def run_of(composed: DictConfig, experiment: str, scale: str) -> Config:
     with open_dict(composed):
         composed.pop("hydra", None)
-    config = OmegaConf.to_object(OmegaConf.merge(composed, {"experiment": experiment, "scale": scale}))
+    composed.experiment, composed.scale = experiment, scale
+    config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
+    config.paper, config.deviations = {}, ""  # have said what they are for
     check(config)
     check_together(config)
     config.data = data.identified(config.data)
@@ -186,15 +230,6 @@ def check_together(config: Config) -> None:
     if config.norm == "batch" and ghost_size and share % ghost_size:
         of = f"batch_size={config.batch_size}" + (f" shared by ranks={config.ranks}" if config.ranks > 1 else "")
         raise ConfigError(f"model.ghost_size={ghost_size} does not divide {of}")
-    for arm, overrides in config.arms.items():
-        for override in overrides.split():
-            key, *value = override.split("=")
-            try:
-                reduce(getattr, key.split("."), config)
-            except AttributeError:
-                value = []
-            if len(value) != 1:
-                raise ConfigError(f"arms.{arm}: {override} is not key=value with a key of this configuration")
 
 
 def scientific(config: Config) -> dict[str, Any]:
@@ -214,3 +249,5 @@ def at(config: Config, seed: int, learning_rate: float | None) -> Config:
 
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+NOT_SET = ("name", "experiment", "scale", "deviations")  # but chosen, or said in a file

@@ -1,6 +1,6 @@
 """What a claim is: one falsifiable statement and, declared before the runs, everything that decides it.
 
-    load_claims(path) -> Registry        claims_file reads configs/claims.yaml into these classes
+    load_claims(path) -> Registry        claims_file reads configs/claims/ into these classes
     check_against(registry, ...)         every arm, metric and learning-rate grid the claims rely on exists
     judge(registry, rows) -> [Verdict]   verdicts decides them; there each kind's test is described
 
@@ -14,12 +14,11 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
+from experiments.records.files import SuiteError
 from experiments.verdicts.wording import tidy
 
-KINDS = ("difference", "equivalence", "bound")
 
-
-class ClaimError(ValueError):
+class ClaimError(SuiteError):
     """A mistake in a claim, or in the runs offered as its evidence, told in one line."""
 
 

@@ -1,159 +1,178 @@
-"""The file of the declared claims, configs/claims.yaml, read and checked key by key."""
+"""The declared claims, configs/claims/, read and checked: one model for each kind of claim says what may be written."""
 
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from experiments.verdicts.claims import KINDS, Claim, ClaimError, Registry, check_known
+from experiments.verdicts.claims import Claim, ClaimError, Registry, check_known
 
-CLAIMS = Path(__file__).resolve().parents[2] / "configs" / "claims.yaml"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CLAIMS, EXPERIMENTS = CONFIGS / "claims", CONFIGS / "experiment"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, ten times faster, where it was built
+
+
+def must(test: Callable[[Any], Any], how: str) -> Callable[[Any], Any]:
+    """A validator that refuses what fails a test: `<value> should <how>`."""
+
+    def validator(value: Any) -> Any:
+        if not test(value):
+            raise ValueError(f"should {how}")
+        return value
+
+    return validator
+
+
+def balanced(contrast: dict[str, float]) -> bool:
+    return 0 not in contrast.values() and abs(math.fsum(contrast.values())) < 1e-9
+
+
+NAME, LABEL = re.compile("[A-Za-z0-9.-]+"), re.compile(r"[^/\s]+(/[^/\s]+)?")
+Text = Annotated[str, AfterValidator(must(str.strip, "not be empty")), AfterValidator(lambda v: " ".join(v.split()))]
+Number = Annotated[
+    float,
+    BeforeValidator(must(lambda value: not isinstance(value, bool), "be a number")),
+    Field(strict=False, allow_inf_nan=False),  # YAML 1.1 reads 1e-9 as a text
+]
+Id = Annotated[str, AfterValidator(must(NAME.fullmatch, "be made of letters, digits, '.' and '-'"))]
+Label = Annotated[str, AfterValidator(must(LABEL.fullmatch, "be written `arm` or `experiment/arm`"))]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class OfAnyKind(BaseModel):
+    kind: Literal["difference", "equivalence", "bound"]
+
+
+class Declared(OfAnyKind, Model):
+    id: Id
+    source: Text
+    statement: Text
+    experiment: Text
+    metric: Text
+    expected: Text
+    deviations: Text
+    would_change: Text = ""
+    better: Literal["less", "greater"] = "less"
+    tuned: bool = True
+
+
+class Contrast(Declared):
+    contrast: Annotated[
+        dict[Label, Number], Field(min_length=2), AfterValidator(must(balanced, "sum to 0, with none of them 0"))
+    ]
+    scale: Literal["raw", "log"] = "raw"
+    summary: Literal["mean", "median"] = "mean"
+
+
+class Difference(Contrast):
+    direction: Literal["less", "greater"]
+    margin: Number = Field(default=0.0, ge=0)
+
+
+class Equivalence(Contrast):
+    margin: Number = Field(gt=0)
+
+
+class Bound(Declared):
+    tuned: bool = False
+    arms: Annotated[
+        list[Label], Field(min_length=1), AfterValidator(must(lambda v: len(set(v)) == len(v), "be different arms"))
+    ]
+    at_most: Number | None = None
+    at_least: Number | None = None
+
+    @model_validator(mode="after")
+    def bounded_once(self) -> "Bound":
+        if (self.at_most is None) == (self.at_least is None):
+            raise ValueError("a bound needs exactly one of at_most, at_least")
+        return self
+
+
+class Family(Model):
+    alpha: Number = Field(gt=0, lt=1)
+    seeds: int = Field(ge=1)
+
+
+class Part(Model):
+    claims: list[dict[str, Any]] = []
+
+
+class Document(Part):
+    family: dict[str, Any]
+    files: list[str] = []  # beside this one, each a list of claims
 
 
 def load_claims(path: str | Path = CLAIMS) -> Registry:
-    """Read and check the declared claims. Raises ClaimError: one line with claim, key, value and choices."""
+    """The claims of a file, or of a folder: there family.yaml names the others, in the order of the family.
+
+    Raises ClaimError: one line with claim, key, value and what would be valid.
+    """
+    path = Path(path, "family.yaml") if Path(path).is_dir() else Path(path)
+    document = read(Document, path)
+    family = checked(Family, document.family, f"{path}: family")
+    parts = [read(Part, path.with_name(f"{name}.yaml"), "claims").claims for name in document.files]
+    claims = tuple(to_claim(entry, place) for place, entry in enumerate(sum(parts, document.claims), start=1))
+    twice = [name for name, count in Counter(claim.id for claim in claims).items() if count > 1]
+    if twice or not claims:
+        raise ClaimError(
+            f"claim {twice[0]!r}: the id is used more than once" if twice else f"{path}: there is no claim"
+        )
+    return Registry(family.alpha, family.seeds, claims)
+
+
+def to_claim(entry: dict[str, Any], place: int) -> Claim:
+    kinds: dict[str, type[BaseModel]] = {"difference": Difference, "equivalence": Equivalence, "bound": Bound}
+    where = f"claim {entry['id']!r}" if "id" in entry else f"claim number {place}"
+    model = kinds.get(str(entry.get("kind")), OfAnyKind)
+    if "experiment" in entry and "deviations" not in entry:
+        check_known(entry["experiment"], (path.stem for path in EXPERIMENTS.glob("*.yaml")), f"{where}: experiment")
+        entry = stated(entry["experiment"]) | entry
+    plain = checked(model, entry, where).model_dump()
+    weights = plain.pop("contrast", {})
+    labels = weights or plain.pop("arms")
+    return Claim(**plain, labels=tuple(labels), weights=tuple(weights.values()))
+
+
+@cache
+def stated(experiment: str) -> dict[str, Any]:
+    """What the file of an experiment says of all claims about it: the deviations, if any."""
+    written = yaml.load((EXPERIMENTS / f"{experiment}.yaml").read_text(encoding="utf-8"), Loader=LOADER)
+    return {key: value for key, value in written.items() if key == "deviations"}
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def read(model: type[M], path: Path, key: str = "") -> M:
+    """A file as a model; with `key`, as the value of that key."""
     try:
-        document = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_LOADER)
+        written = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
     except yaml.YAMLError as error:
         raise ClaimError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    top = _Entry(document, str(path))
-    family = _Entry(top.take("family"), f"{path}: family")
-    alpha, seeds = family.number("alpha"), family.number("seeds")
-    family.check(0 < alpha < 1, "alpha", "a probability above 0 and below 1")
-    family.check(seeds >= 1 and seeds == int(seeds), "seeds", "a whole number of at least 1")
-    family.finish()
-    entries = top.take("claims")
-    top.check(isinstance(entries, list) and bool(entries), "claims", "a list of claims")
-    top.finish()
-    claims = tuple(_parse(entry, place) for place, entry in enumerate(entries, start=1))
-    twice = [name for name, count in Counter(claim.id for claim in claims).items() if count > 1]
-    if twice:
-        raise ClaimError(f"claim {twice[0]!r}: the id is used more than once")
-    return Registry(alpha, int(seeds), claims)
+    return checked(model, {key: written} if key else written, str(path))
 
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, ten times faster, where it was built
-_MISSING: Any = object()
-
-
-class _Entry:
-    """One mapping of the file, read key by key; what nobody asked for is an unknown key."""
-
-    def __init__(self, values: Any, name: str) -> None:
-        if not isinstance(values, dict):
-            raise ClaimError(f"{name}: expected keys and values, got {values!r}")
-        self.values, self.name, self.asked = values, name, list[str]()
-
-    def check(self, good: bool, key: str, choices: str) -> None:
-        if not good:
-            raise ClaimError(f"{self.name}: {key}: {self.values[key]!r} is not {choices}")
-
-    def take(self, key: str, default: Any = _MISSING) -> Any:
-        self.asked.append(key)
-        value = self.values.get(key, default)
-        if value is _MISSING:
-            raise ClaimError(f"{self.name}: key {key!r} is missing")
-        return value
-
-    def text(self, key: str, default: Any = _MISSING) -> str:
-        value = self.take(key, default)
-        if not isinstance(value, str) or not (value.strip() or value == default):
-            raise ClaimError(f"{self.name}: {key}: {value!r} is not a text")
-        return " ".join(value.split())
-
-    def number(self, key: str, default: Any = _MISSING) -> float:
-        return self.as_number(key, self.take(key, default))
-
-    def as_number(self, key: str, value: Any) -> float:
-        try:  # YAML 1.1 reads 1e-9 as a string
-            number = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-        if not math.isfinite(number):
-            raise ClaimError(f"{self.name}: {key}: {value!r} is not a finite number")
-        return number
-
-    def choice(self, key: str, choices: Sequence[str], default: Any = _MISSING) -> str:
-        value = self.take(key, default)
-        if value not in choices:
-            raise ClaimError(f"{self.name}: {key}: {value!r} is not one of {', '.join(choices)}")
-        return str(value)
-
-    def flag(self, key: str, default: bool) -> bool:
-        value = self.take(key, default)
-        if not isinstance(value, bool):
-            raise ClaimError(f"{self.name}: {key}: {value!r} is not one of true, false")
-        return value
-
-    def finish(self) -> None:
-        unknown = [key for key in self.values if key not in self.asked]
-        if unknown:
-            check_known(unknown[0], self.asked, f"{self.name}: key")
-
-
-def _parse(values: Any, place: int) -> Claim:
-    entry = _Entry(values, f"claim number {place}")
-    name = entry.text("id")
-    entry.check(bool(re.fullmatch(r"[A-Za-z0-9.-]+", name)), "id", "made of letters, digits, '.' and '-'")
-    entry.name = f"claim {name!r}"
-    kind = entry.choice("kind", KINDS)
-    decision = _bound(entry) if kind == "bound" else _contrast(entry, kind)
-    claim = Claim(
-        id=name,
-        kind=kind,
-        source=entry.text("source"),
-        statement=entry.text("statement"),
-        experiment=entry.text("experiment"),
-        metric=entry.text("metric"),
-        expected=entry.text("expected"),
-        deviations=entry.text("deviations"),
-        would_change=entry.text("would_change", ""),
-        better=entry.choice("better", ("less", "greater"), "less"),
-        tuned=entry.flag("tuned", default=kind != "bound"),
-        **decision,
-    )
-    entry.finish()
-    return claim
-
-
-def _contrast(entry: _Entry, kind: str) -> dict[str, Any]:
-    contrast = entry.take("contrast")
-    several = isinstance(contrast, dict) and len(contrast) > 1
-    entry.check(several, "contrast", "a weight for each of two or more arms")
-    labels = tuple(_labels(entry, "contrast", contrast))
-    weights = tuple(entry.as_number(f"contrast: {label}", weight) for label, weight in contrast.items())
-    balanced = 0 not in weights and abs(math.fsum(weights)) < 1e-9
-    entry.check(balanced, "contrast", "a set of weights other than 0 that sum to 0")
-    margin = entry.number("margin") if kind == "equivalence" else entry.number("margin", 0.0)
-    if margin < 0 or (kind == "equivalence" and margin == 0):
-        least = "above" if kind == "equivalence" else "at least"
-        raise ClaimError(f"{entry.name}: margin: {margin:g} is not {least} 0")
-    return {
-        "labels": labels,
-        "weights": weights,
-        "margin": margin,
-        "direction": entry.choice("direction", ("less", "greater")) if kind == "difference" else "",
-        "scale": entry.choice("scale", ("raw", "log"), "raw"),
-        "summary": entry.choice("summary", ("mean", "median"), "mean"),
-    }
-
-
-def _bound(entry: _Entry) -> dict[str, Any]:
-    arms = entry.take("arms")
-    entry.check(isinstance(arms, list) and bool(arms), "arms", "a list of arms")
-    given = [key for key in ("at_most", "at_least") if entry.take(key, None) is not None]
-    if len(given) != 1:
-        raise ClaimError(f"{entry.name}: a bound needs exactly one of at_most, at_least; it has {len(given)}")
-    return {"labels": tuple(_labels(entry, "arms", arms)), given[0]: entry.number(given[0])}
-
-
-def _labels(entry: _Entry, key: str, labels: Iterable[Any]) -> list[str]:
-    names = list(labels)
-    good = all(isinstance(name, str) and re.fullmatch(r"[^/\s]+(/[^/\s]+)?", name) for name in names)
-    good = good and len(set(names)) == len(names)
-    entry.check(good, key, "made of different arms, each written `arm` or `experiment/arm`")
-    return names
+def checked(model: type[M], written: Any, where: str) -> M:
+    """What is written as a model. Raises ClaimError for the first mistake, for a key that is unknown before others."""
+    try:
+        return model.model_validate(written)
+    except ValidationError as error:
+        first = min(error.errors(), key=lambda mistake: mistake["type"] != "extra_forbidden")
+    *outer, key = [str(step) for step in first["loc"] if step != "[key]"] or [""]
+    where = ": ".join([where, *outer])
+    if first["type"] == "extra_forbidden":
+        check_known(key, model.model_fields, f"{where}: key")
+    if first["type"] == "missing":
+        raise ClaimError(f"{where}: key {key!r} is missing")
+    said = first["msg"].removeprefix("Value error, ")
+    _, _, valid = said.partition("should ")  # Input should be less than 1
+    raise ClaimError(f"{where}: {key}: {first['input']!r} should {valid}" if key else f"{where}: {said}")

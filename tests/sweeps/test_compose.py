@@ -35,7 +35,7 @@ JOBS = [
     ["experiment=mlp_batch4", "scale=paper", "model.hidden_sizes=[16,8]"],
     ["model=cnn", "data=cifar10", "data.source=synthetic", "results='some where'"],
     ["experiment=lm_lstm", "tuning={learning_rates:[0.1,0.3,1.0]}", "seed=7"],
-    ["experiment=lm_lstm", "+arms.mine='norm=rms'"],
+    ["experiment=lm_lstm", "+arms.mine={norm: rms}"],
 ]
 
 

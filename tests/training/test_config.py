@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,12 +18,14 @@ from hydra.core.global_hydra import GlobalHydra
 
 import data
 from data import mnist, text
-from experiments import reproduce
+from experiments.records.files import flat
 from experiments.sweeps import compose as compose_module
+from experiments.sweeps.arm import Name
+from experiments.sweeps.preflight import declared
 from experiments.training import schema
 from experiments.training.schema import Config, ConfigError
-from experiments.verdicts.claims import ClaimError
-from experiments.verdicts.claims_file import load_claims
+from experiments.verdicts.claims import ClaimError, check_against
+from experiments.verdicts.claims_file import CLAIMS, load_claims
 
 EXPERIMENTS = sorted(path.stem for path in (schema.CONFIGS / "experiment").glob("*.yaml"))
 SCALES = sorted(path.stem for path in (schema.CONFIGS / "scale").glob("*.yaml"))
@@ -41,7 +44,7 @@ def compose(experiment: str, *overrides: str) -> Config:
 
 
 @cache
-def arms_at(scale: str) -> dict[compose_module.Arm, Config]:
+def arms_at(scale: str) -> dict[Name, Config]:
     GlobalHydra.instance().clear()
     return compose_module.compose_arms([f"scale={scale}"])
 
@@ -56,31 +59,34 @@ def test_every_experiment_composes_at_every_scale(experiment: str, scale: str) -
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_arms_are_what_the_command_line_would_make_of_their_overrides(experiment: str) -> None:
-    by_hydra = {arm: compose(experiment, *overrides.split()) for arm, overrides in compose(experiment).arms.items()}
+def test_arms_are_what_the_command_line_would_make_of_their_values(experiment: str) -> None:
+    by_hydra = {arm: compose(experiment, *overrides(values)) for arm, values in compose(experiment).arms.items()}
     assert {arm: arms_at("laptop")[experiment, arm] for arm in by_hydra} == by_hydra
+
+
+def overrides(values: dict[str, Any]) -> list[str]:
+    return [f"{key}={value}" for key, value in flat(values).items()]
 
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_what_a_claim_compares_differs_only_in_what_its_arms_say(scale: str) -> None:
-    for claim in load_claims(schema.CONFIGS / "claims.yaml").claims:
+    for claim in load_claims().claims:
         if claim.id in (
             "A1-mlp-small-batch",
         ):  # a difference of differences: updates go with the batch, for both norms
             continue
         configs = [arms_at(scale)[arm] for arm in claim.arms()]
-        overrides = [config.arms[arm] for config, (_, arm) in zip(configs, claim.arms(), strict=True)]
-        own = {override.split("=")[0] for text in overrides for override in text.split()}
+        own = {key for config, (_, arm) in zip(configs, claim.arms(), strict=True) for key in flat(config.arms[arm])}
         first, *others = [shared(config, own) for config in configs]
         assert all(other == first for other in others), claim.id
         for config in configs[1:]:
             assert config.updates == configs[0].updates or config.training_cases, claim.id
 
 
-def shared(config: Config, overrides: set[str]) -> tuple[Any, ...]:
-    """All that arms of one claim must have in common: the overrides that make them apart, and further test splits."""
-    model = {key: value for key, value in vars(config.model).items() if f"model.{key}" not in overrides}
-    source = {key: value for key, value in vars(config.data).items() if f"data.{key}" not in overrides}
+def shared(config: Config, own: set[str]) -> tuple[Any, ...]:
+    """All that arms of one claim must have in common: the values that make them apart, and further test splits."""
+    model = {key: value for key, value in vars(config.model).items() if f"model.{key}" not in own}
+    source = {key: value for key, value in vars(config.data).items() if f"data.{key}" not in own}
     for key in ("test_length", "test_lengths"):
         source.pop(key, None)
     return model, source, config.optim, config.tuning
@@ -108,20 +114,83 @@ def test_the_paper_scale_has_the_papers_sizes() -> None:
     assert config.model.hidden_sizes == [1000, 1000] and config.updates == 60 * 55_000 // 4
 
 
+def test_the_command_line_wins_over_the_papers_sizes() -> None:
+    config = compose("mlp_batch4", "scale=paper", "updates=7", "model.hidden_sizes=[5]")
+    assert (config.model.hidden_sizes, config.updates, config.evaluations) == ([5], 7, 60)
+    GlobalHydra.instance().clear()
+    arms = compose_module.compose_arms(["scale=paper", "updates=7"])
+    assert {config.updates for config in arms.values() if not config.training_cases} == {7}
+
+
+def test_what_only_claims_need_is_not_part_of_a_run() -> None:
+    config = compose("mlp_batch4")
+    assert (config.paper, config.deviations) == ({}, "")
+
+
+@pytest.mark.parametrize(
+    ("experiment", "setting", "values"),
+    [
+        ("custom", ("data.layout=rows", "data.permuted=true"), "data: {layout: rows, permuted: true}"),
+        ("custom", ("model.hidden_sizes=[64,32]",), "model: {hidden_sizes: [64, 32]}"),
+        ("lm_gru", ("model.gain=null",), "model: {gain: null}"),
+        ("lm_gru", ("model.gain=1",), "model: {gain: 1}"),
+        ("lm_gru", ("optim.learning_rate=1e-2",), "optim: {learning_rate: 0.01}"),
+    ],
+)
+def test_a_run_is_an_arms_if_its_whole_configuration_is(experiment: str, setting: tuple[str, ...], values: str) -> None:
+    arms = f"arms={{other: {{norm: batch}}, mine: {{norm: layer, {values}}}}}"
+    config = compose(experiment, "norm=layer", *setting, arms)
+    assert config.arm == "mine"
+    assert compose(experiment, "norm=layer", *setting, arms, "seed=3", "optim.learning_rate=0.5").arm == "mine"
+    assert compose(experiment, "norm=layer", *setting, arms, "updates=7").arm == "mine updates=7"
+    assert compose(experiment, "norm=none", *setting, arms).arm.startswith("mine norm=none")
+
+
+def test_a_run_that_is_no_arm_is_named_by_what_differs(tmp_path: Path) -> None:
+    name = lambda *overrides: compose("lm_gru", *overrides).arm  # noqa: E731
+    assert name("norm=layer") == "layer" and name("norm=rms") == "rms"
+    assert name("norm=layer", "batch_size=8", "updates=40") == "layer batch_size=8 updates=40"
+    for content in ("to be " * 500, "or not " * 500):  # of one name, but two texts
+        (tmp_path / "mine.txt").write_text(content)
+        compose.cache_clear()
+        assert re.fullmatch(
+            r"layer data.path=mine.txt@[0-9a-f]{6}", name("norm=layer", f"data.path={tmp_path}/mine.txt")
+        )
+    assert name("norm=layer", "model=mlp", "data=mnist", "model.hidden_sizes=[9]") == (
+        "layer model=mlp data=mnist model.hidden_sizes=[9]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ("{norm: foo}", "custom: arms.mine: norm=foo: choose one of none, batch"),
+        ("{nrm: layer}", "custom: arms.mine.nrm: Key 'nrm' not in 'Config'; valid keys: method, norm"),
+        ("{model: {gane: 1}}", "custom: arms.mine.model.gane: Key 'gane' not in 'Config'; valid keys: detach"),
+        ("{batch_size: abc}", "custom: arms.mine.batch_size: Value 'abc' of type 'str' could not be converted to Int"),
+        ("{model: cnn}", "custom: arms.mine: cnn is no mapping of keys to values, such as {norm: layer}"),
+    ],
+)
+def test_a_mistaken_arm_is_told_in_one_line(values: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        compose_module.arm_configs(compose_module.load(["experiment=custom", f"+arms.mine={values}"]))
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
 def test_every_seed_statement_has_a_claim() -> None:
-    sources = {claim.source for claim in load_claims(schema.CONFIGS / "claims.yaml").claims}
+    sources = {claim.source for claim in load_claims().claims}
     assert {f"{note}{number}" for note in "AB" for number in range(1, 6)} <= sources
 
 
 def test_the_declared_claims_find_their_arms_and_metrics() -> None:
-    reproduce.check_claims(load_claims(schema.CONFIGS / "claims.yaml"), arms_of(*EXPERIMENTS))
+    check_against(load_claims(), *declared(arms_of(*EXPERIMENTS)))
 
 
-def arms_of(*experiments: str, **changes: Any) -> dict[compose_module.Arm, Config]:
+def arms_of(*experiments: str, **changes: Any) -> dict[Name, Config]:
     return {
-        (name, arm): replace(compose(name, *overrides.split()), **changes)
+        (name, arm): replace(compose(name, *overrides(values)), **changes)
         for name in experiments
-        for arm, overrides in compose(name).arms.items()
+        for arm, values in compose(name).arms.items()
     }
 
 
@@ -141,21 +210,21 @@ def test_the_names_of_test_splits_are_known_before_the_data(options: Any) -> Non
             ("experiment: exact_mlp", "experiment: exact_mpl"),
             "experiment 'exact_mpl' is unknown; did you mean 'exact_mlp'",
         ),
-        (("kind: bound", "kind: bounded"), "'bounded' is not one of difference, equivalence, bound"),
+        (("kind: bound", "kind: bounded"), "'bounded' should be 'difference', 'equivalence' or 'bound'"),
     ],
 )
 def test_a_mistaken_claim_is_refused_before_any_run(change: tuple[str, str], message: str, tmp_path: Path) -> None:
-    path = tmp_path / "claims.yaml"
-    path.write_text((schema.CONFIGS / "claims.yaml").read_text().replace(*change))
+    folder = shutil.copytree(CLAIMS, tmp_path / "claims")
+    (folder / "A1.yaml").write_text((CLAIMS / "A1.yaml").read_text().replace(*change))
     with pytest.raises((ClaimError, ConfigError), match=re.escape(message)):
-        reproduce.check_claims(load_claims(path).select(["A1-company-layer"]), arms_of("exact_mlp"))
+        check_against(load_claims(folder).select(["A1-company-layer"]), *declared(arms_of("exact_mlp")))
 
 
 def test_a_tuned_claim_on_a_grid_of_one_rate_is_refused() -> None:
-    registry = load_claims(schema.CONFIGS / "claims.yaml").select(["B5-gap-worse"])
+    registry = load_claims().select(["B5-gap-worse"])
     arms = arms_of("cnn_gap", tuning=schema.Tuning(learning_rates=[0.1]))
     with pytest.raises(ClaimError, match="tries 1 learning rates; a tuned claim needs at least 3"):
-        reproduce.check_claims(registry, arms)
+        check_against(registry, *declared(arms))
 
 
 def test_an_override_of_what_the_arms_differ_in_is_refused() -> None:
@@ -186,9 +255,9 @@ def test_values_no_run_can_have_are_refused(overrides: list[str], message: str) 
         compose("custom", *overrides)
 
 
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "experiments.run", "tracking=none", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=120)
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "experiments.run", "tracking=none", *arguments]
+    return subprocess.run(line, capture_output=True, text=True, env={**os.environ, **environment}, timeout=120)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +269,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     ],
 )
 def test_the_command_line_tells_mistakes_in_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
-    done = run("results=" + str(tmp_path), *arguments)
+    done = command("results=" + str(tmp_path), *arguments)
     assert done.returncode != 0 and message in done.stderr
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert not list(tmp_path.rglob("result.json"))

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from experiments.verdicts.claims import Claim, ClaimError, Registry, check_against
-from experiments.verdicts.claims_file import load_claims
+from experiments.verdicts.claims_file import CLAIMS, load_claims, stated
 from experiments.verdicts.stats import holm
 from tests.invented import SEEDS, claim
 
@@ -56,19 +56,19 @@ def test_a_claim_is_read_whole(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"margn": 1}, "claim 'B4-better': key 'margn' is unknown; did you mean 'margin'? valid: "),
-        ({"kind": "trend"}, "claim 'B4-better': kind: 'trend' is not one of difference, equivalence, bound"),
-        ({"direction": "up"}, "claim 'B4-better': direction: 'up' is not one of less, greater"),
-        ({"scale": "ln"}, "claim 'B4-better': scale: 'ln' is not one of raw, log"),
-        ({"summary": 3}, "claim 'B4-better': summary: 3 is not one of mean, median"),
-        ({"margin": "small"}, "claim 'B4-better': margin: 'small' is not a finite number"),
-        ({"margin": -1}, "claim 'B4-better': margin: -1 is not at least 0"),
-        ({"margin": True}, "claim 'B4-better': margin: True is not a finite number"),
-        ({"tuned": "yes"}, "claim 'B4-better': tuned: 'yes' is not one of true, false"),
-        ({"contrast": {"layer": 1, "none": -2}}, "weights other than 0 that sum to 0"),
-        ({"contrast": {"layer": 1}}, "a weight for each of two or more arms"),
-        ({"contrast": {"a/b/c": 1, "none": -1}}, "each written `arm` or `experiment/arm`"),
-        ({"id": "a b"}, "is not made of letters, digits, '.' and '-'"),
-        ({"statement": ""}, "claim 'B4-better': statement: '' is not a text"),
+        ({"kind": "trend"}, "claim 'B4-better': kind: 'trend' should be 'difference', 'equivalence' or 'bound'"),
+        ({"direction": "up"}, "claim 'B4-better': direction: 'up' should be 'less' or 'greater'"),
+        ({"scale": "ln"}, "claim 'B4-better': scale: 'ln' should be 'raw' or 'log'"),
+        ({"summary": 3}, "claim 'B4-better': summary: 3 should be 'mean' or 'median'"),
+        ({"margin": "small"}, "claim 'B4-better': margin: 'small' should be a valid number"),
+        ({"margin": -1}, "claim 'B4-better': margin: -1 should be greater than or equal to 0"),
+        ({"margin": True}, "claim 'B4-better': margin: True should be a number"),
+        ({"tuned": "yes"}, "claim 'B4-better': tuned: 'yes' should be a valid boolean"),
+        ({"contrast": {"layer": 1, "none": -2}}, "should sum to 0, with none of them 0"),
+        ({"contrast": {"layer": 1}}, "contrast: {'layer': 1} should have at least 2 items"),
+        ({"contrast": {"a/b/c": 1, "none": -1}}, "'a/b/c' should be written `arm` or `experiment/arm`"),
+        ({"id": "a b"}, "should be made of letters, digits, '.' and '-'"),
+        ({"statement": ""}, "claim 'B4-better': statement: '' should not be empty"),
         ({"kind": "equivalence"}, "claim 'B4-better': key 'direction' is unknown"),
     ],
 )
@@ -80,20 +80,49 @@ def test_a_mistake_is_one_line(tmp_path: Path, change: dict[str, Any], message: 
 
 @pytest.mark.parametrize("key", sorted(ENTRY.keys() - {"margin"}))
 def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
+    entry = ENTRY | {"experiment": "custom"}  # which states no deviations
     with pytest.raises(ClaimError, match=f"key '{key}' is missing"):
-        load(tmp_path, {name: value for name, value in ENTRY.items() if name != key})
+        load(tmp_path, {name: value for name, value in entry.items() if name != key})
 
 
 def test_other_mistakes_of_the_file(tmp_path: Path) -> None:
-    with pytest.raises(ClaimError, match="exactly one of at_most, at_least; it has 2"):
+    with pytest.raises(ClaimError, match="exactly one of at_most, at_least"):
         load(tmp_path, BOUND | {"at_least": 0})
     with pytest.raises(ClaimError, match="'B4-better': the id is used more than once"):
         load(tmp_path, ENTRY, BOUND)
-    with pytest.raises(ClaimError, match="alpha: 2 is not a probability"):
+    with pytest.raises(ClaimError, match="family: alpha: 2 should be less than 1"):
         load(tmp_path, ENTRY, alpha=2)
     (tmp_path / "broken.yaml").write_text("claims: [")
     with pytest.raises(ClaimError, match="not valid YAML"):
         load_claims(tmp_path / "broken.yaml")
+
+
+def test_a_folder_is_read_in_the_order_its_family_names(tmp_path: Path) -> None:
+    for name in ("A", "B"):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump([ENTRY | {"id": f"{name}-1"}]))
+    (tmp_path / "family.yaml").write_text("family: {alpha: 0.05, seeds: 10}\nfiles: [B, A]")
+    assert [c.id for c in load_claims(tmp_path).claims] == ["B-1", "A-1"]
+    (tmp_path / "A.yaml").write_text("id: A-1")
+    with pytest.raises(ClaimError, match=r"A\.yaml: claims: .* should be a valid list"):
+        load_claims(tmp_path)
+
+
+def test_every_file_of_claims_is_in_the_family_and_named_by_its_ids() -> None:
+    family = yaml.safe_load((CLAIMS / "family.yaml").read_text())
+    assert sorted(["family", *family["files"]]) == sorted(path.stem for path in CLAIMS.glob("*.yaml"))
+    for name in family["files"]:
+        assert {claim["id"].split("-")[0] for claim in yaml.safe_load((CLAIMS / f"{name}.yaml").read_text())} == {name}
+
+
+def test_deviations_of_an_experiment_are_said_once(tmp_path: Path) -> None:
+    entry = {key: value for key, value in ENTRY.items() if key != "deviations"} | {"experiment": "lm_lstm"}
+    shared = load(tmp_path, entry).claims[0].deviations
+    assert shared.startswith("Shakespeare in characters")
+    assert load(tmp_path, entry | {"deviations": "Its own."}).claims[0].deviations == "Its own."
+    for path in CLAIMS.glob("[!f]*.yaml"):
+        for declared in yaml.safe_load(path.read_text()):
+            own = " ".join(declared.get("deviations", "").split())
+            assert own != " ".join(stated(declared["experiment"]).get("deviations", "").split()), declared["id"]
 
 
 def test_select_suggests_near_names_and_keeps_the_family() -> None:

@@ -4,7 +4,7 @@ A probe that looks into a model names, in `MODELS`, those it knows.
 
 `measure(config, data)` gives the metrics and, of some probes, `histograms`: distributions that are only looked at.
 Probes use the models and norms of the suite, on real data where they read any, in float64 where an identity is to show
-as one. The bounds are in configs/claims.yaml.
+as one. The bounds are in configs/claims/.
 """
 
 from collections.abc import Callable
