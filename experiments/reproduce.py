@@ -4,14 +4,16 @@ import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 
 from experiments.dashboards.sparklines import ArmRuns, tell_arms
 from experiments.dashboards.wandb.process import show_all
-from experiments.records.rows import Row, group_runs
-from experiments.records.table import write_table
+from experiments.records.arm_rows import group_runs
+from experiments.records.rows import Row
+from experiments.records.table import Origin, write_table
 from experiments.reports.tables import verdict_table
 from experiments.reports.write import write_report
 from experiments.sweeps.arm import evaluation_configs, tuning_runs
@@ -39,7 +41,7 @@ def check_claims(registry: Registry, arms: dict[Arm, Config]) -> None:
 def evaluated(rows: Sequence[Row], asked: Mapping[Arm, int]) -> list[ArmRuns]:
     """The evaluation runs of these arms, of which so many were asked for."""
     runs = group_runs(rows)
-    return [ArmRuns(*arm, seeds, runs.get((*arm, "evaluate"), [])) for arm, seeds in asked.items()]
+    return [ArmRuns(*arm, seeds, runs[arm].evaluations) for arm, seeds in asked.items()]
 
 
 def reproduce(options: argparse.Namespace) -> None:
@@ -58,9 +60,9 @@ def reproduce(options: argparse.Namespace) -> None:
     rows = collect_rows(arms)
     tell_arms(evaluated(rows, {arm: config.seeds for arm, config in arms.items() if arm in wanted}))
     verdicts = judge(registry, rows)  # all claims, also those whose runs are of another day
-    command = f"make reproduce SCALE={options.scale}"
-    write_table(rows, config.results, command)
-    write_report(registry, rows, verdicts, Path(config.results), command)
+    origin = Origin(f"make reproduce SCALE={options.scale}", datetime.now(UTC).isoformat(timespec="seconds"))
+    write_table(rows, config.results, origin)
+    write_report(registry, rows, verdicts, Path(config.results), origin)
     if config.tracking == "wandb":
         show_all(config.results)
     console = Console(width=None if sys.stdout.isatty() else 160)

@@ -45,9 +45,10 @@ def _outline(experiment: str, rows: Sequence[Row], registry: Registry) -> Outlin
     main = next((name for name in METRICS if f"validation_{name}" in logged), None)
     claims = tuple(claim for claim in registry.family if experiment in {name for name, _ in claim.arms()})
     wanted = [f"test_{main}", *sorted({claim.metric for claim in claims})]
+    norms = {row["arm"]: row["config"]["norm"] for row in rows}
     return Outline(
         experiment,
-        {arm: colour for arm, (colour, _) in arm_styles(sorted({row["arm"] for row in rows})).items()},
+        {arm: colour for arm, (colour, _) in arm_styles(sorted(norms), norms).items()},
         _rates(rows),
         (f"validation_{main}", "train_loss") if main else (),
         tuple(dict.fromkeys(name for name in wanted if name in ended)),
