@@ -19,6 +19,7 @@ from experiments.records.rows import Row
 from experiments.records.table import Origin
 from experiments.reports import sentences, tables
 from experiments.reports.claim_figures import Picture, small_tuning_picture
+from experiments.reports.reasons import reason
 from experiments.reports.scales import arm_styles
 from experiments.reports.settings import norm_of
 from experiments.reports.svg import stylesheet
@@ -117,7 +118,7 @@ def _claim(claim: Claim, verdict: Verdict, alpha: float, runs: Runs, pictures: S
     rows = [row for label in claim.labels for row in evaluations(claim, label, runs)]
     return {
         "verdict": verdict,
-        "reason": sentences.reason(claim, verdict, alpha),
+        "reason": reason(claim, verdict, alpha),
         "estimate": tables.estimate_text(verdict),
         "p": number(verdict.p_holm, 2),
         "pictures": list(_shown(claim.id, pictures, claim.resolve, runs)),

@@ -87,7 +87,7 @@ def _results(name: str, arm: ArmRows, scale: Scale, claims: Sequence[Verdict]) -
 def _settings(arm: ArmRows) -> Settings:
     """What the runs of an arm have in common, with a learning rate, last, only where none was tuned."""
     found, first = settings_of(arm.every), arm.every[0]
-    rate = first["config"]["optim"].get("learning_rate") if found else None
+    rate = first.get("config", {}).get("optim", {}).get("learning_rate")
     return found | ({} if rate is None or arm.tuning else {RATE: rate})
 
 
