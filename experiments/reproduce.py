@@ -2,13 +2,14 @@
 
 import argparse
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 
 from experiments.dashboards.sparklines import tell_arms
 from experiments.dashboards.wandb.process import show_all
-from experiments.records.table import write_table
+from experiments.records.table import Origin, write_table
 from experiments.reports.tables import verdict_table
 from experiments.reports.write import write_report
 from experiments.sweeps.arm import Arm
@@ -40,9 +41,9 @@ def reproduce(options: argparse.Namespace) -> None:
     rows = collect_rows(arms)
     tell_arms([arm.outcome() for arm in wanted])
     verdicts = judge(registry, rows)  # all claims, also those whose runs are of another day
-    command = command_of(options)
-    write_table(rows, config.results, command)
-    write_report(registry, rows, verdicts, Path(config.results), command)
+    origin = Origin(command_of(options), datetime.now(UTC).isoformat(timespec="seconds"))
+    write_table(rows, config.results, origin)
+    write_report(registry, rows, verdicts, Path(config.results), origin)
     if config.tracking == "wandb":
         show_all(config.results)
     console = Console(width=None if sys.stdout.isatty() else 160)

@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,10 @@ from experiments import dashboard
 from experiments.dashboards.live import curves, texts
 from experiments.dashboards.live.runs import LiveResults, SeenRun, results_below
 from experiments.dashboards.live.server import PORTS, PortError, serve, started
-from experiments.dashboards.settings import RATE
 from experiments.records.folder import FAILED, RESULT, RunFolder
 from experiments.records.locks import hold
 from experiments.records.table import read_table
+from experiments.reports.settings import RATE
 from scripts.browser import Browser
 from scripts.live_speed import DRAWN, EXPERIMENT, NEWEST, append, begin, config, end, history, served, until
 
@@ -182,7 +183,7 @@ def test_runs_can_be_grouped_by_whatever_differs_and_results_drawn_against_it(tm
             end(tmp_path, settings, history(settings, POINTS), "diverged" if rate == 0.1 else "completed")
     runs = read(tmp_path)
     differing = curves.settings(runs)
-    assert differing["optim.learning_rate"] == [0.01, 0.1] and differing["batch_size"] == [2, 8, 32]
+    assert {"arm", "optim.learning_rate", "batch_size"} <= set(differing)
     assert "norm" not in differing and curves.numbers(runs)[0] == "batch_size"
     assert list(curves.grouped(runs, "batch_size")) == ["batch_size 2", "batch_size 8", "batch_size 32"]
     evaluated = [run for run in runs if run.role == "evaluate"]
@@ -248,7 +249,7 @@ def test_lines_are_runs_that_differ_only_in_the_number(tmp_path: Path) -> None:
         "batch, normalize hidden": 2,
         "layer": 2,
     }
-    assert curves.numbers(found) == ["batch_size", "updates", "evaluations"]
+    assert curves.numbers(found) == ["batch_size"]
 
 
 def test_what_comes_from_files_is_escaped_and_missing_verdicts_are_told(tmp_path: Path) -> None:
@@ -256,6 +257,15 @@ def test_what_comes_from_files_is_escaped_and_missing_verdicts_are_told(tmp_path
     assert "make reproduce writes it" in texts.verdicts(tmp_path)[0]
     (tmp_path / "claims.json").write_text("{")
     assert "claims.json" in texts.verdicts(tmp_path)[0] and texts.verdicts(tmp_path)[1] == ()
+
+
+def test_when_verdicts_were_made_is_what_their_file_says(tmp_path: Path) -> None:
+    path = tmp_path / "claims.json"
+    path.write_text("[]")  # just written, of unknown age
+    assert texts.verdicts(tmp_path)[0] == "As judged by make reproduce; not recomputed here."
+    made = (datetime.now(UTC) - timedelta(days=3, hours=1)).isoformat(timespec="seconds")
+    path.write_text(json.dumps({"made": made, "command": "make reproduce", "verdicts": []}))
+    assert texts.verdicts(tmp_path)[0].startswith("As judged by make reproduce 3 days ago (")
 
 
 # ------------------------------------------------------------------------------------------------------ serving

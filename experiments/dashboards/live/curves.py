@@ -8,15 +8,18 @@ from typing import Any
 import numpy as np
 
 from experiments.dashboards.live.runs import SeenRun, seed_of
-from experiments.dashboards.settings import RATE, SEED, differing, is_number, setting
+from experiments.dashboards.settings import SEED, UNSCIENTIFIC, setting, varied
 from experiments.records.rows import Floats
 from experiments.records.tuning import best_learning_rate
+from experiments.reports.series_figures import RATE as AT_RATE
+from experiments.reports.settings import RATE, Settings, is_number
+from experiments.reports.settings import lines as lines_of_arms
+from experiments.reports.settings import numbers as numbers_of_arms
 from experiments.verdicts.wording import by_number
 
 Groups = dict[str, list[SeenRun]]  # by label
 AXES = {"update": "updates", "samples": "samples", "seconds": "seconds of training"}
 ARM = "arm"
-AT_RATE = "loss_at_"  # of a measurement: its loss at the learning rate that follows
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,9 @@ class Band:
 # ---------------------------------------------------------------------------------------------------- groups
 
 
-def settings(runs: Iterable[SeenRun]) -> dict[str, list[Any]]:
-    """The settings in which runs differ, and the values of each in order; the arm is one of them."""
-    known = [run for run in runs if run.config]
-    arms = sorted({run.arm for run in known if run.arm}, key=by_number)
-    return {ARM: arms, **differing(run.config for run in known)}
+def settings(runs: Iterable[SeenRun]) -> list[str]:
+    """The settings in which runs differ; the arm is one of them."""
+    return [ARM, *varied(run.config for run in runs if run.config)]
 
 
 def grouped(runs: Iterable[SeenRun], key: str) -> Groups:
@@ -65,14 +66,30 @@ def among(groups: Groups, runs: Iterable[SeenRun]) -> Groups:
     return {label: group for label, group in found.items() if group}
 
 
-def lines(runs: Sequence[SeenRun], key: str) -> Groups:
-    """Runs that differ only in a number, in their seeds and in tuned learning rates: `batch`, `batch, normalize all`.
+def alike(runs: Iterable[SeenRun]) -> tuple[Groups, dict[str, Settings]]:
+    """Runs that differ in their seeds and tuned learning rates alone, and what each of these groups has in common."""
+    free = (SEED, RATE, *UNSCIENTIFIC)
+    common = {run.name: {key: value for key, value in run.config.items() if key not in free} for run in runs}
+    groups = named(runs, lambda run: repr(common[run.name]))
+    return groups, {label: common[group[0].name] for label, group in groups.items()}
 
-    A number that goes with it (fewer updates at larger batches) does not keep them apart.
-    """
-    varied = differing(run.config for run in runs)
-    with_it = [name for name in varied if name != key and goes_with(runs, name, key)]
-    return apart(named(runs, lambda run: setting(run.config, "norm")), (SEED, RATE, key, *with_it))
+
+def lines(runs: Sequence[SeenRun], key: str) -> Groups:
+    """Runs that differ in a number, as lines over it: `batch`, `batch, normalize all`."""
+    groups, common = alike(runs)
+    drawn = lines_of_arms(common, key)
+    return {label: [run for one in at.values() for run in groups[one]] for label, at in drawn.items()}
+
+
+def numbers(runs: Sequence[SeenRun]) -> list[str]:
+    """The numbers in which runs differ that are otherwise alike, the batch size first."""
+    return numbers_of_arms(alike(runs)[1])
+
+
+def norms(groups: Groups) -> dict[str, str]:
+    """The norm of each group whose runs have one in common."""
+    every = {label: {str(run.config.get("norm", "")) for run in runs} for label, runs in groups.items()}
+    return {label: names.pop() for label, names in every.items() if len(names) == 1}
 
 
 def named(runs: Iterable[SeenRun], name: Callable[[SeenRun], str]) -> Groups:
@@ -86,7 +103,7 @@ def apart(groups: Groups, free: Sequence[str]) -> Groups:
     """Groups whose runs differ in free settings alone, named by the others as well."""
     found: Groups = {}
     for label, runs in groups.items():
-        keys = [key for key in differing(run.config for run in runs) if key not in free]
+        keys = [key for key in varied(run.config for run in runs) if key not in free]
         found |= named(runs, partial(full_name, label, keys))
     return in_order(found)
 
@@ -99,15 +116,9 @@ def in_order(groups: Groups) -> Groups:
     return {label: groups[label] for label in sorted(groups, key=by_number)}
 
 
-def goes_with(runs: Iterable[SeenRun], name: str, key: str) -> bool:
-    """Whether a setting is a number that another one determines."""
-    pairs = {(repr(run.config.get(key)), run.config.get(name)) for run in runs if is_number(run.config.get(name))}
-    return bool(pairs) and len(pairs) == len({place for place, _ in pairs})
-
-
 def pooled(groups: Groups) -> list[str]:
     """In what runs of one group differ: at best in their seeds alone."""
-    return list(dict.fromkeys(key for runs in groups.values() for key in differing(run.config for run in runs)))
+    return list(dict.fromkeys(key for runs in groups.values() for key in varied(run.config for run in runs)))
 
 
 # ---------------------------------------------------------------------------------------------------- curves
@@ -239,12 +250,6 @@ def chosen(line: Series) -> float | None:
     return best_learning_rate(
         {"learning_rate": rate, "seed": seed_of(run), "final": {"validation_loss": loss}} for rate, run, loss in tried
     )[0]
-
-
-def numbers(runs: Sequence[SeenRun]) -> list[str]:
-    """The numeric settings results can be drawn against, the batch size first; learning rates are tuned."""
-    found = [key for key, values in settings(runs).items() if sum(map(is_number, values)) > 1]
-    return sorted((key for key in found if key not in ("seed", RATE)), key=lambda key: key != "batch_size")
 
 
 def end_metric(metric: str, runs: Iterable[SeenRun]) -> str:

@@ -19,8 +19,9 @@ from experiments.dashboards.live.curves import ARM, AXES, Series, among, grouped
 from experiments.dashboards.live.plots import CurvesChart, ResultsChart
 from experiments.dashboards.live.runs import LiveResults, SeenRun
 from experiments.dashboards.live.table import RunTable
-from experiments.dashboards.settings import RATE, SEED
+from experiments.dashboards.settings import SEED
 from experiments.reports.scales import Styles, arm_styles
+from experiments.reports.settings import RATE
 from experiments.verdicts.wording import by_number
 
 Choice = dict[str, Any]  # by the name of the widget
@@ -193,7 +194,7 @@ class Page:
     def draw_curves(self, runs: Sequence[SeenRun], shown: Sequence[SeenRun], choice: Choice, anew: bool) -> None:
         metric, axis = choice["metric"], choice["axis"]
         every = grouped(runs, choice["group"])
-        styles = arm_styles(list(every))
+        styles = styles_of(every)
         groups = among(every, [run for run in shown if run.role == choice["role"] and metric in run.curves])
         chart, log = self.curves, choice["scale"] == "log"
         each = chart.update(groups, styles, metric, axis, choice["seeds"] == "every", log)
@@ -208,13 +209,13 @@ class Page:
         found, metric = curves.end_results(groups, RATE, choice["metric"]), choice["metric"]
         if not found:
             found, metric = curves.measured_rates(among(every, shown)), "validation_loss"
-        self.draw_series("rates", found, arm_styles(list(every)), RATE, metric, anew)
+        self.draw_series("rates", found, styles_of(every), RATE, metric, anew)
 
     def draw_results(self, runs: Sequence[SeenRun], shown: Sequence[SeenRun], choice: Choice, anew: bool) -> None:
         """How the result of evaluation runs depends on a number in which they differ."""
         every = curves.lines([run for run in runs if run.role == "evaluate"], choice["number"])
         found = curves.end_results(among(every, shown), choice["number"], choice["result"])
-        self.draw_series("results", found, arm_styles(list(every)), choice["number"], choice["result"], anew)
+        self.draw_series("results", found, styles_of(every), choice["number"], choice["result"], anew)
         self.widgets["number"].visible = bool(found)
 
     def draw_series(
@@ -233,6 +234,10 @@ class Page:
             holder.children = []
         elif anew or not holder.children:
             holder.children = [figure()]
+
+
+def styles_of(groups: curves.Groups) -> Styles:
+    return arm_styles(groups, curves.norms(groups))
 
 
 def asked(document: Document) -> dict[str, Any]:

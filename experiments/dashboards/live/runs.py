@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from experiments.dashboards.settings import RATE, SEED
+from experiments.dashboards.settings import SEED
 from experiments.records.files import flat
 from experiments.records.folder import CONFIG, DONE, FAILED, METRICS, MISSING, RESULT, UNREADABLE, RunFolder
 from experiments.records.rows import Floats
 from experiments.records.table import RUNS, read_table
+from experiments.reports.settings import RATE
 from experiments.verdicts.wording import by_number
 
 Curves = dict[str, Floats]  # a column each: update, seconds, train_loss, ...

@@ -10,7 +10,7 @@ from bokeh.models.widgets.tables import DataTable, HTMLTemplateFormatter, Number
 
 from experiments.dashboards.live.runs import SeenRun
 from experiments.dashboards.live.texts import short
-from experiments.dashboards.settings import RATE
+from experiments.reports.settings import RATE
 
 FIRST = ("running", "failed", "stopped", "unreadable", "diverged", "undefined", "completed")
 STATE = '<span class="state <%- value %>"><%- value %></span>'
