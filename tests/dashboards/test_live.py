@@ -182,8 +182,8 @@ def test_runs_can_be_grouped_by_whatever_differs_and_results_drawn_against_it(tm
             settings = config("layer", batch_size, seed, optim={"learning_rate": rate})
             end(tmp_path, settings, history(settings, POINTS), "diverged" if rate == 0.1 else "completed")
     runs = read(tmp_path)
-    differing = curves.settings(runs)
-    assert {"arm", "optim.learning_rate", "batch_size"} <= set(differing)
+    differing = curves.varied(runs)
+    assert {"optim.learning_rate", "batch_size"} <= set(differing)
     assert "norm" not in differing and curves.numbers(runs)[0] == "batch_size"
     assert list(curves.grouped(runs, "batch_size")) == ["batch_size 2", "batch_size 8", "batch_size 32"]
     evaluated = [run for run in runs if run.role == "evaluate"]
@@ -224,9 +224,9 @@ def test_runs_of_one_arm_that_differ_are_apart_and_named_by_it(tmp_path: Path) -
     found = read(tmp_path)
     evaluated = curves.grouped([run for run in found if run.role == "evaluate"], "arm")
     assert {label: len(runs) for label, runs in evaluated.items()} == {
-        "layer, batch_size 8, data mnist": 2,
-        "layer, batch_size 16, data mine": 2,
-        "layer, batch_size 16, data mnist": 2,
+        "layer batch_size=8 data.name=mnist": 2,
+        "layer batch_size=16 data.name=mine": 2,
+        "layer batch_size=16 data.name=mnist": 2,
     }
     assert texts.members(evaluated) == "the seeds of a group"
     every = curves.grouped(found, "arm")

@@ -2,24 +2,22 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from experiments.dashboards.live.runs import SeenRun, seed_of
-from experiments.dashboards.settings import SEED, UNSCIENTIFIC, setting, varied
+from experiments.dashboards.live.runs import SEED, SeenRun, seed_of
 from experiments.records.rows import Floats
 from experiments.records.tuning import best_learning_rate
+from experiments.reports import settings
 from experiments.reports.series_figures import RATE as AT_RATE
-from experiments.reports.settings import RATE, Settings, is_number
-from experiments.reports.settings import lines as lines_of_arms
-from experiments.reports.settings import numbers as numbers_of_arms
+from experiments.reports.settings import RATE, is_number, plain
 from experiments.verdicts.wording import by_number
 
 Groups = dict[str, list[SeenRun]]  # by label
 AXES = {"update": "updates", "samples": "samples", "seconds": "seconds of training"}
 ARM = "arm"
+UNSCIENTIFIC = ("data.path",)  # of a text its digest counts, not where it lies
 
 
 @dataclass(frozen=True)
@@ -36,26 +34,28 @@ class Band:
 # ---------------------------------------------------------------------------------------------------- groups
 
 
-def settings(runs: Iterable[SeenRun]) -> list[str]:
-    """The settings in which runs differ; the arm is one of them."""
-    return [ARM, *varied(run.config for run in runs if run.config)]
+def varied(runs: Iterable[SeenRun]) -> list[str]:
+    """The settings in which runs differ."""
+    configs = [run.config for run in runs if run.config]
+    keys = [key for key in settings.differing(configs) if key not in UNSCIENTIFIC]
+    return [key for key in keys if key != "norm" or len({config.get(key) for config in configs}) > 1]
 
 
 def grouped(runs: Iterable[SeenRun], key: str) -> Groups:
     """Runs by their arm, or by the value of a setting.
 
     Whatever an arm's runs of one role differ in, but the seed and in tuning the learning rate, makes groups of their
-    own, named by it: `layer_b8, batch_size 16`. By a setting all that are alike in it are one group.
+    own, named by it as records name them: `layer_b8 batch_size=16`. By a setting, all alike in it are one group.
     """
     if key != ARM:
-        return named(runs, lambda run: setting(run.config, key))
+        return named(runs, lambda run: value_name(run, key))
     groups: Groups = {}
     known = list(runs)
     for role in dict.fromkeys(run.role for run in known):
         free = (SEED, RATE) if role == "tune" else (SEED,)
         of_role = [run for run in known if run.role == role]
-        for label, alike in apart(named(of_role, lambda run: run.arm), free).items():
-            groups.setdefault(label, []).extend(alike)
+        for label, same in apart(named(of_role, lambda run: run.arm), free).items():
+            groups.setdefault(label, []).extend(same)
     return in_order(groups)
 
 
@@ -66,7 +66,13 @@ def among(groups: Groups, runs: Iterable[SeenRun]) -> Groups:
     return {label: group for label, group in found.items() if group}
 
 
-def alike(runs: Iterable[SeenRun]) -> tuple[Groups, dict[str, Settings]]:
+def value_name(run: SeenRun, key: str) -> str:
+    """`layer` of a norm, `batch_size 8` or `data mnist` of anything else."""
+    value = plain(run.config.get(key))
+    return value if key == "norm" else f"{key.removesuffix('.name').rpartition('.')[2]} {value}"
+
+
+def alike(runs: Iterable[SeenRun]) -> tuple[Groups, dict[str, settings.Settings]]:
     """Runs that differ in their seeds and tuned learning rates alone, and what each of these groups has in common."""
     free = (SEED, RATE, *UNSCIENTIFIC)
     common = {run.name: {key: value for key, value in run.config.items() if key not in free} for run in runs}
@@ -77,13 +83,13 @@ def alike(runs: Iterable[SeenRun]) -> tuple[Groups, dict[str, Settings]]:
 def lines(runs: Sequence[SeenRun], key: str) -> Groups:
     """Runs that differ in a number, as lines over it: `batch`, `batch, normalize all`."""
     groups, common = alike(runs)
-    drawn = lines_of_arms(common, key)
-    return {label: [run for one in at.values() for run in groups[one]] for label, at in drawn.items()}
+    over = settings.lines(common, key)
+    return {label: [run for one in line.values() for run in groups[one]] for label, line in over.items()}
 
 
 def numbers(runs: Sequence[SeenRun]) -> list[str]:
     """The numbers in which runs differ that are otherwise alike, the batch size first."""
-    return numbers_of_arms(alike(runs)[1])
+    return settings.numbers(alike(runs)[1])
 
 
 def norms(groups: Groups) -> dict[str, str]:
@@ -103,13 +109,11 @@ def apart(groups: Groups, free: Sequence[str]) -> Groups:
     """Groups whose runs differ in free settings alone, named by the others as well."""
     found: Groups = {}
     for label, runs in groups.items():
-        keys = [key for key in varied(run.config for run in runs) if key not in free]
-        found |= named(runs, partial(full_name, label, keys))
+        keys = [key for key in varied(runs) if key not in free]
+        for run in runs:
+            name = " ".join([label, *(f"{key}={plain(run.config.get(key))}" for key in keys)])
+            found.setdefault(name, []).append(run)
     return in_order(found)
-
-
-def full_name(label: str, keys: Sequence[str], run: SeenRun) -> str:
-    return ", ".join([label, *(setting(run.config, key) for key in keys)])
 
 
 def in_order(groups: Groups) -> Groups:
@@ -118,7 +122,7 @@ def in_order(groups: Groups) -> Groups:
 
 def pooled(groups: Groups) -> list[str]:
     """In what runs of one group differ: at best in their seeds alone."""
-    return list(dict.fromkeys(key for runs in groups.values() for key in varied(run.config for run in runs)))
+    return list(dict.fromkeys(key for runs in groups.values() for key in varied(runs)))
 
 
 # ---------------------------------------------------------------------------------------------------- curves

@@ -17,9 +17,8 @@ from markupsafe import escape
 from experiments.dashboards.live import curves, texts
 from experiments.dashboards.live.curves import ARM, AXES, Series, among, grouped
 from experiments.dashboards.live.plots import CurvesChart, ResultsChart
-from experiments.dashboards.live.runs import LiveResults, SeenRun
+from experiments.dashboards.live.runs import SEED, LiveResults, SeenRun
 from experiments.dashboards.live.table import RunTable
-from experiments.dashboards.settings import SEED
 from experiments.reports.scales import Styles, arm_styles
 from experiments.reports.settings import RATE
 from experiments.verdicts.wording import by_number
@@ -121,9 +120,9 @@ class Page:
         self.say("judged", escape(about))
         self.say("verdicts", texts.verdict_table(ours if self.widgets["claims"].value == "these" else verdicts))
 
-    def say(self, name: str, told: str) -> None:
-        if self.texts[name].text != str(told) or self.texts[name].visible != bool(told):
-            self.texts[name].update(text=str(told), visible=bool(told))
+    def say(self, name: str, text: str) -> None:
+        if self.texts[name].text != str(text) or self.texts[name].visible != bool(text):
+            self.texts[name].update(text=str(text), visible=bool(text))
 
     # ------------------------------------------------------------------------------------------ as one chooses
 
@@ -158,13 +157,12 @@ class Page:
     def offer(self, runs: Sequence[SeenRun]) -> None:
         """What can be chosen; what was picked, or the first, is."""
         self.choose("experiment", {name: self.title(name) for name in self.results.folders}, self.experiment)
-        self.choose("role", {role: told for role, told in ROLES.items() if any(run.role == role for run in runs)})
+        self.choose("role", {role: text for role, text in ROLES.items() if any(run.role == role for run in runs)})
         of_role = [run for run in runs if run.role == self.widgets["role"].value]
-        settings = curves.settings(of_role)
         self.choose("metric", spoken(curves.metrics(of_role)))
         self.choose("axis", AXES)
         self.choose("scale", {"linear": "linear", "log": "logarithmic"})
-        self.choose("group", {key: key for key in settings})
+        self.choose("group", {key: key for key in (ARM, *curves.varied(of_role))})
         self.choose("seeds", EVERY)
         finals = dict.fromkeys(name for run in runs for name in run.final)
         self.choose("number", {key: key for key in curves.numbers([run for run in runs if run.role == "evaluate"])})
@@ -182,9 +180,9 @@ class Page:
 
     def choose(self, name: str, options: Mapping[str, str], default: str = "") -> None:
         widget = self.widgets[name]
-        found = list(options.items())
-        if widget.options != found:
-            widget.update(options=found, disabled=not found)
+        offered = list(options.items())
+        if widget.options != offered:
+            widget.update(options=offered, disabled=not offered)
         default = default if default in options else next(iter(options), "")
         wanted = self.picks.get(name, "")
         widget.value = wanted if wanted in options and name != "experiment" else default
@@ -206,25 +204,25 @@ class Page:
         """How the end of tuning runs depends on their learning rate."""
         every = grouped(runs, choice["group"] if choice["group"] not in (SEED, RATE) else ARM)
         groups = among(every, [run for run in shown if run.role == "tune"])
-        found, metric = curves.end_results(groups, RATE, choice["metric"]), choice["metric"]
-        if not found:
-            found, metric = curves.measured_rates(among(every, shown)), "validation_loss"
-        self.draw_series("rates", found, styles_of(every), RATE, metric, anew)
+        drawn, metric = curves.end_results(groups, RATE, choice["metric"]), choice["metric"]
+        if not drawn:
+            drawn, metric = curves.measured_rates(among(every, shown)), "validation_loss"
+        self.draw_series("rates", drawn, styles_of(every), RATE, metric, anew)
 
     def draw_results(self, runs: Sequence[SeenRun], shown: Sequence[SeenRun], choice: Choice, anew: bool) -> None:
         """How the result of evaluation runs depends on a number in which they differ."""
         every = curves.lines([run for run in runs if run.role == "evaluate"], choice["number"])
-        found = curves.end_results(among(every, shown), choice["number"], choice["result"])
-        self.draw_series("results", found, styles_of(every), choice["number"], choice["result"], anew)
-        self.widgets["number"].visible = bool(found)
+        drawn = curves.end_results(among(every, shown), choice["number"], choice["result"])
+        self.draw_series("results", drawn, styles_of(every), choice["number"], choice["result"], anew)
+        self.widgets["number"].visible = bool(drawn)
 
     def draw_series(
-        self, name: str, found: Mapping[str, Series], styles: Styles, key: str, metric: str, anew: bool
+        self, name: str, drawn: Mapping[str, Series], styles: Styles, key: str, metric: str, anew: bool
     ) -> None:
         chart = self.charts[name]
-        fits = chart.update(found, styles)
-        self.place(name, bool(found), anew or not fits, partial(chart.figure, key, metric))
-        self.say(name, texts.results(name, found, styles, key, metric) if found else "")
+        fits = chart.update(drawn, styles)
+        self.place(name, bool(drawn), anew or not fits, partial(chart.figure, key, metric))
+        self.say(name, texts.results(name, drawn, styles, key, metric) if drawn else "")
 
     def place(self, name: str, there: bool, anew: bool, figure: Callable[[], Any]) -> None:
         """Put a chart on the page, a new figure where another choice is made; or take it off."""

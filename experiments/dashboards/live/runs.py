@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from experiments.dashboards.settings import SEED
 from experiments.records.files import flat
 from experiments.records.folder import CONFIG, DONE, FAILED, METRICS, MISSING, RESULT, UNREADABLE, RunFolder
 from experiments.records.rows import Floats
@@ -22,6 +21,7 @@ from experiments.reports.settings import RATE
 from experiments.verdicts.wording import by_number
 
 Curves = dict[str, Floats]  # a column each: update, seconds, train_loss, ...
+SEED = "seed"
 ENDED = ("completed", "diverged", "undefined")  # of records
 STATES_SHOWN = ("done", "running", "failed", "stopped", "unreadable")  # of folders; in one that is missing is nothing
 
@@ -61,11 +61,22 @@ def seed_of(run: SeenRun) -> int:
 
 @dataclass
 class Seen:
-    """What is known of one run's folder since it was last looked at."""
+    """A run's folder, if it is not of a table, and what was known of it when last looked at."""
 
-    state: str
+    folder: RunFolder | None = None
+    state: str = MISSING
     run: SeenRun | None = None
     stamps: tuple[Any, ...] = ()  # of its files when they were read
+
+    def look(self, wanted: bool) -> bool:
+        """Whether anything changed, of a run that is wanted in its files."""
+        assert self.folder is not None
+        before, self.state = self.state, self.folder.state
+        stamps = tuple(self.folder.stamp(name) for name in (RESULT, CONFIG, METRICS, FAILED))
+        if wanted and (self.state, stamps) != (before, self.stamps):
+            self.run, self.stamps = read(self.folder, self.state), stamps
+            return True
+        return self.state != before
 
 
 class LiveResults:
@@ -74,7 +85,6 @@ class LiveResults:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.folders: dict[str, dict[str, Seen]] = {}
-        self.places: dict[tuple[str, str], RunFolder] = {}
         self.changes: Counter[str] = Counter()  # how often something changed, by experiment
 
     def look(self, wanted: str = "") -> None:
@@ -87,11 +97,10 @@ class LiveResults:
                 del known[gone]
                 self.changes[experiment] += 1
             for name in there[experiment]:
+                seen = known.setdefault(name, Seen(RunFolder(runs / experiment / name)))
                 # A run that is done is not looked at again before somebody asks for it.
-                if name not in known or known[name].state != DONE or experiment == wanted:
-                    place = self.places.setdefault((experiment, name), RunFolder(runs / experiment / name))
-                    seen = known.setdefault(name, Seen(MISSING))
-                    self.changes[experiment] += look_at(place, seen, experiment == wanted)
+                if seen.state != DONE or experiment == wanted:
+                    self.changes[experiment] += seen.look(experiment == wanted)
 
     def counts(self, experiment: str = "") -> Counter[str]:
         """How many runs are in each state, in an experiment or in all."""
@@ -117,7 +126,7 @@ class KeptResults(LiveResults):
         super().__init__(path)
         rows, _ = read_table(path)
         for row in rows:
-            self.folders.setdefault(row["experiment"], {})[row["run"]] = Seen(DONE, of_record(row, row["arm"]))
+            self.folders.setdefault(row["experiment"], {})[row["run"]] = Seen(None, DONE, of_record(row, row["arm"]))
 
     def look(self, wanted: str = "") -> None:
         pass
@@ -141,33 +150,23 @@ def names(folder: Path) -> list[str]:
         return []
 
 
-def look_at(place: RunFolder, seen: Seen, wanted: bool) -> bool:
-    """Bring what is known of a run up to date; whether anything changed."""
-    before, seen.state = seen.state, place.state
-    stamps = tuple(place.stamp(name) for name in (RESULT, CONFIG, METRICS, FAILED))
-    if wanted and (seen.state, stamps) != (before, seen.stamps):
-        seen.run, seen.stamps = read(place, seen.state), stamps
-        return True
-    return seen.state != before
-
-
-def read(place: RunFolder, state: str) -> SeenRun | None:
+def read(folder: RunFolder, state: str) -> SeenRun | None:
     """A run as its folder has it now; None where it was not begun."""
     if state == MISSING:
         return None
-    if state == DONE and (record := place.record()):
+    if state == DONE and (record := folder.record()):
         return of_record(record, record["group"])
-    start = place.start()
+    start = folder.start()
     if start is None:
-        return SeenRun(place.path.name, UNREADABLE)
-    failure = place.failure() if state == "failed" else None
+        return SeenRun(folder.path.name, UNREADABLE)
+    failure = folder.failure() if state == "failed" else None
     return SeenRun(
-        place.path.name,
+        folder.path.name,
         state,
         start["group"],
         start["role"],
         flat(start["config"]),
-        columns(place.evaluations()),
+        columns(folder.evaluations()),
         reason=failure["reason"] if failure else "",
     )
 
