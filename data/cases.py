@@ -104,7 +104,8 @@ def synthetic_images(channels: int, size: int) -> tuple[Labelled, Labelled, int]
     Returns 2,500 cases for training, 500 for testing, and how many to hold out of the former for validation.
     """
     generator = torch.Generator().manual_seed(0)
-    patterns = interpolate(torch.rand(10, channels, 4, 4, generator=generator), (size, size), mode="bilinear")
+    corners = torch.rand(10, channels, 4, 4, generator=generator, dtype=torch.float32).double()  # every CPU's bytes
+    patterns = interpolate(corners, (size, size), mode="bilinear")
     labels = torch.randint(10, (3_000,), generator=generator)
     noise = torch.randint(128, (3_000, channels, size, size), generator=generator, dtype=torch.uint8)
     images = patterns.mul(127).byte()[labels] + noise
