@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ class Corpus:
         lengths = " + ".join(f"{len(ids):,}" for ids in self.parts.values())
         return f"{lengths} characters, {len(self.symbols)} symbols"
 
+    @cached_property
     def rest_share(self) -> dict[str, float]:
         """The share of each part that the symbol for all others makes, from 0 to 1."""
         rest = {name: int(np.count_nonzero(ids.numpy() == self.kept)) for name, ids in self.parts.items()}
@@ -65,7 +67,7 @@ class Streams:
     ) -> None:
         self.spec = Spec("text", (sequence_length,), len(corpus.symbols))
         self.symbols, self.digest, self.synthetic = corpus.symbols, corpus.digest, synthetic
-        self.alphabet: dict[str, Any] = {"symbols": corpus.kept, "rest_share": corpus.rest_share()}
+        self.alphabet: dict[str, Any] = {"symbols": corpus.kept, "rest_share": corpus.rest_share}
         self.test_splits = ["test", "test_long"] if test_length else ["test"]
         self._length, self._test_length = sequence_length, test_length
         longest = max(sequence_length, test_length)
@@ -127,7 +129,7 @@ def _require(corpus: Corpus, limits: Mapping[str, int], **needed: int) -> None:
             f"{corpus.name}: {total:,} characters are too few, {math.ceil(total * growth):,} are needed; "
             "take a longer text, or lower data.sequence_length, data.test_length or batch_size"
         )
-    if corpus.kept + (corpus.rest_share()["train"] > 0) < 2:
+    if corpus.kept + (corpus.rest_share["train"] > 0) < 2:
         raise DataError(
             f"{corpus.name}: the training part is one symbol over and over, for no two characters are frequent enough "
             "to be told apart; take a longer text, or another"
