@@ -60,6 +60,8 @@ def measure(wanted: Run, observe: Observer) -> dict[str, Any]:
         "record_version": files.VERSION,
         **wanted.described(),
         "synthetic": source.synthetic,
+        "data_digest": source.digest,
+        **({"alphabet": source.alphabet} if hasattr(source, "alphabet") else {}),
         **outcome,
         "environment": {**machine.environment(), "device": device_of(config), **prepared, "kernel": kernel_used()},
     }

@@ -222,6 +222,7 @@ def check_number(key: str, number: Any, rules: Mapping[str, Any]) -> None:
 
 def check_together(config: Config) -> None:
     """Refuse values that do not fit one another, where only training would find out."""
+    data.check(config.data)
     known = probes.MODELS.get(config.method, (config.model.name,))
     if config.model.name not in known:
         raise ConfigError(f"method={config.method} with model={config.model.name}: choose model={' or '.join(known)}")

@@ -45,6 +45,7 @@ UNFIT = [
     ("model=language_model data=text data.corpus=synthetic batch_size=100000", "batch_size"),
     ("model=language_model data=text data.corpus=file", "data.path"),
     ("model=language_model data=text data.path=no.txt", "no.txt"),
+    ("model=language_model data=text data.path=no.txt data.corpus=wikitext", "data.corpus=wikitext"),
     ("model=language_model data=text data.path='~nosuchuser/a.txt'", "~nosuchuser/a.txt"),
     ("model=language_model data=text data.path=.", "data.path=."),
     ("model=language_model data=text data.path=results/reference/figures", "data.path="),

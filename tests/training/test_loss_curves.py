@@ -6,7 +6,7 @@ norm of two units, makes 1e-3 of that. So initial weights are drawn, and models 
 instruction sets (none, AVX2, AVX-512), threads, kernels and the modes of oneDNN and MKL the curves differ by 4e-15 at
 most; an eps of 1e-6 in the place of 1e-5 moves them by more than 1e-6.
 
-After a deliberate change: REGENERATE_GOLDEN=1 python -m pytest tests/training/test_loss_curves.py, then read the difference.
+After a deliberate change: REGENERATE_GOLDEN=1 python -m pytest <this file>, then read the difference.
 """
 
 import json
