@@ -25,7 +25,7 @@ from experiments.schema import Config, ConfigError
 from experiments.tracking import Tell, mirroring
 from experiments.training_run import Observer, pick_device, role_of, take_part, train_model
 from models import kernels
-from models.rnn import RecurrentConfig
+from models.recurrence import RecurrentConfig
 
 
 def run(config: Config, observe: Observer = lambda history: None) -> dict[str, Any]:

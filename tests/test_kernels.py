@@ -17,7 +17,8 @@ from models import kernels, language_model, sequence_classifier
 from models.kernels import KernelError, library
 from models.norms import DETACH, LayerNorm, StepwiseBatchNorm, undefined
 from models.norms import NORMS as EVERY_NORM
-from models.rnn import CELLS, RNN, LSTMLayer, RecurrentConfig, RecurrentLayer
+from models.recurrence import RecurrentConfig, RecurrentLayer
+from models.rnn import CELLS, RNN, LSTMLayer
 from tests.implementation import on
 
 torch.set_num_threads(1)

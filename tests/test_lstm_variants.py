@@ -13,7 +13,8 @@ from models import ModelError, kernels, language_model, sequence_classifier
 from models.kernels import KernelError
 from models.lstm_variants import FORMS
 from models.norms import DETACH, NORMS, Norm
-from models.rnn import CELLS, RNN, VARIANTS, LSTMLayer, RecurrentConfig
+from models.recurrence import VARIANTS, RecurrentConfig
+from models.rnn import CELLS, RNN, LSTMLayer
 from tests.test_models import load
 
 torch.set_num_threads(1)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from models import kernels
 from models.norms import BatchNorm, Norm, StepwiseBatchNorm, undefined
-from models.rnn import CELLS, PLAIN, RNN, RecurrentConfig
+from models.recurrence import PLAIN, RecurrentConfig
+from models.rnn import CELLS, RNN
 from tests.implementation import on
 
 torch.set_num_threads(1)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from models import ModelError
 from models.norms import NORMS, undefined
-from models.rnn import CELLS, RNN, RecurrentConfig
+from models.recurrence import RecurrentConfig
+from models.rnn import CELLS, RNN
 from tests import test_recurrent as held
 
 torch.set_num_threads(1)

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from models.norms import reparametrize
-from models.rnn import CELLS, RNN, RecurrentConfig
+from models.recurrence import RecurrentConfig
+from models.rnn import CELLS, RNN
 from tests.test_models import MODELS, build, load
 from tests.test_norms import close, gradients, normal
 
