@@ -13,9 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import kernels
-from models.norms import Norm, NormConfig, StepwiseBatchNorm, recurrent, reparametrize
+from models.batch_norms import StepwiseBatchNorm
+from models.case_norms import Norm, Unnormalized
+from models.norms import NORMS, NormConfig, recurrent, reparametrize
 
-PLAIN = ("none", "weight")  # norms that leave the summed inputs alone
+# norms that leave the summed inputs alone
+PLAIN = tuple(name for name, norm in NORMS.items() if issubclass(norm, Unnormalized))
 States = tuple[Tensor, ...]  # (h,), in an LSTM (h, c), each (B, hidden_size)
 
 

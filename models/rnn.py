@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from models import ModelError
+from models.case_norms import Norm
 from models.lstm_variants import LSTMVariant
-from models.norms import Norm
 from models.recurrence import PLAIN, RecurrentConfig, RecurrentLayer, States, keep, row
 
 

@@ -8,17 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models import ModelError, norms
-from models.norms import (
-    DETACH,
-    EPS,
-    LAYER_AXES,
-    FeedforwardNormConfig,
-    GroupNorm,
-    InstanceNorm,
-    LayerNorm,
-    RMSNorm,
-    feedforward,
-)
+from models.case_norms import DETACH, EPS, LAYER_AXES, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from models.norms import FeedforwardNormConfig, feedforward
 from tests.test_norms import by_hand, close, generic, gradients, normal
 
 torch.set_num_threads(1)

@@ -13,7 +13,7 @@ from experiments.final_tests import REESTIMATED_CASES, Rows, other_statistics, r
 from experiments.final_tests import test_metrics as measure
 from experiments.train import evaluate
 from models import cnn, language_model, mlp
-from models.norms import BatchNorm
+from models.batch_norms import BatchNorm
 
 torch.set_num_threads(1)
 BATCH = 8

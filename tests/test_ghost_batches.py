@@ -8,7 +8,9 @@ from torch import Tensor
 
 import models
 from models import ModelError, mlp, norms
-from models.norms import EPS, BatchNorm, FeedforwardNormConfig, feedforward
+from models.batch_norms import BatchNorm
+from models.case_norms import EPS
+from models.norms import FeedforwardNormConfig, feedforward
 from tests.test_models import load
 from tests.test_norms import close, generic, gradients, normal
 

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from models import kernels, language_model, sequence_classifier
+from models.batch_norms import StepwiseBatchNorm
+from models.case_norms import DETACH, LayerNorm
 from models.kernels import KernelError, library
-from models.norms import DETACH, LayerNorm, StepwiseBatchNorm, undefined
 from models.norms import NORMS as EVERY_NORM
+from models.norms import undefined
 from models.recurrence import RecurrentConfig, RecurrentLayer
 from models.rnn import CELLS, RNN, LSTMLayer
 from tests.implementation import on

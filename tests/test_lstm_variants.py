@@ -10,9 +10,10 @@ from torch.func import functional_call
 
 import models
 from models import ModelError, kernels, language_model, sequence_classifier
+from models.case_norms import DETACH, Norm
 from models.kernels import KernelError
 from models.lstm_variants import FORMS
-from models.norms import DETACH, NORMS, Norm
+from models.norms import NORMS
 from models.recurrence import VARIANTS, RecurrentConfig
 from models.rnn import CELLS, RNN, LSTMLayer
 from tests.test_models import load

@@ -16,7 +16,8 @@ import models
 from data import mnist, text
 from experiments.train import evaluate
 from models import ModelError, cnn, language_model, mlp, sequence_classifier
-from models.norms import LAYER_AXES, NORMS, LayerNorm, Norm, Unnormalized
+from models.case_norms import LAYER_AXES, LayerNorm, Norm, Unnormalized
+from models.norms import NORMS
 
 torch.set_num_threads(1)
 BATCH, STEPS = 6, 8

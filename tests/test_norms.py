@@ -12,17 +12,9 @@ from torch.func import functional_call
 from experiments.probes import PROBES
 from experiments.probes.table1 import TRANSFORMATIONS
 from models import norms
-from models.norms import (
-    EPS,
-    LAYER_AXES,
-    MOMENTUM,
-    NORMS,
-    BatchNorm,
-    FeedforwardNormConfig,
-    LayerNorm,
-    StepwiseBatchNorm,
-    feedforward,
-)
+from models.batch_norms import MOMENTUM, BatchNorm, StepwiseBatchNorm
+from models.case_norms import EPS, LAYER_AXES, LayerNorm
+from models.norms import NORMS, FeedforwardNormConfig, feedforward
 
 torch.set_num_threads(1)
 C, H, W = 6, 2, 2

@@ -18,7 +18,8 @@ from experiments.arms import run_arms
 from experiments.parallel import ParallelError
 from experiments.run import run
 from models import ModelError
-from models.norms import StepwiseSyncBatchNorm, SyncBatchNorm, recurrent
+from models.batch_norms import StepwiseSyncBatchNorm, SyncBatchNorm
+from models.norms import recurrent
 from tests.ranks import BATCH, MODELS, build, cases, fail, learn, of_all_ranks, of_large_means
 from tests.test_run import tiny
 

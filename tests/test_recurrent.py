@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from models import kernels
-from models.norms import BatchNorm, Norm, StepwiseBatchNorm, undefined
+from models.batch_norms import BatchNorm, StepwiseBatchNorm
+from models.case_norms import Norm
+from models.norms import undefined
 from models.recurrence import PLAIN, RecurrentConfig
 from models.rnn import CELLS, RNN
 from tests.implementation import on

@@ -8,7 +8,7 @@ import torch
 import models
 from experiments.probes.layer import TINY
 from experiments.train import make_optimizer
-from models.norms import EPS, Norm
+from models.case_norms import EPS, Norm
 
 BYTE = 255.0
 FIRST, LAST = 20, 20  # updates
