@@ -42,7 +42,7 @@ def check_claims(registry: Registry, arms: dict[Arm, Config]) -> None:
 
 def metric_names(config: Config) -> set[str]:
     if config.method != "train":
-        return set(probes.METRICS[config.method])
+        return set(probes.load(config.method).metrics)
     measured, longer = (models.metrics(config.model.name, longer=longer) for longer in (False, True))
     names = {f"{split}_{name}" for split in ("validation", "mean_validation", *WAYS) for name in measured}
     names |= {f"test_batch_{name}_increase" for name in measured}

@@ -15,12 +15,11 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 import data
-from experiments import machine, parallel, records, schema
+from experiments import machine, parallel, probes, records, schema
 from experiments.errors import one_line, told_in_one_line
 from experiments.evidence import best_learning_rate
 from experiments.final_tests import OF_A_BATCH, WAYS
 from experiments.locks import hold
-from experiments.probes import PROBES
 from experiments.schema import Config, ConfigError
 from experiments.tracking import Tell, mirroring
 from experiments.training_run import Observer, pick_device, role_of, take_part, train_model
@@ -62,9 +61,10 @@ def measure(config: Config, folder: Path, observe: Observer) -> dict[str, Any]:
     if config.method == "train":
         outcome = train_model(config, source, folder, observe)
     else:
-        found = PROBES[config.method](config, source)
+        probe = probes.load(config.method)
+        found = probe.measure(config, source)
         drawn = {"histograms": found.pop("histograms")} if "histograms" in found else {}
-        final, timing = ({}, found) if config.method == "step_time" else (found, {})  # times are no results
+        final, timing = ({}, found) if probe.times else (found, {})  # times are no results
         outcome = {"status": "completed", "history": [], "timing": timing, "final": final, **drawn}
     outcome["timing"]["wall_seconds"] = time.perf_counter() - started
     return {
@@ -170,7 +170,7 @@ def check_runnable(configs: Sequence[Config]) -> None:
             check_kernel(config)
             pick_device(config.device)
             source = data.load(config.data, batch_size=config.batch_size, seed=config.seed)
-            if config.method != "table1":
+            if config.method == "train" or probes.load(config.method).builds_model:
                 machine.check_memory(config.model, config.norm, source.spec)
             checked.add(key)
 

@@ -201,6 +201,7 @@ class InstanceNorm(GroupNorm):
     """
 
     name = "instance"
+    takes = ("normalize",)  # a gain only of maps, and those have no option for it
     Options = Norm.Options  # type: ignore[assignment]  # no groups to choose
     table_1 = (1, 1, 1, 1, 1, 1)  # of single values: the output is constant
 

@@ -33,7 +33,7 @@ class RecurrentConfig(NormConfig):
     cell: str = field(default="lstm", metadata={"choices": ("tanh", "lstm", "gru")})
     hidden_size: int = 64
     layers: int = field(default=1, metadata={"maximum": 1000})
-    variant: str = field(default="paper", metadata={"choices": VARIANTS})  # cell=lstm with norm=layer only
+    variant: str = field(default="paper", metadata={"choices": VARIANTS, "needs": {"model.cell": ("lstm",)}})
     gain: float | None = None  # initial gain of the norms; null: 1, for batch norm 0.1
     # Batch norm only: running averages for each time step, or one for all of them.
     statistics: str = field(default="per_step", metadata={"choices": ("per_step", "pooled")})

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from experiments.probes import PROBES
+from experiments.probes import table1
 from experiments.probes.table1 import TRANSFORMATIONS
 from models import norms
 from models.batch_norms import MOMENTUM, BatchNorm, StepwiseBatchNorm
@@ -165,7 +165,7 @@ CELLS = [(row, *cell) for row, cells in ROWS.items() for cell in zip(TRANSFORMAT
 
 @cache
 def table(norm: str, seed: int) -> dict[str, float]:
-    return PROBES["table1"](SimpleNamespace(norm=norm, seed=seed), None)
+    return table1.measure(SimpleNamespace(norm=norm, seed=seed), None)
 
 
 @pytest.mark.parametrize("row, transformation, invariant", CELLS)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import models
-from experiments.probes.histogram import Histogram, histogram
+from experiments.probes.parts.histogram import Histogram, histogram
 from experiments.train import train
 
 Layers = list[tuple[Tensor, Tensor]]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from experiments.probes.layer import Layer, generic_layer
+from experiments.probes.parts.layer import Layer, generic_layer
 from experiments.train import make_optimizer
 
 UNITS, SIDE = 16, 5

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 import models
-from experiments.probes.layer import TINY
+from experiments.probes.parts.layer import TINY
 from experiments.train import make_optimizer
 from models.case_norms import EPS, Norm
 

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.probes.layer import TINY, Layer, generic_layer
+from experiments.probes.parts.layer import TINY, Layer, generic_layer
+from models import norms
 from models.case_norms import EPS
-from models.norms import NORMS
 
 TRANSFORMATIONS = (
     "matrix_rescaling",
@@ -18,7 +18,9 @@ TRANSFORMATIONS = (
     "case_rescaling",
 )
 # Where the output is invariant, in the order of TRANSFORMATIONS; the paper has the rows of batch, weight and layer.
-TABLE_1 = {name: norm.table_1 for name, norm in NORMS.items() if norm.table_1}
+TABLE_1 = {name: norm.table_1 for name, norm in norms.NORMS.items() if norm.table_1}
+NORMS = tuple(TABLE_1)
+BUILDS_MODEL = False
 FACTOR = 3.7  # of every re-scaling; a negative one would flip signs, which the table does not mean
 METRICS = (
     *TRANSFORMATIONS,
