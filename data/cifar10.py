@@ -32,8 +32,8 @@ class Config:
     # synthetic: 2,000 + 500 + 500 generated images of the same shape, no download; for trials only
     source: str = field(default="real", metadata={"choices": ("real", "synthetic")})
     # evaluate on the first so many of the 5,000 validation and 10,000 test images
-    validation_size: int = 5_000
-    test_size: int = 10_000
+    validation_size: int = field(default=5_000, metadata={"maximum": 5_000})
+    test_size: int = field(default=10_000, metadata={"maximum": 10_000})
 
 
 def test_splits(config: Config) -> list[str]:

@@ -51,9 +51,10 @@ def measure(wanted: Run, observe: Observer) -> dict[str, Any]:
     if config.method == "train":
         outcome = train_model(config, source, wanted.folder.path, wanted.owner, observe)
     else:
-        found = probes.PROBES[config.method](config, source)
+        probe = probes.load(config.method)
+        found = probe.measure(config, source)
         drawn = {"histograms": found.pop("histograms")} if "histograms" in found else {}
-        final, timing = ({}, found) if config.method == "step_time" else (found, {})  # times are no results
+        final, timing = ({}, found) if probe.times else (found, {})  # times are no results
         outcome = {"status": "completed", "history": [], "timing": timing, "final": final, **drawn}
     outcome["timing"]["wall_seconds"] = time.perf_counter() - started
     return {

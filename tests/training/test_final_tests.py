@@ -13,7 +13,7 @@ from experiments.training.final_tests import REESTIMATED_CASES, Rows, other_stat
 from experiments.training.final_tests import test_metrics as measure
 from experiments.training.train import evaluate
 from models import cnn, language_model, mlp
-from models.norms import BatchNorm
+from models.batch_norms import BatchNorm
 
 torch.set_num_threads(1)
 BATCH = 8
