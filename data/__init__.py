@@ -1,8 +1,8 @@
 """Data sets: one file each, selected by its name.
 
 A data set is a module of this package with a dataclass `Config` (its options, `name` first), a function
-`load(config, *, batch_size, seed) -> Data` and a function `test_splits(config)`; the file is the registry. One
-that is downloaded also lists, in `DOWNLOADS`, what `python -m data` can prepare. The other modules are what
+`load(config, *, batch_size, seed) -> Data` and a function `test_splits(config)`; the file is the registry. It may
+have a function `check(config)`, and `DOWNLOADS`: what `python -m data` can prepare. The other modules are what
 data sets are built from: `cache` (downloads), `cases` (labelled cases in memory), `streams` (text for truncated
 backpropagation).
 """
@@ -40,6 +40,7 @@ class Data(Protocol):
 
     spec: Spec
     synthetic: bool
+    digest: str  # SHA-256 of the bytes it was made from, as read in this very load; of drawn data, of what was drawn
     test_splits: list[str]  # "test", then its variants
 
     def train_batch(self, step: int) -> Batch:
@@ -58,8 +59,10 @@ class Data(Protocol):
 def load(config: Any, *, batch_size: int, seed: int) -> Data:
     """The data set `config.name`, in training batches of `batch_size` in the order given by `seed`.
 
-    Raises DataError if there is no such data set or if it is neither cached nor to be had.
+    Raises DataError if there is no such data set, if its options do not fit one another, or if it is neither cached
+    nor to be had.
     """
+    check(config)
     data: Data = _module(config).load(config, batch_size=batch_size, seed=seed)
     return data
 
@@ -68,6 +71,12 @@ def test_splits(config: Any) -> list[str]:
     """The names of the test splits that data of this configuration will have, known without loading it."""
     splits: list[str] = _module(config).test_splits(config)
     return splits
+
+
+def check(config: Any) -> None:
+    """Raise DataError if options of the data set do not fit one another or would have no effect."""
+    if refuse := getattr(_module(config), "check", None):
+        refuse(config)
 
 
 def identified(config: Any) -> Any:

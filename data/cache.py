@@ -1,13 +1,13 @@
 """Downloaded and prepared files, in a folder outside the package, never used unverified.
 
-Hashing 55 MB takes longer than many a run, so a file is hashed when it is prepared and then recognised by its
-size and time of modification, kept in `verified.json` beside it; whatever differs from that is hashed again.
+Hashing 55 MB takes longer than many a run, so a file is hashed when it is prepared and then recognised by its stamp:
+its size and the times of its last change, of content and of status (which no program can set), kept in `verified.json`
+beside it. Whatever differs is hashed again, and what is read is the opened file that has this stamp.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import logging
@@ -15,21 +15,26 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from dataclasses import dataclass
 from http.client import HTTPException
+from mmap import ACCESS_COPY, mmap
 from pathlib import Path
 from signal import SIGKILL
 from subprocess import PIPE, STDOUT, Popen, TimeoutExpired
 from threading import Thread
 from typing import TypeVar
 from urllib.request import urlopen
+from uuid import uuid4
+
+from filelock import FileLock
 
 from data import DataError
 
 Digests = Mapping[str, str | None]
 Source = tuple[str, Callable[[Path], None]]  # its name in messages; writes the files into the given folder
+Stamp = tuple[int, int, int]  # size in bytes; times of the last change, of content and of status, in ns
 T = TypeVar("T")
 
 CONNECT = 10.0  # seconds until a server must have answered, all its addresses and the resolver included
@@ -40,34 +45,61 @@ RECORD = "verified.json"
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Files:
+    """Verified files of one folder: of each its SHA-256 and the stamp it had then."""
+
+    folder: Path
+    found: Mapping[str, tuple[str, Stamp]]
+
+    @property
+    def digest(self) -> str:
+        """One SHA-256 for all, as `sha256sum FILES | sha256sum` prints it for the files in the order of their names."""
+        lines = (f"{digest}  {name}\n" for name, (digest, _) in sorted(self.found.items()))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def mapped(self, name: str) -> mmap:
+        """The file's bytes, which are those of its digest; processes share the memory, not writes."""
+        path = self.folder / name
+        with path.open("rb") as file:
+            if _stamp(file.fileno()) != self.found[name][1]:
+                raise DataError(f"{path} was changed just now; give the command again")
+            return mmap(file.fileno(), 0, access=ACCESS_COPY)
+
+
 def root() -> Path:
     """The cache folder: LAYERNORM_DATA, else layernorm-reproduced in the user's cache folder."""
-    if chosen := os.environ.get("LAYERNORM_DATA"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "layernorm-reproduced"
+    chosen = os.environ.get("LAYERNORM_DATA")
+    try:
+        caches = Path(chosen or os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    except RuntimeError as error:  # no such user, or none of this process
+        raise DataError(f"no cache folder for data: {_one_line(error)}; set LAYERNORM_DATA to a folder") from error
+    return caches if chosen else caches / "layernorm-reproduced"
 
 
-def ensure(name: str, digests: Digests, sources: Iterable[Source], *, thorough: bool = False) -> Path:
-    """The cache's folder `name` with the verified files `digests`, from the first source that has them.
+def ensure(name: str, digests: Digests, sources: Iterable[Source], *, thorough: bool = False) -> Files:
+    """The verified files `digests` of the cache's folder `name`, from the first source that has them.
 
-    `digests` gives the MD5 or SHA-256 of each file, or None where only the hash taken when it was prepared is
-    known. `sources` is not iterated if nothing is missing. `thorough` hashes even files that were verified
-    before. Raises DataError if no source can be had or the cache cannot be written.
+    `digests` gives the SHA-256 of each file, or None where only the one taken when it was prepared is known. `sources`
+    is not iterated if nothing is missing. `thorough` hashes even files that were verified before. Raises DataError if
+    no source can be had or the cache cannot be written.
     """
     folder = root() / name
-    if not thorough and _known(folder, digests):
-        return folder
+    if not thorough and (known := _known(folder, digests)):
+        return known
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
-            if not _verify(folder, digests):
-                _fetch(folder, digests, sources)
+        with FileLock(folder / "lock", fallback_to_soft=False):
+            for draft in folder.glob(f"{RECORD}.*"):  # what a killed process left: we hold the lock
+                draft.unlink()
+            return _verified(folder, digests) or _fetched(folder, digests, sources)
     except OSError as error:
+        if sound := _sound(folder, digests):  # a cache that may only be read
+            return sound
         raise DataError(
             f"cannot write the data cache {folder}: {error.strerror or error}; "
             "make room there or set LAYERNORM_DATA to another folder"
         ) from error
-    return folder
 
 
 def digest_of(path: Path, algorithm: str = "sha256") -> str:
@@ -137,13 +169,17 @@ def within(seconds: float, call: Callable[[], T]) -> T:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a whole file at once: a reader finds the old content or the new, also after a crash."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    _replace(temporary, path)
+    """Write a whole file or nothing: a reader finds the old content or the new, also after a crash."""
+    draft = path.with_name(f"{path.name}.{uuid4().hex[:8]}")
+    try:
+        draft.write_bytes(content)
+        _replace(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
-def _fetch(folder: Path, digests: Digests, sources: Iterable[Source]) -> None:
+def _fetched(folder: Path, digests: Digests, sources: Iterable[Source]) -> Files:
     incoming = folder / "incoming"
     tried = []
     try:
@@ -166,75 +202,85 @@ def _fetch(folder: Path, digests: Digests, sources: Iterable[Source]) -> None:
     )
 
 
-def _install(incoming: Path, folder: Path, digests: Digests) -> None:
+def _install(incoming: Path, folder: Path, digests: Digests) -> Files:
     found = {
         name: check(incoming / name, known) if known else digest_of(incoming / name) for name, known in digests.items()
     }
     for name in digests:
         _replace(incoming / name, folder / name)
-    _record(folder, found)
+    return _record(folder, {name: (digest, _stamp(folder / name)) for name, digest in found.items()})
 
 
-def _verify(folder: Path, digests: Digests) -> bool:
-    """Hash every file, drop those that are not what they should be; whether all are there."""
-    recorded = _recorded(folder)
-    sound: dict[str, str] = {}
-    for name in digests:
-        path, expected = folder / name, digests[name] or recorded.get(name, ("(unknown)", 0, 0))[0]
+def _verified(folder: Path, digests: Digests) -> Files | None:
+    """The files, hashed; None if one is missing or, not being what it should be, was removed."""
+    found = {}
+    for name, expected in _expected(folder, digests).items():
+        path = folder / name
         try:
-            sound[name] = check(path, expected)
+            stamp = _stamp(path)
+            found[name] = check(path, expected), stamp
         except FileNotFoundError:
             continue
         except ValueError as error:
             log.warning("corrupted file in %s: %s; removed, to be fetched again", folder, error)
             path.unlink()
-    _record(folder, sound)
-    return len(sound) == len(digests)
+    files = _record(folder, found)
+    return files if len(found) == len(digests) else None
 
 
-def _known(folder: Path, digests: Digests) -> bool:
-    """Whether all files are those last verified, judged by size and time of modification."""
-    recorded = _recorded(folder)
-    for name, digest in digests.items():
-        found = recorded.get(name)
-        if found is None or digest not in (None, found[0]) or _stamp(folder / name) != found[1:]:
-            return False
-    return True
-
-
-def _recorded(folder: Path) -> dict[str, tuple[str, int, int]]:
-    """Of each verified file: hash, size in bytes, time of modification in ns."""
+def _sound(folder: Path, digests: Digests) -> Files | None:
+    """The files, hashed but left as they are; None if one is missing or not what it should be."""
     try:
-        return {name: tuple(entry) for name, entry in json.loads((folder / RECORD).read_text()).items()}
+        expected = _expected(folder, digests).items()
+        stamps = {name: _stamp(folder / name) for name in digests}
+        return Files(folder, {name: (check(folder / name, digest), stamps[name]) for name, digest in expected})
+    except (OSError, ValueError):
+        return None
+
+
+def _known(folder: Path, digests: Digests) -> Files | None:
+    """The files, if all have the stamp they had when they were verified."""
+    recorded = _recorded(folder)
+    try:
+        if all(
+            digest in (None, recorded[name][0]) and _stamp(folder / name) == recorded[name][1]
+            for name, digest in digests.items()
+        ):
+            return Files(folder, {name: recorded[name] for name in digests})
+    except (OSError, KeyError):
+        pass
+    return None
+
+
+def _expected(folder: Path, digests: Digests) -> dict[str, str]:
+    recorded = _recorded(folder)
+    return {name: digest or recorded.get(name, ("(unknown)",))[0] for name, digest in digests.items()}
+
+
+def _recorded(folder: Path) -> dict[str, tuple[str, Stamp]]:
+    """Of each verified file its SHA-256 and its stamp."""
+    try:
+        recorded = json.loads((folder / RECORD).read_text())
+        return {name: (str(digest), tuple(stamp)) for name, (digest, *stamp) in recorded.items()}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}
 
 
-def _record(folder: Path, found: Mapping[str, str]) -> None:
-    entries = {name: (digest, *(_stamp(folder / name) or ())) for name, digest in found.items()}
+def _record(folder: Path, found: Mapping[str, tuple[str, Stamp]]) -> Files:
+    entries = {name: (digest, *stamp) for name, (digest, stamp) in found.items()}
     write(folder / RECORD, json.dumps(entries, indent=1).encode())
+    return Files(folder, found)
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns
+def _stamp(file: Path | int) -> Stamp:
+    status = os.stat(file)
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _replace(temporary: Path, path: Path) -> None:
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time; the kernel frees the lock of a process that dies."""
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _show_progress(name: str, done: int, size: int) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,10 +13,34 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from data import Batch, DataError, Spec
+from data.cache import Files
 
 Labelled = tuple[Tensor, Tensor]  # cases uint8 (N, *input_shape), labels int64 (N,)
 
 EVALUATION_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Images:
+    """A set of images as it was read: the last `held_out` of `train` are for validation."""
+
+    train: Labelled
+    test: Labelled
+    held_out: int
+    digest: str
+
+    def splits(self, *, validation_size: int, test_size: int) -> dict[str, Labelled]:
+        """Training, validation and test; of the latter two the first so many."""
+        (x, y), (test_x, test_y) = self.train, self.test
+        train, held_out = slice(-self.held_out), slice(-self.held_out, None)
+        return {
+            "train": (x[train], y[train]),
+            "validation": (x[held_out][:validation_size], y[held_out][:validation_size]),
+            "test": (test_x[:test_size], test_y[:test_size]),
+        }
+
+    def __str__(self) -> str:
+        return f"{len(self.train[1]) - self.held_out:,} + {self.held_out:,} + {len(self.test[1]):,} images"
 
 
 class Cases:
@@ -33,10 +58,11 @@ class Cases:
         *,
         batch_size: int,
         seed: int,
+        digest: str,
         synthetic: bool = False,
         variants: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     ) -> None:
-        self.spec, self.synthetic = spec, synthetic
+        self.spec, self.digest, self.synthetic = spec, digest, synthetic
         self.test_splits = ["test", *(variants or {})]
         self._splits, self._variants = dict(splits), dict(variants or {})
         self._batch_size, self._seed = batch_size, seed
@@ -80,32 +106,22 @@ class Cases:
         return order.to(self._splits["train"][0].device)
 
 
-def three_splits(
-    train: Labelled, test: Labelled, held_out: int, *, validation_size: int, test_size: int
-) -> dict[str, Labelled]:
-    """The last `held_out` training cases become the validation split; limits keep the first of each split."""
-    (x, y), (test_x, test_y) = train, test
-    return {
-        "train": (x[:-held_out], y[:-held_out]),
-        "validation": (x[-held_out:][:validation_size], y[-held_out:][:validation_size]),
-        "test": (test_x[:test_size], test_y[:test_size]),
-    }
-
-
-def mapped(path: Path, *, skip: int = 0) -> Tensor:
-    """The file's bytes after the first `skip`, uint8 (N,); processes share the memory, not writes."""
-    return torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8)[skip:]
+def mapped(files: Files, name: str, *, skip: int = 0) -> Tensor:
+    """The file's bytes after the first `skip`, uint8 (N,)."""
+    return torch.frombuffer(files.mapped(name), dtype=torch.uint8)[skip:]
 
 
 @lru_cache
-def synthetic_images(channels: int, size: int) -> tuple[Labelled, Labelled, int]:
+def synthetic_images(channels: int, size: int) -> Images:
     """Noisy copies of ten smooth patterns, uint8 (N, channels, size, size): learnable, always the same.
 
-    Returns 2,500 cases for training, 500 for testing, and how many to hold out of the former for validation.
+    2,500 cases for training, 500 of which are for validation, and 500 for testing.
     """
     generator = torch.Generator().manual_seed(0)
-    patterns = interpolate(torch.rand(10, channels, 4, 4, generator=generator), (size, size), mode="bilinear")
+    corners = torch.rand(10, channels, 4, 4, generator=generator, dtype=torch.float32).double()  # every CPU's bytes
+    patterns = interpolate(corners, (size, size), mode="bilinear")
     labels = torch.randint(10, (3_000,), generator=generator)
     noise = torch.randint(128, (3_000, channels, size, size), generator=generator, dtype=torch.uint8)
     images = patterns.mul(127).byte()[labels] + noise
-    return (images[:2_500], labels[:2_500]), (images[2_500:], labels[2_500:]), 500
+    digest = hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
+    return Images((images[:2_500], labels[:2_500]), (images[2_500:], labels[2_500:]), 500, digest)

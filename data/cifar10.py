@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from data import Spec, cache
-from data.cases import Cases, Labelled, mapped, synthetic_images, three_splits
+from data.cases import Cases, Images, mapped, synthetic_images
 
 SHAPE = (3, 32, 32)
 VALIDATION = 5_000
@@ -32,8 +32,8 @@ class Config:
     # synthetic: 2,000 + 500 + 500 generated images of the same shape, no download; for trials only
     source: str = field(default="real", metadata={"choices": ("real", "synthetic")})
     # evaluate on the first so many of the 5,000 validation and 10,000 test images
-    validation_size: int = 5_000
-    test_size: int = 10_000
+    validation_size: int = field(default=5_000, metadata={"maximum": 5_000})
+    test_size: int = field(default=10_000, metadata={"maximum": 10_000})
 
 
 def test_splits(config: Config) -> list[str]:
@@ -43,29 +43,27 @@ def test_splits(config: Config) -> list[str]:
 def load(config: Config, *, batch_size: int, seed: int) -> Cases:
     """CIFAR-10 as configured; raises DataError if it is neither cached nor to be had."""
     synthetic = config.source == "synthetic"
-    train, test, held_out = synthetic_images(*SHAPE[:2]) if synthetic else _real()
-    limits = {"validation_size": config.validation_size, "test_size": config.test_size}
-    splits = three_splits(train, test, held_out, **limits)
-    return Cases(Spec("image", SHAPE, 10), splits, batch_size=batch_size, seed=seed, synthetic=synthetic)
+    images = synthetic_images(*SHAPE[:2]) if synthetic else _real(cache.ensure("cifar10", FILES, _sources()))
+    splits = images.splits(validation_size=config.validation_size, test_size=config.test_size)
+    spec = Spec("image", SHAPE, 10)
+    return Cases(spec, splits, batch_size=batch_size, seed=seed, digest=images.digest, synthetic=synthetic)
 
 
 def prepare() -> str:
     """Fetch and verify the images; says what is where."""
-    folder = cache.ensure("cifar10", FILES, _sources(), thorough=True)
-    (_, labels), (_, test_labels), held_out = _real()
-    return f"{len(labels) - held_out:,} + {held_out:,} + {len(test_labels):,} images in {folder}"
+    files = cache.ensure("cifar10", FILES, _sources(), thorough=True)
+    return f"{_real(files)} in {files.folder}"
 
 
 DOWNLOADS = {"cifar10": prepare}
 
 
-def _real() -> tuple[Labelled, Labelled, int]:
-    folder = cache.ensure("cifar10", FILES, _sources())
+def _real(files: cache.Files) -> Images:
     train, test = (
-        (mapped(folder / f"{split}-images").view(-1, *SHAPE), mapped(folder / f"{split}-labels").long())
+        (mapped(files, f"{split}-images").view(-1, *SHAPE), mapped(files, f"{split}-labels").long())
         for split in ("train", "test")
     )
-    return train, test, VALIDATION
+    return Images(train, test, VALIDATION, files.digest)
 
 
 def _sources() -> Iterator[cache.Source]:

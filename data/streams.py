@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +19,27 @@ EVALUATION_STREAMS = 64
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text as ids: `parts` has "train", "validation" and "test", int16 (N,); id i means `symbols[i]`."""
+    """A text as ids: `parts` has "train", "validation" and "test", int16 (N,); id i means `symbols[i]`.
+
+    The first `kept` symbols are characters of the text; one more, if there is one, stands for all others. `digest` is
+    the SHA-256 of the bytes it was read from.
+    """
 
     name: str
     symbols: str
+    kept: int
     parts: Mapping[str, Tensor]
+    digest: str
+
+    def __str__(self) -> str:
+        lengths = " + ".join(f"{len(ids):,}" for ids in self.parts.values())
+        return f"{lengths} characters, {len(self.symbols)} symbols"
+
+    @cached_property
+    def rest_share(self) -> dict[str, float]:
+        """The share of each part that the symbol for all others makes, from 0 to 1."""
+        rest = {name: int(np.count_nonzero(ids.numpy() == self.kept)) for name, ids in self.parts.items()}
+        return {name: count / max(len(self.parts[name]), 1) for name, count in rest.items()}
 
 
 class Streams:
@@ -31,7 +49,9 @@ class Streams:
     text is a ring; the rows start at equal distances on it, moved by an offset drawn from the seed.
     Validation and test are up to EVALUATION_STREAMS fixed streams over the first `limits[split]` characters,
     whatever the batch size and the seed. With `test_length`, the split "test_long" adds pieces of that length
-    which do not continue one another. Raises DataError if the corpus or a limit is too short for that.
+    which do not continue one another. `alphabet` says what became of the text's characters: how many are "symbols",
+    and the "rest_share" of each part that others make. Raises DataError if the corpus or a limit is too short for
+    that, or if all of the training part is one symbol.
     """
 
     def __init__(
@@ -46,7 +66,8 @@ class Streams:
         synthetic: bool = False,
     ) -> None:
         self.spec = Spec("text", (sequence_length,), len(corpus.symbols))
-        self.symbols, self.synthetic = corpus.symbols, synthetic
+        self.symbols, self.digest, self.synthetic = corpus.symbols, corpus.digest, synthetic
+        self.alphabet: dict[str, Any] = {"symbols": corpus.kept, "rest_share": corpus.rest_share}
         self.test_splits = ["test", "test_long"] if test_length else ["test"]
         self._length, self._test_length = sequence_length, test_length
         longest = max(sequence_length, test_length)
@@ -107,4 +128,9 @@ def _require(corpus: Corpus, limits: Mapping[str, int], **needed: int) -> None:
         raise DataError(
             f"{corpus.name}: {total:,} characters are too few, {math.ceil(total * growth):,} are needed; "
             "take a longer text, or lower data.sequence_length, data.test_length or batch_size"
+        )
+    if corpus.kept + (corpus.rest_share["train"] > 0) < 2:
+        raise DataError(
+            f"{corpus.name}: the training part is one symbol over and over, for no two characters are frequent enough "
+            "to be told apart; take a longer text, or another"
         )

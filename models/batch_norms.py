@@ -14,6 +14,8 @@ from models.case_norms import EPS, Norm
 # and 0.1 the one that gave batch norm the lowest validation losses on the tuning seeds: slower averages lag behind in
 # runs of some hundred updates, faster ones are noisy at small batches.
 MOMENTUM = 0.03
+# Larger initial gains let the gradient through saturated units vanish (Cooijmans et al. 2016, section 4).
+RECURRENT_GAIN = 0.1
 
 
 class BatchNorm(Norm):
@@ -26,6 +28,10 @@ class BatchNorm(Norm):
     With `ghost_size`, every so many successive cases of a mini-batch have statistics of their own, as they have on
     several devices that do not synchronise them (Hoffer et al. 2017); the averages then take their mean.
     """
+
+    name = "batch"
+    takes = (*Norm.takes, "ghost_size", "statistics")
+    table_1 = (1, 0, 1, 1, 1, 0)
 
     running_mean: Tensor
     running_variance: Tensor
@@ -48,6 +54,14 @@ class BatchNorm(Norm):
         self.register_buffer("running_variance", torch.ones(steps, features))
         self.register_buffer("updates", torch.zeros(steps))
         self.register_buffer("undefined", torch.tensor(False))
+
+    @classmethod
+    def feedforward(cls, features: int, config: Any, *, axes: str, map_size: tuple[int, int] | None) -> Norm:
+        return cls(features, ghost_size=config.ghost_size)
+
+    @classmethod
+    def recurrent(cls, features: int, config: Any, *, steps: int, gain: float | None, shift: bool) -> Norm:
+        return StepwiseBatchNorm(features, steps=steps, gain=RECURRENT_GAIN if gain is None else gain, shift=shift)
 
     def forward(self, a: Tensor) -> Tensor:
         if not self.training:
@@ -128,7 +142,9 @@ class StepwiseBatchNorm(BatchNorm):
     and stored by `flush`, once a sequence.
     """
 
-    def __init__(self, features: int, *, steps: int, gain: float = 0.1, shift: bool = True, eps: float = EPS) -> None:
+    def __init__(
+        self, features: int, *, steps: int, gain: float = RECURRENT_GAIN, shift: bool = True, eps: float = EPS
+    ) -> None:
         super().__init__(features, gain=gain, shift=shift, eps=eps, steps=steps)
         self.pending: list[Statistics] = []
 
@@ -213,6 +229,17 @@ class SyncBatchNorm(BatchNorm):
     and combined (Chan, Golub and LeVeque 1979), which costs no digit where means are large. A process by itself
     exchanges nothing: this is then `batch`, bit for bit.
     """
+
+    name = "sync_batch"
+    takes = (*Norm.takes, "statistics")
+
+    @classmethod
+    def feedforward(cls, features: int, config: Any, *, axes: str, map_size: tuple[int, int] | None) -> Norm:
+        return cls(features)
+
+    @classmethod
+    def recurrent(cls, features: int, config: Any, *, steps: int, gain: float | None, shift: bool) -> Norm:
+        return StepwiseSyncBatchNorm(features, steps=steps, gain=RECURRENT_GAIN if gain is None else gain, shift=shift)
 
     def of_channels(self, a: Tensor, groups: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
         if processes() == 1:

@@ -3,9 +3,14 @@
 With statistics of its own a case is normalised alike in any mini-batch, in training and at test time.
 """
 
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from models import ModelError
 
 EPS = 1e-5
 
@@ -17,13 +22,48 @@ DETACH = ("none", "mean", "std", "both")
 
 
 class Norm(nn.Module):
-    """Gain and shift of `features` units; `None` where a norm has no gain or its user keeps the shift elsewhere."""
+    """Gain and shift of `features` units; `None` where a norm has no gain or its user keeps the shift elsewhere.
 
-    def __init__(self, features: int, *, gain: float | None, shift: bool, eps: float = EPS) -> None:
+    A class with a `name` is `norm=<name>` in every model. All that the suite must know of a norm stands in its class.
+    """
+
+    name: ClassVar[str]
+
+    @dataclass
+    class Options:
+        """The norm's own options: `model.<option>` of every model, and keywords of the class."""
+
+    # Options that models declare for norms and that change something with this one.
+    takes: ClassVar[tuple[str, ...]] = ("gain", "normalize")
+    # Its row of the paper's Table 1, if it has one: 1 where a layer's output is invariant under re-scaling and
+    # re-centring of the weight matrix, re-scaling of a weight vector, re-scaling and re-centring of the data set,
+    # re-scaling of a single case.
+    table_1: ClassVar[tuple[int, ...]] = ()
+
+    def __init__(self, features: int, *, gain: float | None = 1.0, shift: bool = True, eps: float = EPS) -> None:
         super().__init__()
         self.features, self.eps = features, eps
         self.gain = None if gain is None else nn.Parameter(torch.full((features,), gain))
         self.shift = nn.Parameter(torch.zeros(features)) if shift else None
+
+    @classmethod
+    def chosen(cls, config: Any) -> dict[str, Any]:
+        """The norm's own options as a model's configuration has them."""
+        return {option.name: getattr(config, option.name) for option in fields(cls.Options)}
+
+    @classmethod
+    def feedforward(cls, features: int, config: Any, *, axes: str, map_size: tuple[int, int] | None) -> "Norm":
+        """The norm of a feed-forward layer; see `models.norms.feedforward`."""
+        return cls(features, **cls.chosen(config))
+
+    @classmethod
+    def recurrent(cls, features: int, config: Any, *, steps: int, gain: float | None, shift: bool) -> "Norm":
+        """The norm of one term of a recurrent layer; see `models.norms.recurrent`."""
+        return cls(features, gain=1.0 if gain is None else gain, shift=shift, **cls.chosen(config))
+
+    @staticmethod
+    def reparametrize(module: nn.Module, *weights: str, dim: int) -> None:
+        """Make the named weights of a module from others; only a norm of weights does."""
 
     def scale(self, normalized: Tensor) -> Tensor:
         """Gain and shift on normalised sums: (N, C, H, W), or (..., features)."""
@@ -38,15 +78,15 @@ class Norm(nn.Module):
 class Unnormalized(Norm):
     """`norm=none`: adds the shift. a: (N, features, ...) or, recurrent, (..., features)."""
 
+    name = "none"
+    takes: ClassVar[tuple[str, ...]] = ()
+    table_1 = (0, 0, 0, 0, 0, 0)
+
     def __init__(self, features: int, *, gain: float = 1.0, shift: bool = True, eps: float = EPS) -> None:
         super().__init__(features, gain=None, shift=shift)
 
     def forward(self, a: Tensor, step: int | None = None, mask: Tensor | None = None) -> Tensor:
         return a if self.shift is None else self.scale(a)
-
-
-class WeightNorm(Unnormalized):
-    """`norm=weight`: sums are left alone, for the weights are normalised (`models.norms.reparametrize`)."""
 
 
 class LayerNorm(Norm):
@@ -55,6 +95,15 @@ class LayerNorm(Norm):
     a: (..., features), or (N, C, H, W) with features = C and `axes` one of LAYER_AXES ("unit" needs `map_size`).
     `detach`, one of DETACH, leaves the output as it is and takes statistics for constants in the backward pass.
     """
+
+    name = "layer"
+    takes = (*Norm.takes, "layer_axes", "variant")
+    table_1 = (1, 1, 0, 1, 0, 1)
+
+    @dataclass
+    class Options(Norm.Options):
+        # statistics that pass no gradient back
+        detach: str = field(default="none", metadata={"choices": DETACH, "recorded": "always"})
 
     def __init__(
         self,
@@ -72,6 +121,10 @@ class LayerNorm(Norm):
         if axes == "unit" and map_size is not None:
             self.gain = nn.Parameter(torch.full((features, *map_size), gain))
             self.shift = nn.Parameter(torch.zeros(features, *map_size)) if shift else None
+
+    @classmethod
+    def feedforward(cls, features: int, config: Any, *, axes: str, map_size: tuple[int, int] | None) -> Norm:
+        return cls(features, axes=axes, map_size=map_size, **cls.chosen(config))
 
     def forward(self, a: Tensor, step: int | None = None, mask: Tensor | None = None) -> Tensor:
         if self.detach != "none":
@@ -98,8 +151,8 @@ class RMSNorm(Norm):
     a: (..., features), or (N, C, H, W): over all units of the layer, a gain per channel.
     """
 
-    def __init__(self, features: int, *, gain: float = 1.0, shift: bool = True, eps: float = EPS) -> None:
-        super().__init__(features, gain=gain, shift=shift, eps=eps)
+    name = "rms"
+    table_1 = (1, 0, 0, 1, 0, 1)  # Zhang and Sennrich (2019)
 
     def forward(self, a: Tensor, step: int | None = None, mask: Tensor | None = None) -> Tensor:
         mean_square = a.square().mean(case_dims(a, "channel"), keepdim=True)
@@ -109,15 +162,26 @@ class RMSNorm(Norm):
 class GroupNorm(Norm):
     """`norm=group`: layer norm within each of `groups` groups of channels, or of units (Wu and He 2018).
 
-    a: (..., features), or (N, C, H, W). `groups` must divide the features. Where a group has a single value, the output
+    a: (..., features), or (N, C, H, W). Where a group has a single value, the output
     is the shift, no gradient reaches the weights below, and `undefined` remembers it, as in batch norm at batch size 1.
+    Raises ModelError where the groups do not divide the features.
     """
+
+    name = "group"
+    table_1 = LayerNorm.table_1
+
+    @dataclass
+    class Options(Norm.Options):
+        # into so many the units of a layer, or its channels, are divided
+        groups: int = field(default=4, metadata={"recorded": "always"})
 
     undefined: Tensor
 
     def __init__(
         self, features: int, *, gain: float = 1.0, shift: bool = True, eps: float = EPS, groups: int = 4
     ) -> None:
+        if features % groups:
+            raise ModelError(f"model.groups={groups} does not divide the {features} units of a layer")
         super().__init__(features, gain=gain, shift=shift, eps=eps)
         self.groups = groups
         self.register_buffer("undefined", torch.tensor(False))
@@ -135,6 +199,11 @@ class InstanceNorm(GroupNorm):
 
     a: (N, C, H, W). Elsewhere, and on maps of one position, a channel has a single value.
     """
+
+    name = "instance"
+    takes = ("normalize",)  # a gain only of maps, and those have no option for it
+    Options = Norm.Options  # type: ignore[assignment]  # no groups to choose
+    table_1 = (1, 1, 1, 1, 1, 1)  # of single values: the output is constant
 
     def __init__(self, features: int, *, gain: float = 1.0, shift: bool = True, eps: float = EPS) -> None:
         super().__init__(features, gain=gain, shift=shift, eps=eps, groups=features)

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from models import require
+from models.case_norms import LAYER_AXES, Unnormalized
 from models.classifier import METRICS as METRICS
 from models.classifier import Classifier
-from models.norms import LAYER_AXES, FeedforwardNormConfig, Unnormalized, feedforward, reparametrize
+from models.norms import FeedforwardNormConfig, feedforward, reparametrize
 
 
 @dataclass

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import Batch, State, require
-from models.rnn import RNN, RecurrentConfig
+from models.recurrence import RecurrentConfig
+from models.rnn import RNN
 
 METRICS = ("loss", "bits_per_character")
 METRICS_BEYOND = ("bits_per_character_beyond", "length_penalty")  # on sequences longer than those trained on

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from models import ModelError
 from models.case_norms import GroupNorm, Norm
 from models.norms import recurrent
-from models.rnn import LSTMLayer, RecurrentConfig, States, keep, row
+from models.recurrence import RecurrentConfig, RecurrentLayer, States, keep, row
 
 
 @dataclass(frozen=True)
@@ -43,20 +43,23 @@ FORMS = {
 }
 
 
-class LSTMVariant(LSTMLayer):
+class LSTMVariant(RecurrentLayer):
     """An LSTM layer of one of FORMS: sequences, states and masks as in `LSTMLayer`; no native kernel."""
+
+    gates, carried = 4, 2
 
     def __init__(self, input_size: int, norm: str, steps: int, config: RecurrentConfig) -> None:
         super().__init__(input_size, norm, steps, config)
         self.form, units = FORMS[config.variant], 4 * config.hidden_size
+        separate = self.form.gates == "separate"
+        self.norm_x = self.make_norm(4, shift=True) if separate else recurrent("none", units, steps=1, shift=False)
+        self.norm_h = self.make_norm(4, shift=False) if separate else self.norm_x
+        self.norm_c = self.make_norm(1, shift=True) if self.form.cell else nn.Identity()
         self.norm_a: nn.Module = nn.Identity()  # of the sum of both terms
-        if self.form.gates != "separate":
-            self.norm_x = self.norm_h = recurrent("none", units, steps=1, shift=False)
-            self.norm_a = (
-                gate_norm(units, config) if self.form.gates == "per_gate" else recurrent("none", units, steps=1)
-            )
-        if not self.form.cell:
-            self.norm_c = nn.Identity()
+        if self.form.gates == "per_gate":
+            self.norm_a = gate_norm(units, config)
+        elif not separate:
+            self.norm_a = recurrent("none", units, steps=1)
         self.bias = nn.Parameter(torch.zeros(units)) if self.form.inner_bias else None
 
     def loop(self, x: Tensor, state: States, mask: Tensor | None) -> tuple[list[Tensor], States]:

@@ -17,70 +17,24 @@ EPS inside the square root serves all norms. Gains and shifts are constants at t
 so that one seed gives every norm the same initial weights; weight norm's gain starts at |V|, which leaves W as drawn.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
-import torch
-from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch import nn
 
-from models import ModelError
-from models.batch_norms import MOMENTUM, BatchNorm, StepwiseBatchNorm, StepwiseSyncBatchNorm, SyncBatchNorm
-from models.case_norms import (
-    DETACH,
-    EPS,
-    LAYER_AXES,
-    GroupNorm,
-    InstanceNorm,
-    LayerNorm,
-    Norm,
-    RMSNorm,
-    Unnormalized,
-    WeightNorm,
-)
-
-__all__ = [
-    "DETACH",
-    "EPS",
-    "LAYER_AXES",
-    "MOMENTUM",
-    "NORMS",
-    "BatchNorm",
-    "FeedforwardNormConfig",
-    "GroupNorm",
-    "InstanceNorm",
-    "LayerNorm",
-    "Norm",
-    "NormConfig",
-    "RMSNorm",
-    "StepwiseBatchNorm",
-    "StepwiseSyncBatchNorm",
-    "SyncBatchNorm",
-    "Unnormalized",
-    "WeightNorm",
-    "feedforward",
-    "recurrent",
-    "reparametrize",
-    "undefined",
-]
+from models import batch_norms, case_norms, weight_norm
+from models.case_norms import Norm
 
 NORMS: dict[str, type[Norm]] = {
-    "none": Unnormalized,
-    "batch": BatchNorm,
-    "layer": LayerNorm,
-    "rms": RMSNorm,
-    "group": GroupNorm,
-    "instance": InstanceNorm,
-    "weight": WeightNorm,
-    "sync_batch": SyncBatchNorm,
+    norm.name: norm
+    for module in (case_norms, batch_norms, weight_norm)
+    for norm in vars(module).values()
+    if isinstance(norm, type) and issubclass(norm, Norm) and "name" in vars(norm)
 }
 
 
 @dataclass
-class NormConfig:
-    """What single norms can be asked for in every model; the others have no use for it."""
-
-    detach: str = field(default="none", metadata={"choices": DETACH})  # layer: statistics that pass no gradient back
-    groups: int = 4  # group: into so many the units of a layer, or its channels, are divided
+class NormConfig(*reversed(dict.fromkeys(norm.Options for norm in NORMS.values()))):  # type: ignore[misc]
+    """What single norms can be asked for in every model: the `Options` of all their classes."""
 
 
 @dataclass
@@ -98,12 +52,7 @@ def feedforward(
     map_size: tuple[int, int] | None = None,
 ) -> Norm:
     """The norm of a feed-forward layer: (N, features), or (N, features, H, W) of a convolution, map_size=(H, W)."""
-    config = config or FeedforwardNormConfig()
-    if norm == "layer":
-        return LayerNorm(features, axes=axes, map_size=map_size, detach=config.detach)
-    if norm == "batch":
-        return BatchNorm(features, ghost_size=config.ghost_size)
-    return of_each_case(norm, features, 1.0, True, config)
+    return NORMS[norm].feedforward(features, config or FeedforwardNormConfig(), axes=axes, map_size=map_size)
 
 
 def recurrent(
@@ -117,23 +66,9 @@ def recurrent(
 ) -> Norm:
     """The norm of one term of a recurrent layer; `steps`: time steps with statistics of their own (batch norm only).
 
-    The gain starts at 1, for batch norm at 0.1: Cooijmans et al. (2016, section 4) found that larger gains let the
-    gradient through saturated units vanish.
+    The gain starts at 1, for batch norm at 0.1.
     """
-    if norm in ("batch", "sync_batch"):
-        stepwise = StepwiseBatchNorm if norm == "batch" else StepwiseSyncBatchNorm
-        return stepwise(features, steps=steps, gain=0.1 if gain is None else gain, shift=shift)
-    return of_each_case(norm, features, 1.0 if gain is None else gain, shift, config or NormConfig())
-
-
-def of_each_case(norm: str, features: int, gain: float, shift: bool, config: NormConfig) -> Norm:
-    if norm == "layer":
-        return LayerNorm(features, gain=gain, shift=shift, detach=config.detach)
-    if norm == "group":
-        if features % config.groups:
-            raise ModelError(f"model.groups={config.groups} does not divide the {features} units of a layer")
-        return GroupNorm(features, gain=gain, shift=shift, groups=config.groups)
-    return NORMS[norm](features, gain=gain, shift=shift)
+    return NORMS[norm].recurrent(features, config or NormConfig(), steps=steps, gain=gain, shift=shift)
 
 
 def reparametrize(norm: str, module: nn.Module, *weights: str, dim: int = 0) -> None:
@@ -141,32 +76,28 @@ def reparametrize(norm: str, module: nn.Module, *weights: str, dim: int = 0) -> 
 
     A unit's weights lie along all dimensions but `dim`.
     """
-    if norm == "weight":
-        for name in weights:
-            parametrize.register_parametrization(module, name, LengthTimesDirection(dim))
-
-
-class LengthTimesDirection(nn.Module):
-    """W = V * (g / |V|). As g starts at |V|, that factor starts at exactly 1: W is V bit for bit, in V's memory layout.
-
-    PyTorch's own parametrisation computes |V| in two ways, and starts an ulp away.
-    """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, g: Tensor, V: Tensor) -> Tensor:
-        return V * (g / self.lengths(V))
-
-    def right_inverse(self, W: Tensor) -> tuple[Tensor, Tensor]:
-        return self.lengths(W), W
-
-    def lengths(self, V: Tensor) -> Tensor:
-        lengths: Tensor = torch.linalg.vector_norm(V, dim=[d for d in range(V.dim()) if d != self.dim], keepdim=True)
-        return lengths
+    NORMS[norm].reparametrize(module, *weights, dim=dim)
 
 
 def undefined(model: nn.Module) -> bool:
     """Whether a norm had to normalise a single value by itself anywhere in `model` during training."""
-    return any(bool(module.undefined) for module in model.modules() if isinstance(module, BatchNorm | GroupNorm))
+    return any(bool(buffer) for name, buffer in model.named_buffers() if name.split(".")[-1] == "undefined")
+
+
+def users(option: str) -> tuple[str, ...]:
+    """The norms with which an option of a model changes something; empty if it is not about norms."""
+    return tuple(name for name, norm in NORMS.items() if option in (*norm.takes, *own_options(norm)))
+
+
+def own_options(norm: type[Norm]) -> list[str]:
+    return [option.name for option in fields(norm.Options)]
+
+
+def unrecorded(norm: str) -> set[str]:
+    """The options of a model that are other norms' own, and so no part of what a run with this norm is.
+
+    A new norm, whatever its options, leaves the ids of all runs as they are. Two options are older than this rule.
+    """
+    options = [option for other in NORMS.values() for option in fields(other.Options)]
+    own = {option.name for option in options if option.metadata.get("recorded") != "always"}
+    return own - set(own_options(NORMS[norm]))

@@ -1,105 +1,18 @@
 """Recurrent layers with normalised summed inputs: tanh-RNN, LSTM, GRU exactly as the paper writes them.
 
-Equation numbers are those of Ba, Kiros and Hinton (2016). W_x x does not depend on the state, so each layer projects
-(and, where the equation has it, normalises) the whole sequence before its loop over time. Where two terms of a sum
-would each bring a shift, one is kept. This is the plain reference implementation: one autograd node per operation.
+Equation numbers are those of Ba, Kiros and Hinton (2016). Where two terms of a sum would each bring a shift, one is
+kept. This is the plain reference implementation: one autograd node per operation.
 """
 
-from dataclasses import dataclass, field
-from math import sqrt
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import ModelError, kernels
-from models.norms import Norm, NormConfig, StepwiseBatchNorm, recurrent, reparametrize
-
-PLAIN = ("none", "weight")  # norms that leave the summed inputs alone
-States = tuple[Tensor, ...]  # (h,), in an LSTM (h, c), each (B, hidden_size)
-
-
-# Forms of the LSTM with layer norm found in papers and public code (models/lstm_variants.py).
-VARIANTS = ("paper", "inner_bias", "carried", "per_gate", "per_gate_carried", "cell_only", "no_cell")
-
-
-@dataclass
-class RecurrentConfig(NormConfig):
-    """What the language model and the sequence classifier have in common."""
-
-    cell: str = field(default="lstm", metadata={"choices": ("tanh", "lstm", "gru")})
-    hidden_size: int = 64
-    layers: int = field(default=1, metadata={"maximum": 1000})
-    variant: str = field(default="paper", metadata={"choices": VARIANTS})  # cell=lstm with norm=layer only
-    gain: float | None = None  # initial gain of the norms; null: 1, for batch norm 0.1
-    # Batch norm only: running averages for each time step, or one for all of them.
-    statistics: str = field(default="per_step", metadata={"choices": ("per_step", "pooled")})
-    recurrent_scale: float = 1.0  # multiplies the initial recurrent weights
-    initial_state_std: float = 0.0  # noise on h_0 in training, the same for every norm (Cooijmans et al. use 0.1)
-
-
-class RecurrentLayer(nn.Module):
-    """One layer over a whole sequence; a cell adds its norms and its `loop`."""
-
-    gates: int  # width of the projections in units of hidden_size
-    carried: int = 1  # tensors of state: h, or h and c
-
-    def __init__(self, input_size: int, norm: str, steps: int, config: RecurrentConfig) -> None:
-        super().__init__()
-        size = config.hidden_size
-        self.hidden_size, self.initial_state_std = size, config.initial_state_std
-        bound = 1 / sqrt(size)  # the range PyTorch gives its own recurrent layers
-        self.W_x = nn.Parameter(torch.empty(input_size, self.gates * size).uniform_(-bound, bound))
-        self.W_h = nn.Parameter(torch.empty(size, self.gates * size).uniform_(-bound, bound))
-        with torch.no_grad():
-            self.W_h.mul_(config.recurrent_scale)
-        self.norm, self.config = norm, config
-        self.steps = steps if config.statistics == "per_step" else 1
-        reparametrize(norm, self, "W_x", "W_h", dim=1)
-
-    def make_norm(self, width: int, shift: bool) -> Norm:
-        options: Any = {"steps": self.steps, "gain": self.config.gain, "shift": shift}
-        return recurrent(self.norm, width * self.hidden_size, self.config, **options)
-
-    def initial_state(self, batch: int) -> States:
-        zeros = self.W_h.new_zeros(batch, self.hidden_size)
-        h = torch.randn_like(zeros) * self.initial_state_std if self.training and self.initial_state_std else zeros
-        return (h,) if self.carried == 1 else (h, zeros)
-
-    def project(self, x: Tensor) -> Tensor:
-        """W_x x for a sequence: x (T, B, input_size), or (T, B) integers that stand for one-hot vectors."""
-        return x @ self.W_x if x.is_floating_point() else F.embedding(x, self.W_x)
-
-    def forward(self, x: Tensor, state: States | None = None, mask: Tensor | None = None) -> tuple[Tensor, States]:
-        """Outputs h (T, B, hidden_size) and the state after the last step.
-
-        mask (T, B) is true inside a sequence; on padding the state stands still.
-        """
-        state = state or self.initial_state(x.shape[1])
-        if kernels.applies(self, x):
-            return kernels.run(self, x, state, mask)
-        outputs, state = self.loop(x, state, mask)
-        for module in self.children():
-            if isinstance(module, StepwiseBatchNorm):
-                module.flush()
-        return torch.stack(outputs), state
-
-    def terms(self) -> list[list[Norm]]:
-        """The norms along the columns of W_x x (or of its sum with W_h h), along those of W_h h, and that of c."""
-        raise TypeError("a recurrent layer needs a cell")
-
-    def loop(self, x: Tensor, state: States, mask: Tensor | None) -> tuple[list[Tensor], States]:
-        """h for each step and the state after the last; x, state and mask as in `forward`."""
-        raise TypeError("a recurrent layer needs a cell")
-
-
-def row(mask: Tensor | None, t: int) -> Tensor | None:
-    return None if mask is None else mask[t]
-
-
-def keep(new: Tensor, old: Tensor, inside: Tensor | None) -> Tensor:
-    return new if inside is None else torch.where(inside[:, None], new, old)
+from models import ModelError
+from models.case_norms import Norm
+from models.lstm_variants import LSTMVariant
+from models.recurrence import PLAIN, RecurrentConfig, RecurrentLayer, States, keep, row
 
 
 class TanhLayer(RecurrentLayer):
@@ -192,8 +105,6 @@ CELLS: dict[str, type[RecurrentLayer]] = {"tanh": TanhLayer, "lstm": LSTMLayer, 
 
 
 def lstm_variant(config: RecurrentConfig, norm: str) -> type[RecurrentLayer]:
-    from models.lstm_variants import LSTMVariant  # built on this module
-
     if config.cell != "lstm" or norm != "layer":
         asked = f"model.variant={config.variant} with model.cell={config.cell} norm={norm}"
         raise ModelError(f"{asked}: the variants are forms of the LSTM with layer norm; use model.variant=paper")

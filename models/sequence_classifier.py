@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from models import require
 from models.classifier import METRICS as METRICS
 from models.classifier import Classifier
-from models.rnn import RNN, RecurrentConfig
+from models.recurrence import RecurrentConfig
+from models.rnn import RNN
 
 
 @dataclass

@@ -17,7 +17,8 @@ from data import Spec
 from experiments.training import machine
 from experiments.training.train import make_optimizer
 from models import cnn, kernels, mlp
-from models.rnn import CELLS, RecurrentConfig
+from models.recurrence import RecurrentConfig
+from models.rnn import CELLS
 from scripts.paired_timing import Alternative, Call, Start
 
 

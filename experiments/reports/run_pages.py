@@ -22,6 +22,8 @@ from experiments.verdicts.verdicts import Verdict
 from experiments.verdicts.wording import by_number, number, tidy
 
 ROLES = {"evaluate": "Evaluation runs", "tune": "Tuning runs"}
+# Of a model, what the experiment's own file states.
+STATED = ("name", "hidden_size", "hidden_sizes", "layers", "depth", "width", "embedding_size", "recurrent_scale")
 SPENT = ("cpu_seconds", "wall_seconds", "seconds_per_update")  # times that are no measurement
 WIDTH, HEIGHT = 110.0, 22.0  # of a curve, in pixels
 
@@ -97,7 +99,7 @@ def shared(arms: Mapping[str, Settings], changed: Sequence[str]) -> dict[str, li
     parts: dict[str, list[str]] = {}
     for key, value in next(iter(arms.values())).items():
         part, _, name = key.rpartition(".")
-        if key not in changed and value not in sentences.IDLE and sentences.OF_ONE_NORM.get(name, "") in {"", *norms}:
+        if key not in changed and value not in sentences.IDLE and sentences.concerns(name, norms):
             parts.setdefault(part or "run", []).append(f"{name}={plain(value)}")
     return parts
 
@@ -105,7 +107,7 @@ def shared(arms: Mapping[str, Settings], changed: Sequence[str]) -> dict[str, li
 def command_of(experiment: str, settings: Settings, changed: Sequence[str], arm: ArmRows) -> str:
     """The command that runs an arm, its tuning included; empty where rows carry no configuration.
 
-    Names the choices of the model too, and the options of its norm: no matter what of these the experiment leaves open.
+    Names the model's options too, but for its sizes: no matter which of these the experiment leaves open.
     """
     rows = arm.evaluations
     if not rows or not settings:
@@ -121,9 +123,7 @@ def command_of(experiment: str, settings: Settings, changed: Sequence[str], arm:
 
 def _choice(key: str, value: Any, norm: str) -> bool:
     part, _, name = key.rpartition(".")
-    if part != "model" or name == "name" or value in sentences.IDLE:
-        return False
-    return sentences.OF_ONE_NORM[name] == norm if name in sentences.OF_ONE_NORM else isinstance(value, str)
+    return part == "model" and name not in STATED and value not in sentences.IDLE and sentences.concerns(name, [norm])
 
 
 # ---------------------------------------------------------------------------------------------------------- runs

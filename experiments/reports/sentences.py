@@ -127,24 +127,31 @@ def _runs(experiment: str, claim: Claim, runs: Runs) -> str:
     return f"Runs of `{experiment}`: {model} on {source}; {how}."
 
 
-# Options of single norms, of no interest where that norm is not used, and values that switch an option off.
-OF_ONE_NORM = {
-    "groups": "group",
-    "detach": "layer",
-    "layer_axes": "layer",
-    "variant": "layer",
-    "ghost_size": "batch",
-    "statistics": "batch",
+# Options of single norms that stand in the record of every run, of no interest where another norm is used; options of
+# later norms are recorded with their own norm alone. And values that switch an option off.
+OF_NORMS = {
+    "groups": ("group",),
+    "detach": ("layer",),
+    "layer_axes": ("layer",),
+    "variant": ("layer",),
+    "ghost_size": ("batch",),
+    "statistics": ("batch", "sync_batch"),
 }
 IDLE: tuple[Any, ...] = (None, "", [], "none", False)
 
 
 def _options(configs: Sequence[Mapping[str, Any]], norms: set[str]) -> str:
     """A model or a data set with its options; without those that do nothing, with all values of those that differ."""
-    told = {key: _values(c[key] for c in configs if c[key] not in IDLE) for key in configs[0]}
-    told = {key: value for key, value in told.items() if OF_ONE_NORM.get(key, "") in {"", *norms}}
+    keys = dict.fromkeys(key for config in configs for key in config)
+    told = {key: _values(c[key] for c in configs if c.get(key) not in IDLE) for key in keys}
+    told = {key: value for key, value in told.items() if concerns(key, norms)}
     name = told.pop("name")
     return f"`{name}` ({', '.join(f'{key} {value}' for key, value in told.items() if value)})"
+
+
+def concerns(option: str, norms: Iterable[str]) -> bool:
+    """Whether an option of a model means something with one of these norms."""
+    return option not in OF_NORMS or not set(norms).isdisjoint(OF_NORMS[option])
 
 
 def _values(values: Iterable[Any]) -> str:

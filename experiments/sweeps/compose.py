@@ -15,11 +15,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.records.files import flat
+from experiments.records.files import SCIENTIFIC, flat
 from experiments.sweeps.arm import Name
 from experiments.sweeps.naming import name_among
 from experiments.training import schema
 from experiments.training.schema import Config, ConfigError
+
+# What overrides can change an arm by.
+SCIENCE = {*SCIENTIFIC, "ranks", "training_cases", "arms"}
 
 
 def known_experiments() -> list[str]:
@@ -39,6 +42,7 @@ def compose_arms(overrides: Sequence[str]) -> dict[Name, Config]:
     """Every arm of every experiment, as a claim names it; seed and, where it is tuned, learning rate still open."""
     schema.register()
     changed = {parsed(override).key_or_group for override in overrides}
+    as_declared = not any(key.partition(".")[0] in SCIENCE for key in changed)
     arms = {}
     with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         for experiment in known_experiments():
@@ -48,25 +52,26 @@ def compose_arms(overrides: Sequence[str]) -> dict[Name, Config]:
                     raise ConfigError(
                         f"{min(clash)}=...: the arms of {experiment} differ in it, so no override may set it"
                     )
-                arms[experiment, arm] = config
+                arms[experiment, arm] = dataclasses.replace(config, arm=arm) if as_declared else named(config)
     return arms
 
 
 def arm_configs(composed: DictConfig) -> dict[str, Config]:
-    """The arms of an experiment that is composed, each under the name that its configuration deserves."""
-    config = chosen(composed)
-    arms = {arm: schema.arm_config(composed, arm, config.experiment, config.scale) for arm in config.arms}
-    return {arm: named(own) for arm, own in arms.items()}
+    """The arms of an experiment that is composed, not yet named."""
+    choices = composed.hydra.runtime.choices
+    experiment, scale = choices["experiment"], choices["scale"]
+    config = schema.to_config(composed, experiment, scale)
+    return {arm: schema.arm_config(composed, arm, experiment, scale) for arm in config.arms}
 
 
 def named(config: Config) -> Config:
     """With the name of the arm that it is, or of the nearest and what differs."""
-    declared = as_declared(config.experiment, config.scale, json.dumps(config.arms))
+    declared = declared_arms(config.experiment, config.scale, json.dumps(config.arms))
     return dataclasses.replace(config, arm=name_among(config, *declared))
 
 
 @cache
-def as_declared(experiment: str, scale: str, arms: str) -> tuple[Config, dict[str, Config]]:
+def declared_arms(experiment: str, scale: str, arms: str) -> tuple[Config, dict[str, Config]]:
     """An experiment as its file has it, whatever a command line has changed, and these arms of it."""
     composed = load([f"experiment={experiment}", f"scale={scale}"])
     composed.arms = json.loads(arms)

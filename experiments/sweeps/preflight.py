@@ -29,7 +29,7 @@ def check_runnable(configs: Sequence[Config]) -> None:
             check_kernel(config)
             pick_device(config.device)
             source = data.load(config.data, batch_size=config.batch_size, seed=config.seed)
-            if config.method != "table1":
+            if config.method == "train" or probes.load(config.method).builds_model:
                 machine.check_memory(config.model, config.norm, source.spec)
             checked.add(key)
 
@@ -58,7 +58,7 @@ def declared(configs: Mapping[Name, Config]) -> Declared:
 
 def metric_names(config: Config) -> set[str]:
     if config.method != "train":
-        return set(probes.METRICS[config.method])
+        return set(probes.load(config.method).metrics)
     measured, longer = (models.metrics(config.model.name, longer=longer) for longer in (False, True))
     names = {f"{split}_{name}" for split in ("validation", "mean_validation", *WAYS) for name in measured}
     names |= {f"test_batch_{name}_increase" for name in measured}

@@ -16,11 +16,13 @@ from typing import Any
 import torch
 
 from experiments.training.train import Row, evaluate, prefixed
-from models.norms import BatchNorm
+from models.batch_norms import BatchNorm
+from models.norms import NORMS
 
 REESTIMATED_CASES = 2560  # over which averages are taken anew, in mini-batches of the size trained with
 WAYS = ("test", "test_reestimated", "test_batch")
-OF_A_BATCH = ("batch", "sync_batch")  # the norms that differ in these ways
+# the norms that differ in these ways
+OF_A_BATCH = tuple(name for name, norm in NORMS.items() if issubclass(norm, BatchNorm))
 
 
 def test_metrics(model: Any, source: Any, batch_size: int) -> Row:

@@ -22,7 +22,7 @@ from torch import Tensor
 import models
 from experiments.training.schema import Config, ConfigError
 from models import kernels
-from models.rnn import RecurrentConfig
+from models.recurrence import RecurrentConfig
 
 BACKENDS: Any = torch.backends  # whose modules have few types
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h

@@ -51,15 +51,18 @@ def measure(wanted: Run, observe: Observer) -> dict[str, Any]:
     if config.method == "train":
         outcome = train_model(config, source, wanted.folder.path, wanted.owner, observe)
     else:
-        found = probes.PROBES[config.method](config, source)
+        probe = probes.load(config.method)
+        found = probe.measure(config, source)
         drawn = {"histograms": found.pop("histograms")} if "histograms" in found else {}
-        final, timing = ({}, found) if config.method == "step_time" else (found, {})  # times are no results
+        final, timing = ({}, found) if probe.times else (found, {})  # times are no results
         outcome = {"status": "completed", "history": [], "timing": timing, "final": final, **drawn}
     outcome["timing"]["wall_seconds"] = time.perf_counter() - started
     return {
         "record_version": files.VERSION,
         **wanted.described(),
         "synthetic": source.synthetic,
+        "data_digest": source.digest,
+        **({"alphabet": source.alphabet} if hasattr(source, "alphabet") else {}),
         **outcome,
         "environment": {**machine.environment(), "device": device_of(config), **prepared, "kernel": kernel_used()},
     }

@@ -1,9 +1,10 @@
 """The configuration of a run: typed once, here for what all runs share, beside their code for models and data sets."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import reduce
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 import data
 import models
+import models.norms
 from experiments.records.files import SCIENTIFIC, SuiteError
 from experiments.training import probes
 from experiments.training.errors import one_line
 from models import kernels
-from models.norms import NORMS
 
 LARGEST = {int: 10**9, float: 3.4e38}  # what a float32 can hold
 ANY_SEED = {"minimum": 0, "maximum": 2**63 - 1}
@@ -33,7 +34,7 @@ class ConfigError(SuiteError):
 class Optim:
     name: str = field(default="adam", metadata={"choices": ("adam", "sgd")})
     learning_rate: float | None = None  # null: the best of tuning.learning_rates on the tuning seeds
-    momentum: float = field(default=0.9, metadata={"maximum": 1.0})  # sgd only
+    momentum: float = field(default=0.9, metadata={"maximum": 1.0, "needs": {"optim.name": ("sgd",)}})
     schedule: str = field(default="linear", metadata={"choices": ("linear", "cosine", "constant")})  # decay to 0
     clip_norm: float = 0.0  # largest gradient norm; 0: no clipping
 
@@ -52,8 +53,8 @@ class Tuning:
 @dataclass
 class Config:
     # What is measured: a training run, or one of the exact properties and probes of probes/.
-    method: str = field(default="train", metadata={"choices": ("train", *probes.PROBES)})
-    norm: str = field(default="layer", metadata={"choices": tuple(NORMS)})
+    method: str = field(default="train", metadata={"choices": ("train", *probes.NAMES)})
+    norm: str = field(default="layer", metadata={"choices": tuple(models.norms.NORMS)})
     seed: int = field(default=0, metadata=ANY_SEED)
     batch_size: int = 32
     ranks: int = 1  # processes that share each mini-batch
@@ -164,8 +165,7 @@ def run_of(composed: DictConfig, experiment: str, scale: str) -> Config:
     check(config)
     check_together(config)
     config.data = data.identified(config.data)
-    if config.training_cases:
-        config.updates = max(config.training_cases // config.batch_size, 1)
+    config.updates = updates_of(config)
     return config
 
 
@@ -183,8 +183,8 @@ def from_plain(plain: dict[str, Any]) -> Config:
 def check(node: Any, prefix: str = "") -> None:
     """Refuse keys and values no run can have; a field's metadata may name its rules:
 
-    `choices`, `minimum` (of an integer 1, of other numbers 0), `maximum` (LARGEST), `distinct` values in a list, and
-    `empty`: False.
+    `choices`, `minimum` (of an integer 1, of other numbers 0), `maximum` (LARGEST), `distinct` values in a list,
+    `empty`: False, and `needs` (`check_effects`).
     """
     specs = {spec.name: spec for spec in dataclasses.fields(node)}
     for unknown in sorted(vars(node).keys() - specs):  # +key=value on the command line adds one
@@ -221,21 +221,64 @@ def check_number(key: str, number: Any, rules: Mapping[str, Any]) -> None:
 
 
 def check_together(config: Config) -> None:
-    """Refuse values that do not fit one another, where only training would find out."""
-    known = probes.MODELS.get(config.method, (config.model.name,))
-    if config.model.name not in known:
-        raise ConfigError(f"method={config.method} with model={config.model.name}: choose model={' or '.join(known)}")
+    """Refuse values that do not fit one another, where only training would find out, and those without effect."""
+    data.check(config.data)
+    if config.method != "train":
+        probe = probes.load(config.method)
+        for key, value, known in (("model", config.model.name, probe.models), ("norm", config.norm, probe.norms)):
+            if known and value not in known:
+                choices = " or ".join(known)
+                raise ConfigError(f"method={config.method} with {key}={value}: choose {key}={choices}")
+    check_effects(config)
     ghost_size = getattr(config.model, "ghost_size", 0)
     share = config.batch_size // config.ranks
-    if config.norm == "batch" and ghost_size and share % ghost_size:
+    if ghost_size and share % ghost_size:
         of = f"batch_size={config.batch_size}" + (f" shared by ranks={config.ranks}" if config.ranks > 1 else "")
         raise ConfigError(f"model.ghost_size={ghost_size} does not divide {of}")
 
 
+def check_effects(config: Config) -> None:
+    """Refuse a value other than the default that would make another run of the same bits.
+
+    What an option needs to change anything, its metadata say: `needs`, values by the key of another option; the options
+    of norms need their norm.
+    """
+    norms = (probes.load(config.method).compared if config.method != "train" else ()) or (config.norm,)
+    for part in ("model", "data", "optim"):
+        node = getattr(config, part)
+        for spec in dataclasses.fields(node):
+            key, value, users = f"{part}.{spec.name}", getattr(node, spec.name), models.norms.users(spec.name)
+            if value == default(spec):
+                continue
+            if part == "model" and users and not set(users) & set(norms):
+                raise idle(key, value, "norm", config.norm, users)
+            for other, valid in spec.metadata.get("needs", {}).items():
+                if (found := reduce(getattr, other.split("."), config)) not in valid:
+                    raise idle(key, value, other, found, valid)
+    if config.training_cases and config.updates not in (Config.updates, updates_of(config)):
+        raise idle("updates", config.updates, "training_cases", config.training_cases, (0,))
+
+
+def default(spec: dataclasses.Field[Any]) -> Any:
+    return spec.default if spec.default_factory is dataclasses.MISSING else spec.default_factory()
+
+
+def idle(key: str, value: Any, other: str, found: Any, valid: Sequence[Any]) -> ConfigError:
+    choices = " or ".join(map(str, valid))
+    return ConfigError(f"{key}={value} changes nothing with {other}={found}: leave it out, or choose {other}={choices}")
+
+
+def updates_of(config: Config) -> int:
+    return max(config.training_cases // config.batch_size, 1) if config.training_cases else config.updates
+
+
 def scientific(config: Config) -> dict[str, Any]:
-    """The configuration as plain data, as it is recorded; `ranks` where there are several."""
+    """The configuration as plain data, as it is recorded: `ranks` where there are several, no other norms' options."""
     keys = ("experiment", *SCIENTIFIC, *(("ranks",) if config.ranks > 1 else ()))
-    return {key: plain(getattr(config, key)) for key in keys}
+    found = {key: plain(getattr(config, key)) for key in keys}
+    for option in models.norms.unrecorded(config.norm):
+        found["model"].pop(option, None)
+    return found
 
 
 def plain(value: Any) -> Any:

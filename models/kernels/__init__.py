@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.batch_norms import StepwiseBatchNorm
+from models.case_norms import LayerNorm, Norm, Unnormalized
 from models.kernels.library import unavailable as unavailable
-from models.norms import LayerNorm, Norm, StepwiseBatchNorm, Unnormalized
 
 MODES = ("auto", "native", "reference")
 NORMS: tuple[type[Norm], ...] = (Unnormalized, LayerNorm, StepwiseBatchNorm)  # in the order of the C++ enumeration

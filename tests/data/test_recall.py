@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import data
-from data import DataError, mnist, recall
+from data import mnist, recall
 
 CONFIG = recall.Config(sequence_length=9, symbols=5, validation_size=30, test_size=40)
 
@@ -54,16 +54,3 @@ def test_permuted_pixels_are_the_same_pixels_in_one_order_for_all_images() -> No
     assert torch.equal(x, plain[:, order]) and not torch.equal(x, plain)
     test, plain_test = (next(iter(source.batches("test")))[0].flatten(1) for source in (rows(permuted=True), rows()))
     assert torch.equal(test, plain_test[:, order])
-
-
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        ({"layout": "image", "permuted": True}, "data.permuted=True needs data.layout=rows"),
-        ({"layout": "image", "step_pixels": 4}, "data.step_pixels=4 needs data.layout=rows"),
-        ({"layout": "rows", "crop": 20, "step_pixels": 7}, "does not divide the 400 pixels"),
-    ],
-)
-def test_what_cannot_be_is_refused_in_one_line(options: dict[str, object], message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        data.load(mnist.Config(source="synthetic", **options), batch_size=4, seed=0)  # type: ignore[arg-type]

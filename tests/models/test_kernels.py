@@ -14,10 +14,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from models import kernels, language_model, sequence_classifier
+from models.batch_norms import StepwiseBatchNorm
+from models.case_norms import DETACH, LayerNorm
 from models.kernels import KernelError, library
-from models.norms import DETACH, LayerNorm, StepwiseBatchNorm, undefined
+from models.language_model import Config
 from models.norms import NORMS as EVERY_NORM
-from models.rnn import CELLS, RNN, LSTMLayer, RecurrentConfig, RecurrentLayer
+from models.norms import undefined
+from models.rnn import CELLS, RNN, LSTMLayer, RecurrentLayer
+from tests.models.equations import normal
 from tests.models.implementation import on
 
 torch.set_num_threads(1)
@@ -75,7 +79,7 @@ def call(
     Padding lies anywhere; one step is nothing but padding, and the last has a single case.
     """
     torch.manual_seed(seed)
-    config = RecurrentConfig(cell=cell, hidden_size=units, **options)
+    config = Config(cell=cell, hidden_size=units, **options)
     layer = CELLS[cell](inputs, norm, max(1, length - 1), config).double().train(training)
     with torch.no_grad():
         for part in layer.children():
@@ -90,10 +94,6 @@ def call(
     mask[length // 2] = False
     mask[-1] = torch.arange(batch) == 0
     return Call(layer, x, tuple(normal(batch, units) for _ in range(layer.carried)), mask if padded else None)
-
-
-def normal(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 def weigh(part: Tensor) -> Tensor:
@@ -153,7 +153,7 @@ def test_native_is_the_reference(cell: str, norm: str, shape: Any, training: boo
 
 @every_cell
 @every_norm
-@pytest.mark.parametrize("shape", [(5, 6, 8), (6, 2, 33), (13, 33, 40)], ids=str)
+@pytest.mark.parametrize("shape", [(5, 6, 8), (6, 4, 33), (13, 33, 40)], ids=str)
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 def test_in_single_precision_native_is_as_exact_as_the_reference(
     cell: str, norm: str, shape: Any, training: bool
@@ -163,7 +163,7 @@ def test_in_single_precision_native_is_as_exact_as_the_reference(
     native, reference = (everything(kernel, single) for kernel in ("native", "reference"))
     assert native["h"].dtype == native["d W_h"].dtype == torch.float32
     worst, theirs = (max(error(found[name], exact[name]) for name in exact) for found in (native, reference))
-    assert worst <= max(1e-5, 10 * theirs)  # measured: at most 6 times; 2e-4 with two cases in batch norm, else 2e-5
+    assert worst <= max(5e-5, 10 * theirs)  # measured over seeds: at most 8e-6 (of two cases batch norm makes 1e-4)
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
@@ -261,7 +261,7 @@ def test_without_gradients(cell: str, norm: str, training: bool) -> None:
 @every_norm
 def test_stacked_layers(cell: str, norm: str) -> None:
     torch.manual_seed(0)
-    model = RNN(3, norm, 5, RecurrentConfig(cell=cell, hidden_size=9, layers=3)).double()
+    model = RNN(3, norm, 5, Config(cell=cell, hidden_size=9, layers=3)).double()
     x, mask, found = normal(5, 6, 3), torch.rand(5, 6) > 0.2, {}
     for kernel in ("native", "reference"):
         on(kernel)
@@ -387,13 +387,13 @@ def test_threads_share_the_work(cell: str, norm: str, threads: int) -> None:
 
 
 def losses(kernel: str, norm: str, build: Callable[..., Any], dtype: torch.dtype) -> Tensor:
-    """Of 100 updates; `build` gives a model and a batch for each."""
+    """Of 40 updates; `build` gives a model and a batch for each."""
     on(kernel)
     torch.manual_seed(0)
     model, batch = build(norm, dtype)
-    optimizer = torch.optim.Adam(model.to(dtype).parameters(), lr=0.003)
+    optimizer = torch.optim.Adam(model.to(dtype).parameters(), lr=0.01)
     state, found = None, []
-    for _ in range(100):
+    for _ in range(40):
         loss, state = model.loss(batch(), state)
         optimizer.zero_grad()
         loss.backward()
@@ -403,7 +403,7 @@ def losses(kernel: str, norm: str, build: Callable[..., Any], dtype: torch.dtype
 
 
 def text(norm: str, dtype: torch.dtype) -> tuple[nn.Module, Callable[[], Any]]:
-    config, spec = language_model.Config(hidden_size=10), SimpleNamespace(kind="text", input_shape=(8,), outputs=7)
+    config, spec = Config(hidden_size=10), SimpleNamespace(kind="text", input_shape=(8,), outputs=7)
 
     def batch() -> tuple[Tensor, Tensor]:
         symbols = (torch.randint(7, (9, 1)) + 3 * torch.arange(9) + (torch.rand(9, 9) < 0.1)) % 7
@@ -425,7 +425,7 @@ def sequences(norm: str, dtype: torch.dtype) -> tuple[nn.Module, Callable[[], An
 
 @every_norm
 @pytest.mark.parametrize("build", [text, sequences])
-@pytest.mark.parametrize(  # measured: 1e-15 and 9e-6
+@pytest.mark.parametrize(  # measured: 3e-14 and 7e-6
     ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-4)], ids=["double", "single"]
 )
 def test_a_training_run_is_that_of_the_reference(norm: str, build: Any, dtype: torch.dtype, tolerance: float) -> None:
@@ -476,7 +476,7 @@ REFUSED: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("reason", [*REFUSED, "OwnLayer"])
 def test_what_has_no_kernel_is_refused_with_the_reason_or_runs_on_the_reference(reason: str) -> None:
-    layer: RecurrentLayer = (OwnLayer if reason == "OwnLayer" else LSTMLayer)(3, "layer", 5, RecurrentConfig())
+    layer: RecurrentLayer = (OwnLayer if reason == "OwnLayer" else LSTMLayer)(3, "layer", 5, Config())
     REFUSED.get(reason, lambda _: None)(layer)
     x = torch.randn(5, 6, 3).to(layer.W_h)
     on("native")

@@ -1,24 +1,28 @@
 """The forms of the layer-normalised LSTM: each against its row of the table, and by what tells it from the others."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 import models
-from models import ModelError, kernels, language_model, sequence_classifier
+from models import ModelError, kernels, sequence_classifier
+from models.case_norms import DETACH, Norm
 from models.kernels import KernelError
+from models.language_model import Config
 from models.lstm_variants import FORMS
-from models.norms import DETACH, NORMS, Norm
-from models.rnn import CELLS, RNN, VARIANTS, LSTMLayer, RecurrentConfig
+from models.norms import NORMS
+from models.rnn import CELLS, RNN, LSTMLayer
+from tests.models.equations import close, generic, gradients, normal, over, weigh
 from tests.models.test_models import load
 
 torch.set_num_threads(1)
 T, B, INPUTS, UNITS = 4, 5, 3, 6
 MASK = torch.arange(T)[:, None] < torch.tensor([4, 1, 3, 2, 4])
+VARIANTS = ("paper", *FORMS)
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
 every_form = pytest.mark.parametrize("variant", FORMS)
 
@@ -30,40 +34,23 @@ def seeded() -> None:
 
 def layer(variant: str, units: int = UNITS, eps: float | None = None, **options: Any) -> Any:
     """In float64, with every gain, shift and bias moved away from where it starts."""
-    config = RecurrentConfig(variant=variant, hidden_size=units, **options)
-    (made,) = RNN(INPUTS, "layer", T, config).double().layers
-    with torch.no_grad():
-        for name, parameter in made.named_parameters():
-            if name not in ("W_x", "W_h"):
-                parameter.add_(torch.randn_like(parameter), alpha=0.3)
+    config = Config(variant=variant, hidden_size=units, **options)
+    (made,) = generic(RNN(INPUTS, "layer", T, config)).layers
     for norm in made.modules():
         if isinstance(norm, Norm) and eps is not None:
             norm.eps = eps
     return made
 
 
-def normal(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
-
-
-def close(a: Tensor, b: Tensor, tolerance: float = 1e-11) -> bool:
-    return torch.allclose(a, b, rtol=0, atol=tolerance)
-
-
 def state(units: int = UNITS) -> tuple[Tensor, Tensor]:
     return normal(B, units), normal(B, units)
-
-
-def weigh(h: Tensor) -> Tensor:
-    return (h * torch.linspace(-1, 2, h.numel()).double().view_as(h)).sum()
 
 
 # The table of models/lstm_variants.py, one step and gate after the other
 
 
 def n(a: Tensor, gain: Tensor, shift: Any = 0.0) -> Tensor:
-    mean = a.mean(1, keepdim=True)
-    return gain * (a - mean) / torch.sqrt(((a - mean) ** 2).mean(1, keepdim=True) + 1e-5) + shift
+    return gain * over(a, 1) + shift
 
 
 def both_terms(made: Any, x: Tensor, h: Tensor) -> Tensor:
@@ -116,32 +103,20 @@ def written_out(variant: str, made: Any, x: Tensor, start: Any, mask: Tensor) ->
 
 
 def test_every_variant_is_in_the_table() -> None:
-    assert tuple(TABLE) == VARIANTS == ("paper", *FORMS)
+    assert tuple(TABLE) == VARIANTS
+    assert next(f.metadata["choices"] for f in fields(Config) if f.name == "variant") == VARIANTS
 
 
 @every_variant
 @pytest.mark.parametrize("mask", [None, MASK], ids=["full", "padded"])
 def test_a_variant_is_its_row_of_the_table(variant: str, mask: Tensor | None) -> None:
-    made, x, start = layer(variant), normal(T, B, INPUTS), state()
+    made, x, start = layer(variant), normal(T, B, INPUTS).requires_grad_(), state()
+    start[1].requires_grad_()
     h, (last, c) = made(x, start, mask)
     expected, expected_c = written_out(variant, made, x, start, torch.ones_like(MASK) if mask is None else mask)
     assert close(h, expected) and close(c, expected_c) and torch.equal(last, h[-1])
-    parameters = list(made.parameters())
-    by_ours, by_hand = (torch.autograd.grad(weigh(part), parameters) for part in (h, expected))
-    assert all(close(g, k, 1e-9) for g, k in zip(by_ours, by_hand, strict=True))
-    assert all(gradient.any() for gradient in by_ours)  # no parameter is idle
-
-
-@every_form
-def test_gradients_are_those_of_finite_differences(variant: str) -> None:
-    made, x, start = layer(variant, units=3), normal(3, B, INPUTS), state(3)
-    names, parameters = zip(*made.named_parameters(), strict=True)
-
-    def outputs(x: Tensor, h: Tensor, c: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
-        out, last = functional_call(made, dict(zip(names, values, strict=True)), (x, (h, c), MASK[:3]))
-        return out, *last
-
-    assert torch.autograd.gradcheck(outputs, (*(p.requires_grad_() for p in (x, *start)), *parameters), fast_mode=True)
+    by_ours, by_hand = (gradients(part, x, start[1], *made.parameters()) for part in (h, expected))
+    assert close(by_ours, by_hand, 1e-9) and all(gradient.any() for gradient in by_ours)  # no parameter is idle
 
 
 # What tells them apart. Scaled are all weights of the state, all of the input, both, and those of one gate in both.
@@ -195,11 +170,11 @@ def test_the_papers_form_is_the_plain_layer_bit_for_bit() -> None:
     found = []
     for options in ({}, {"variant": "paper"}):
         torch.manual_seed(0)
-        (made,) = RNN(INPUTS, "layer", T, RecurrentConfig(hidden_size=UNITS, **options)).layers
+        (made,) = RNN(INPUTS, "layer", T, Config(hidden_size=UNITS, **options)).layers
         assert type(made) is LSTMLayer
         found.append(made(torch.ones(T, B, INPUTS))[0])
     torch.manual_seed(0)
-    found.append(CELLS["lstm"](INPUTS, "layer", T, RecurrentConfig(hidden_size=UNITS))(torch.ones(T, B, INPUTS))[0])
+    found.append(CELLS["lstm"](INPUTS, "layer", T, Config(hidden_size=UNITS))(torch.ones(T, B, INPUTS))[0])
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
 
 
@@ -208,7 +183,7 @@ def test_one_seed_gives_every_variant_the_weights_of_the_paper_and_constants_els
     made = []
     for name in ("paper", variant):
         torch.manual_seed(0)
-        made += list(RNN(INPUTS, "layer", T, RecurrentConfig(hidden_size=UNITS, variant=name, gain=0.5)).layers)
+        made += list(RNN(INPUTS, "layer", T, Config(hidden_size=UNITS, variant=name, gain=0.5)).layers)
     paper, other = made
     assert torch.equal(paper.W_x, other.W_x) and torch.equal(paper.W_h, other.W_h)
     gains = [norm.gain for norm in other.modules() if isinstance(norm, Norm) and norm.gain is not None]
@@ -221,13 +196,13 @@ def test_on_padding_the_state_stands_still_and_its_content_reaches_nothing(varia
     made, x, start, found = layer(variant), normal(T, B, INPUTS), state(), []
     for padding in (0.0, 1e3):
         h, last = made(torch.where(MASK[..., None], x, padding), start, MASK)
-        found.append([h, *last, *torch.autograd.grad(weigh(h), list(made.parameters()))])
+        found.append([h, *last, *gradients(h, *made.parameters())])
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
     h, last = found[0][0], found[0][1:3]
     for b, length in enumerate(MASK.sum(0).tolist()):
         assert torch.equal(h[length:, b], h[length - 1, b].expand(T - length, UNITS))
         _, end = made(x[:length, b : b + 1], tuple(part[b : b + 1] for part in start))
-        assert all(close(padded[b], bare[0]) for padded, bare in zip(last, end, strict=True))
+        assert close([part[b] for part in last], [part[0] for part in end])
 
 
 @every_form
@@ -238,13 +213,13 @@ def test_a_carried_state_continues_a_sequence_and_symbols_stand_for_one_hot_vect
     assert close(made(symbols, start)[0], whole)
     first, carried = made(x[:1], start)
     second, last = made(x[1:], carried)
-    assert close(torch.cat([first, second]), whole) and all(close(a, b) for a, b in zip(last, end, strict=True))
+    assert close(torch.cat([first, second]), whole) and close(last, end)
 
 
 @every_form
 def test_a_language_model_and_a_classifier_learn(variant: str) -> None:
     configs: dict[str, Any] = {
-        "text": language_model.Config(hidden_size=12, layers=2, variant=variant),
+        "text": Config(hidden_size=12, layers=2, variant=variant),
         "sequence": sequence_classifier.Config(hidden_size=12, variant=variant),
     }
     for kind, config in configs.items():
@@ -269,7 +244,7 @@ def test_a_language_model_and_a_classifier_learn(variant: str) -> None:
 def test_variants_of_another_cell_or_norm_are_refused_in_one_line(variant: str, cell: str, norm: str) -> None:
     message = rf"^model.variant={variant} with model.cell={cell} norm={norm}: [^\n]*model.variant=paper$"
     with pytest.raises(ModelError, match=message):
-        RNN(INPUTS, norm, T, RecurrentConfig(cell=cell, variant=variant))
+        RNN(INPUTS, norm, T, Config(cell=cell, variant=variant))
 
 
 @every_form

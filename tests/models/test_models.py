@@ -16,7 +16,9 @@ import models
 from data import mnist, text
 from experiments.training.train import evaluate
 from models import ModelError, cnn, language_model, mlp, sequence_classifier
-from models.norms import LAYER_AXES, NORMS, LayerNorm, Norm, Unnormalized
+from models.case_norms import LAYER_AXES, LayerNorm, Norm, Unnormalized
+from models.norms import NORMS
+from tests.models.equations import NORMALIZED, OF_A_BATCH, close
 
 torch.set_num_threads(1)
 BATCH, STEPS = 6, 8
@@ -116,7 +118,7 @@ def test_a_batch_of_one_trains_and_only_norms_without_a_second_value_call_it_und
     loss.backward()
     assert loss.isfinite() and all(value.isfinite().all() for value in model.state_dict().values())
     # One case, or one position: this CNN has only maps to normalise.
-    assert models.norms.undefined(model) == (norm in ("batch", "sync_batch", "instance") and name != "cnn")
+    assert models.norms.undefined(model) == (norm in (*OF_A_BATCH, "instance") and name != "cnn")
 
 
 @every_model
@@ -157,12 +159,12 @@ def test_bits_beyond_the_trained_length_are_set_against_the_second_half_within(n
 
 @pytest.mark.parametrize("norm", ["none", "layer"])
 def test_a_language_model_reads_on_where_the_last_batch_ended(norm: str) -> None:
-    model, text_data = build("text-lstm", norm).eval(), load("text")
+    model, text_data = build("text-lstm", norm).double().eval(), load("text")
     (x, _), (following, _) = text_data.train_batch(0), text_data.train_batch(1)
     _, state = model(x.t())
     continued, _ = model(following.t(), state)
     whole, _ = model(torch.cat([x, following], 1).t())
-    assert torch.allclose(continued, whole[STEPS:], atol=1e-5)
+    assert close(continued, whole[STEPS:])
 
 
 @pytest.mark.parametrize(
@@ -185,16 +187,14 @@ def test_data_of_another_kind_is_refused_in_one_line(name: str, kind: str) -> No
 
 @every_norm
 def test_only_normalize_all_reaches_the_logits_of_an_mlp(norm: str) -> None:
-    x, _ = load("image").train_batch(0)
+    x = load("image").train_batch(0)[0].double()
     for normalize, expected in (("hidden", Unnormalized), ("all", NORMS[norm])):
         config = mlp.Config(hidden_sizes=[12], normalize=normalize, groups=2)
-        model: Any = models.build(config, norm, load("image").spec, 0)
+        model: Any = models.build(config, norm, load("image").spec, 0).double()
         assert [type(part) for part in model.norms] == [NORMS[norm], expected]
-        if normalize == "all" and norm in ("batch", "sync_batch", "layer", "group", "instance"):
-            dim = 0 if norm in ("batch", "sync_batch") else 1
-            assert torch.allclose(model(x).mean(dim), torch.zeros(()), atol=1e-5)
-        if normalize == "all" and norm == "rms":
-            assert torch.allclose(model(x).square().mean(1), torch.ones(()), atol=1e-3)
+        if normalize == "all" and norm not in ("none", "weight"):
+            summed = model.linears[-1](torch.relu(model.norms[0](model.linears[0](x.flatten(1)))))
+            assert close(model(x), NORMALIZED[norm](summed))
 
 
 @pytest.mark.parametrize("name", ["mlp-all", "cnn-shallow", "rows-tanh", "rows-lstm", "text-gru"])
@@ -254,7 +254,7 @@ def test_on_a_torus_maps_move_with_the_image(depth: int, stride: int) -> None:
     x = load("image").train_batch(0)[0].double()
     model(x)
     model(x.roll((stride, 2 * stride), (2, 3)))
-    assert torch.allclose(maps[1], maps[0].roll((1, 2), (2, 3)), atol=1e-10)
+    assert close(maps[1], maps[0].roll((1, 2), (2, 3)))
 
 
 def test_padding_draws_no_random_numbers_and_reaches_only_the_border() -> None:
@@ -263,6 +263,6 @@ def test_padding_draws_no_random_numbers_and_reaches_only_the_border() -> None:
         for padding in ("zeros", "circular")
     )
     assert same(dict(zeros.named_parameters()), dict(torus.named_parameters()))
-    x, _ = load("image").train_batch(0)
-    inner, outer = (model.convs[0](x) for model in (zeros, torus))
-    assert torch.allclose(inner[..., 1:, 1:], outer[..., 1:, 1:], atol=1e-6)
+    x = load("image").train_batch(0)[0].double()
+    inner, outer = (model.double().convs[0](x) for model in (zeros, torus))
+    assert close(inner[..., 1:, 1:], outer[..., 1:, 1:])

@@ -1,4 +1,4 @@
-"""Recurrent layers against PyTorch's, against the paper's equations written out, and what masks and steps promise."""
+"""Recurrent layers, every cell with every norm: PyTorch's layers, the paper's equations, what masks and steps do."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,53 +7,63 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import kernels
-from models.norms import BatchNorm, Norm, StepwiseBatchNorm, undefined
-from models.rnn import CELLS, PLAIN, RNN, RecurrentConfig
+from models import ModelError, kernels
+from models.case_norms import Norm
+from models.language_model import Config
+from models.norms import NORMS, recurrent, undefined
+from models.rnn import CELLS, RNN
+from tests.models.equations import (
+    EPS,
+    NORMALIZED,
+    OF_A_BATCH,
+    OF_A_CASE,
+    close,
+    generic,
+    gradients,
+    normal,
+    over,
+    weigh,
+)
 from tests.models.implementation import on
 
 torch.set_num_threads(1)
 T, B, INPUTS, UNITS = 4, 5, 3, 6
-NORMS = ("none", "batch", "layer")
 LENGTHS = torch.tensor([4, 1, 3, 2, 4])
 MASK = torch.arange(T)[:, None] < LENGTHS
+PLAIN = [norm for norm in NORMS if norm not in OF_A_BATCH + OF_A_CASE]
+NATIVE = ("none", "batch", "layer")  # norms that have kernels
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
-every_norm = pytest.mark.parametrize("norm", NORMS)
+# Every norm on the reference implementation, and natively where it can.
+every_norm = pytest.mark.parametrize(
+    "kernel, norm",
+    [(kernel, norm) for kernel in ("native", "reference") for norm in (NATIVE if kernel == "native" else NORMS)],
+    indirect=["kernel"],
+)
+both_kernels = pytest.mark.parametrize("kernel", ["native", "reference"], indirect=True)
+full_or_padded = pytest.mark.parametrize("mask", [None, MASK], ids=["full", "padded"])
 
 
-@pytest.fixture(autouse=True, params=["native", "reference"])
-def implementation(request: pytest.FixtureRequest) -> Iterator[None]:
-    torch.manual_seed(0)
+@pytest.fixture
+def kernel(request: pytest.FixtureRequest) -> str:
     on(request.param)
+    chosen: str = request.param
+    return chosen
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    torch.manual_seed(0)
     yield
     kernels.use("auto")
 
 
-def rnn(cell: str, norm: str, steps: int = T, inputs: int = INPUTS, **options: Any) -> RNN:
-    """In float64, with gains and shifts moved away from where they start."""
-    made = RNN(inputs, norm, steps, RecurrentConfig(cell=cell, hidden_size=UNITS, groups=2, **options)).double()
-    with torch.no_grad():
-        for part in made.modules():
-            for parameter in part.parameters() if isinstance(part, Norm) else ():
-                parameter.add_(torch.randn_like(parameter), alpha=0.3)
-    return made
-
-
-def normal(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
-
-
-def close(a: Tensor, b: Tensor) -> bool:
-    return torch.allclose(a, b, rtol=1e-9, atol=1e-11)
+def rnn(cell: str, norm: str, **options: Any) -> Any:
+    return generic(RNN(INPUTS, norm, T, Config(cell=cell, hidden_size=UNITS, **{"groups": 2, **options})))
 
 
 def buffers(model: nn.Module) -> dict[str, Tensor]:
     return {name: buffer.clone() for name, buffer in model.named_buffers()}
-
-
-def weigh(h: Tensor) -> Tensor:
-    return (h * torch.linspace(-1, 2, h.numel()).double().view_as(h)).sum()
 
 
 # Without a norm: PyTorch's layers
@@ -81,9 +91,10 @@ def shifts(cell: str, layer: Any) -> tuple[Tensor, Tensor]:
     return shift, torch.zeros_like(shift)
 
 
+@both_kernels
 @every_cell
 @pytest.mark.parametrize("layers", [1, 2])
-def test_without_a_norm_a_cell_is_that_of_torch(cell: str, layers: int) -> None:
+def test_without_a_norm_a_cell_is_that_of_torch(kernel: str, cell: str, layers: int) -> None:
     ours, reference = rnn(cell, "none", layers=layers), LAYERS[cell](INPUTS, UNITS, layers).double()
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     with torch.no_grad():
@@ -100,10 +111,9 @@ def test_without_a_norm_a_cell_is_that_of_torch(cell: str, layers: int) -> None:
         assert close(torch.stack(mine), yours)
     weights = [weight for layer in ours.layers for weight in (layer.W_x, layer.W_h)]
     their_weights = [getattr(reference, f"{name}_l{number}") for number in range(layers) for name in names[:2]]
-    by_x, *by_weights = torch.autograd.grad(weigh(h), [x, *weights])
-    expected_by_x, *expected = torch.autograd.grad(weigh(expected), [x, *their_weights])
-    assert close(by_x, expected_by_x)
-    assert all(close(theirs(cell, mine).t(), yours) for mine, yours in zip(by_weights, expected, strict=True))
+    by_x, *by_weights = gradients(h, x, *weights)
+    expected_by_x, *expected_by_weights = gradients(expected, x, *their_weights)
+    assert close(by_x, expected_by_x) and close([theirs(cell, part).t() for part in by_weights], expected_by_weights)
 
 
 # With a norm: equations 4, 20-22 and 26-28 of the paper, written out one step and gate after the other
@@ -119,19 +129,9 @@ def written_out(cell: str, norm: str, layer: Any, x: Tensor, mask: Tensor) -> tu
             shift = 0 if unit.shift is None else unit.shift
             if norm in PLAIN:
                 return a + shift
-            if norm == "instance":  # of a single value
-                return unit.gain * 0 * a + shift
-            if norm == "rms":
-                return unit.gain * a / torch.sqrt((a**2).mean(1, keepdim=True) + 1e-5) + shift
-            if norm == "group":
-                halves = a.view(len(a), 2, -1)
-                variance = halves.var(2, unbiased=False, keepdim=True)
-                centred = halves - halves.mean(2, keepdim=True)
-                return unit.gain * (centred / torch.sqrt(variance + 1e-5)).view(a.shape) + shift
-            dim, values = (0, a[inside]) if norm in ("batch", "sync_batch") else (1, a)
-            mean = values.mean(dim, keepdim=True)
-            variance = ((values - mean) ** 2).mean(dim, keepdim=True)
-            return unit.gain * (a - mean) / torch.sqrt(variance + 1e-5) + shift
+            if norm in OF_A_BATCH:  # padding enters no statistics
+                return unit.gain * a.masked_scatter(inside[:, None], over(a[inside], 0)) + shift
+            return unit.gain * NORMALIZED[norm](a) + shift
 
         new_c = c
         if cell == "tanh":
@@ -154,21 +154,19 @@ def written_out(cell: str, norm: str, layer: Any, x: Tensor, mask: Tensor) -> tu
 
 @every_cell
 @every_norm
-@pytest.mark.parametrize("mask", [None, MASK], ids=["full", "padded"])
-def test_a_cell_is_the_papers_equations(cell: str, norm: str, mask: Tensor | None) -> None:
-    model, x = rnn(cell, norm), normal(T, B, INPUTS)
+@full_or_padded
+def test_a_cell_is_the_papers_equations(kernel: str, cell: str, norm: str, mask: Tensor | None) -> None:
+    model, x = rnn(cell, norm), normal(T, B, INPUTS).requires_grad_()
     h, state = model(x, mask=mask)
     expected, c = written_out(cell, norm, model.layers[0], x, torch.ones_like(MASK) if mask is None else mask)
     assert close(h, torch.stack(expected))
     assert close(state[0][-1], c if cell == "lstm" else expected[-1])  # c is carried as it is, not normalised
-    parameters = list(model.parameters())
-    by_ours = torch.autograd.grad(weigh(h), parameters)
-    by_hand = torch.autograd.grad(weigh(torch.stack(expected)), parameters)
-    assert all(close(g, k) for g, k in zip(by_ours, by_hand, strict=True))
+    assert close(gradients(h, x, *model.parameters()), gradients(torch.stack(expected), x, *model.parameters()))
 
 
+@both_kernels
 @pytest.mark.parametrize("norm", ["batch", "layer"])
-def test_the_cell_of_an_lstm_counts_beyond_what_a_normalised_one_could(norm: str) -> None:
+def test_the_cell_of_an_lstm_counts_beyond_what_a_normalised_one_could(kernel: str, norm: str) -> None:
     model = rnn("lstm", norm)
     with torch.no_grad():
         model.layers[0].norm_x.shift.fill_(50)  # open gates, candidate 1
@@ -178,17 +176,14 @@ def test_the_cell_of_an_lstm_counts_beyond_what_a_normalised_one_could(norm: str
 
 @every_cell
 @every_norm
-def test_integers_stand_for_one_hot_vectors(cell: str, norm: str) -> None:
+def test_integers_stand_for_one_hot_vectors(kernel: str, cell: str, norm: str) -> None:
     model, ids = rnn(cell, norm), torch.randint(INPUTS, (T, B))
-    gradients = []
-    for x in (ids, nn.functional.one_hot(ids, INPUTS).double()):
-        h, _ = model(x)
-        gradients.append((h, *torch.autograd.grad(weigh(h), list(model.parameters()))))
-    assert all(close(a, b) for a, b in zip(*gradients, strict=True))
+    found = [model(x)[0] for x in (ids, nn.functional.one_hot(ids, INPUTS).double())]
+    assert close(*found) and close(*(gradients(h, *model.parameters()) for h in found))
 
 
 @every_norm
-def test_layers_are_stacked(norm: str) -> None:
+def test_layers_are_stacked(kernel: str, norm: str) -> None:
     model, x = rnn("gru", norm, layers=3), normal(T, B, INPUTS)
     h, state = model(x)
     by_hand = x
@@ -199,16 +194,15 @@ def test_layers_are_stacked(norm: str) -> None:
 
 
 @every_cell
-@pytest.mark.parametrize("norm, options", [("none", {}), ("layer", {}), ("batch", {"statistics": "pooled"})])
-def test_a_carried_state_continues_a_sequence(cell: str, norm: str, options: Any) -> None:
-    model, x = rnn(cell, norm, layers=2, **options), normal(T, B, INPUTS)
+@every_norm
+def test_a_carried_state_continues_a_sequence(kernel: str, cell: str, norm: str) -> None:
+    model, x = rnn(cell, norm, layers=2, statistics="pooled"), normal(T, B, INPUTS)
     model(normal(T, B, INPUTS))
     model.eval()
     first, state = model(x[:1])
     second, end = model(x[1:], state)
     whole, whole_end = model(x)
-    assert close(torch.cat([first, second]), whole)
-    assert all(close(a, b) for a, b in zip(sum(end, ()), sum(whole_end, ()), strict=True))
+    assert close(torch.cat([first, second]), whole) and close(sum(end, ()), sum(whole_end, ()))
 
 
 # Padding
@@ -216,7 +210,7 @@ def test_a_carried_state_continues_a_sequence(cell: str, norm: str, options: Any
 
 @every_cell
 @every_norm
-def test_padding_changes_nothing_inside_and_the_state_stands_still(cell: str, norm: str) -> None:
+def test_padding_changes_nothing_inside_and_the_state_stands_still(kernel: str, cell: str, norm: str) -> None:
     model, x = rnn(cell, norm, layers=2), normal(T, B, INPUTS)
     model(x)
     model.eval()  # where batch norm, too, treats each sequence on its own
@@ -225,69 +219,69 @@ def test_padding_changes_nothing_inside_and_the_state_stands_still(cell: str, no
         alone, end = model(x[:length, b : b + 1])
         assert close(h[:length, b], alone[:, 0])
         assert torch.equal(h[length:, b], h[length - 1, b].expand(T - length, UNITS))
-        for padded, bare in zip(sum(state, ()), sum(end, ()), strict=True):
-            assert close(padded[b], bare[0])
+        assert close([part[b] for part in sum(state, ())], [part[0] for part in sum(end, ())])
 
 
 @every_cell
 @every_norm
-def test_the_content_of_padding_reaches_nothing(cell: str, norm: str) -> None:
+def test_the_content_of_padding_reaches_nothing(kernel: str, cell: str, norm: str) -> None:
     x, found = normal(T, B, INPUTS), []
     for padding in (0.0, 1e3):
         torch.manual_seed(1)
         model = rnn(cell, norm, layers=2)
         inputs = torch.where(MASK[..., None], x, padding).requires_grad_()
         h, state = model(inputs, mask=MASK)
-        gradients = torch.autograd.grad(weigh(h), [inputs, *model.parameters()])
-        assert not gradients[0][~MASK].any()
-        found.append([h, *sum(state, ()), *gradients, *buffers(model).values()])
+        by_inputs, *by_parameters = gradients(h, inputs, *model.parameters())
+        assert not by_inputs[~MASK].any()
+        found.append([h, *sum(state, ()), by_inputs, *by_parameters, *buffers(model).values()])
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 @every_cell
 @every_norm
-def test_a_mask_without_padding_is_no_mask(cell: str, norm: str) -> None:
+def test_a_mask_without_padding_is_no_mask(kernel: str, cell: str, norm: str) -> None:
     x, found = normal(T, B, INPUTS), []
     for mask in (None, torch.ones(T, B, dtype=torch.bool)):
         torch.manual_seed(1)
         model = rnn(cell, norm)
-        found.append([model(x, mask=mask)[0], *buffers(model).values()])
-    assert all(close(a.double(), b.double()) for a, b in zip(*found, strict=True))
+        found.append([model(x, mask=mask)[0], *(buffer.double() for buffer in buffers(model).values())])
+    assert close(*found)
 
 
-# Batch norm over time
+# Batch norm over time; a sequence at once (T, B, UNITS), or its steps one by one
+
+every_batch_norm = pytest.mark.parametrize("norm", OF_A_BATCH)
 
 
-def stepwise(**options: Any) -> StepwiseBatchNorm:
-    norm = StepwiseBatchNorm(UNITS, **{"steps": T, **options}).double()
-    torch.nn.init.normal_(norm.shift)
-    return norm
+def over_time(norm: str = "batch", steps: int = T) -> Any:
+    return generic(recurrent(norm, UNITS, steps=steps))
 
 
-def test_each_step_has_its_own_statistics_and_all_share_one_gain() -> None:
+@every_batch_norm
+def test_each_step_has_its_own_statistics_and_all_share_one_gain(norm: str) -> None:
     for steps in (1, T, 100):
-        norm = stepwise(steps=steps)
-        assert {name: p.shape for name, p in norm.named_parameters()} == {"gain": (UNITS,), "shift": (UNITS,)}
-        assert norm.running_mean.shape == norm.running_variance.shape == (steps, UNITS)
-        assert torch.equal(norm.gain.float(), torch.full((UNITS,), 0.1))
+        made = recurrent(norm, UNITS, steps=steps)
+        assert {name: p.shape for name, p in made.named_parameters()} == {"gain": (UNITS,), "shift": (UNITS,)}
+        assert made.running_mean.shape == made.running_variance.shape == (steps, UNITS)
 
 
-@pytest.mark.parametrize("mask", [None, MASK], ids=["full", "padded"])
-def test_statistics_of_a_step_are_those_of_its_cases(mask: Tensor | None) -> None:
-    norm, a = stepwise(), normal(T, B, UNITS)
-    norm(a, mask=mask)
+@every_batch_norm
+@full_or_padded
+def test_statistics_of_a_step_are_those_of_its_cases(norm: str, mask: Tensor | None) -> None:
+    made, a = over_time(norm), normal(T, B, UNITS)
+    made(a, mask=mask)
     for t in range(T):
         inside = a[t] if mask is None else a[t][mask[t]]
-        assert close(norm.running_mean[t], inside.mean(0))
-        assert close(norm.running_variance[t], inside.var(0, unbiased=True))
-    assert norm.undefined == (False if mask is None else (MASK.sum(1) == 1).any())
+        assert close(made.running_mean[t], inside.mean(0))
+        assert close(made.running_variance[t], inside.var(0, unbiased=True))
+    assert made.undefined == (False if mask is None else (MASK.sum(1) == 1).any())
 
 
-@pytest.mark.parametrize("mask", [None, MASK], ids=["full", "padded"])
+@every_batch_norm
+@full_or_padded
 @pytest.mark.parametrize("steps", [1, T], ids=["pooled", "per step"])
-def test_a_sequence_at_once_is_its_steps_one_by_one(mask: Tensor | None, steps: int) -> None:
-    torch.manual_seed(1)
-    at_once, one_by_one = stepwise(steps=steps), stepwise(steps=steps)
+def test_a_sequence_at_once_is_its_steps_one_by_one(norm: str, mask: Tensor | None, steps: int) -> None:
+    at_once, one_by_one = over_time(norm, steps), over_time(norm, steps)
     one_by_one.load_state_dict(at_once.state_dict())
     for _ in range(2):
         a = normal(T, B, UNITS)
@@ -299,94 +293,107 @@ def test_a_sequence_at_once_is_its_steps_one_by_one(mask: Tensor | None, steps: 
     longer = normal(T + 3, B, UNITS)
     at_once.eval()
     one_by_one.eval()
-    assert close(at_once(longer), torch.stack([one_by_one(longer[t], t) for t in range(T + 3)]))
+    found = at_once(longer)
+    assert close(found, torch.stack([one_by_one(longer[t], t) for t in range(T + 3)]))
+    for t, out in enumerate(found):  # beyond the trained steps the last statistics serve
+        at = min(t, steps - 1)
+        normalized = (longer[t] - at_once.running_mean[at]) / (at_once.running_variance[at] + EPS).sqrt()
+        assert close(out, at_once.gain * normalized + at_once.shift)
 
 
-def test_beyond_the_trained_steps_the_last_statistics_serve() -> None:
-    norm, a = stepwise(), normal(T + 3, B, UNITS)
-    norm(normal(T, B, UNITS))
-    norm.eval()
-    for t, out in enumerate(norm(a)):
-        at = min(t, T - 1)
-        normalized = (a[t] - norm.running_mean[at]) / (norm.running_variance[at] + norm.eps).sqrt()
-        assert close(out, norm.gain * normalized + norm.shift)
-
-
+@both_kernels
 @every_cell
-def test_pooled_statistics_are_the_mean_over_the_steps(cell: str) -> None:
+def test_pooled_statistics_are_the_mean_over_the_steps(kernel: str, cell: str) -> None:
     torch.manual_seed(1)
     pooled = rnn(cell, "batch", statistics="pooled")
     torch.manual_seed(1)
     per_step, x = rnn(cell, "batch"), normal(T, B, INPUTS)
     assert close(pooled(x)[0], per_step(x)[0])  # in training each step has its own mini-batch either way
     for one, several in zip(pooled.layers[0].children(), per_step.layers[0].children(), strict=True):
-        assert isinstance(one, BatchNorm) and isinstance(several, BatchNorm)
         assert close(one.running_mean, several.running_mean.mean(0, keepdim=True))
         assert close(one.running_variance, several.running_variance.mean(0, keepdim=True))
 
 
-def test_a_step_that_is_all_padding_keeps_its_averages() -> None:
-    norm, mask = stepwise(), torch.ones(T, B, dtype=torch.bool)
-    norm(normal(T, B, UNITS))
-    before, mask[2] = buffers(norm), False
-    norm(normal(T, B, UNITS), mask=mask)
+def without_step_2() -> Tensor:
+    mask = torch.ones(T, B, dtype=torch.bool)
+    mask[2] = False
+    return mask
+
+
+@every_batch_norm
+@pytest.mark.parametrize(
+    "steps, mask, moved",
+    [(T, without_step_2(), [1, 1, 0, 1]), (2, None, [1, 1, 0, 0]), (T + 3, None, [1, 1, 1, 1])],
+    ids=["a step of padding", "a shorter sequence", "a longer sequence"],
+)
+def test_a_sequence_moves_the_averages_of_its_own_steps(
+    norm: str, steps: int, mask: Tensor | None, moved: list[int]
+) -> None:
+    made, a = over_time(norm), normal(steps, B, UNITS)
+    made(normal(T, B, UNITS))
+    before = buffers(made)
+    made(a, mask=mask)
     for name in ("running_mean", "running_variance", "updates"):
-        kept = [torch.equal(norm.get_buffer(name)[t], before[name][t]) for t in range(T)]
-        assert kept == [False, False, True, False], name
-
-
-def test_shorter_sequences_leave_later_steps_alone() -> None:
-    norm = stepwise()
-    norm(normal(2, B, UNITS))
-    assert norm.updates.tolist() == [1, 1, 0, 0]
-
-
-def test_longer_training_sequences_leave_nothing_of_their_further_steps() -> None:
-    norm, a = stepwise(), normal(T + 3, B, UNITS)
-    norm(a)
-    assert close(norm.running_mean, a[:T].mean(1)) and norm.updates.tolist() == [1] * T
+        assert [not torch.equal(made.get_buffer(name)[t], before[name][t]) for t in range(T)] == moved, name
+    assert made.updates.tolist() == [1 + step for step in moved]
+    own = [t for t in range(T) if moved[t]]
+    assert close(made.running_mean[own], (before["running_mean"][own] + a[own].mean(1)) / 2)
 
 
 @every_cell
-def test_one_case_is_undefined_for_batch_norm_and_its_weights_get_no_gradient(cell: str) -> None:
-    model = rnn(cell, "batch")
-    h, _ = model(normal(T, 1, INPUTS))
+@pytest.mark.parametrize(
+    "kernel, norm, cases",
+    [("native", "batch", 1), ("reference", "batch", 1), ("reference", "sync_batch", 1), ("reference", "instance", B)],
+    indirect=["kernel"],
+)
+def test_a_single_value_is_undefined_and_gives_weights_no_gradient(
+    kernel: str, cell: str, norm: str, cases: int
+) -> None:
+    """Of one case in batch norm, and always in instance norm: vectors have no positions."""
+    model = rnn(cell, norm)
+    h, _ = model(normal(T, cases, INPUTS))
     assert undefined(model)
     weigh(h).backward()
     (layer,) = model.layers
     assert not layer.W_x.grad.any() and not layer.W_h.grad.any()
     assert any(parameter.grad.any() for parameter in model.parameters())
     assert all(value.isfinite().all() for value in [h, *model.buffers(), *(p.grad for p in model.parameters())])
-    assert model.eval()(normal(T, 1, INPUTS))[0].isfinite().all()
+    assert model.eval()(normal(T, cases, INPUTS))[0].isfinite().all()
 
 
 # The start of a run
 
 
+@both_kernels
 @every_cell
-def test_noise_on_the_initial_state_is_the_same_for_every_norm(cell: str) -> None:
+def test_noise_on_the_initial_state_is_the_same_for_every_norm(kernel: str, cell: str) -> None:
     drawn = []
-    for norm in NORMS:
+    for norm in NATIVE if kernel == "native" else NORMS:
         torch.manual_seed(3)
-        (layer,) = rnn(cell, norm, initial_state_std=0.1).float().layers
+        (layer,) = rnn(cell, norm, initial_state_std=0.1).layers
         torch.manual_seed(4)
         h, *c = layer.initial_state(1000)
-        drawn.append(h)
         assert not any(part.any() for part in c)
-        layer(torch.randn(T, B, INPUTS))
-        drawn.append(torch.randn(3))  # no norm uses up random numbers of its own
+        layer(normal(T, B, INPUTS))
+        drawn.append((h, torch.randn(3)))  # no norm uses up random numbers of its own
         assert not layer.eval().initial_state(7)[0].any()
-    assert all(torch.equal(a, b) for a, b in zip(drawn, drawn[:2] * len(NORMS), strict=True))
-    assert drawn[0].std().item() == pytest.approx(0.1, rel=0.05)
+    assert all(torch.equal(a, b) for pair in drawn for a, b in zip(pair, drawn[0], strict=True))
+    assert drawn[0][0].std().item() == pytest.approx(0.1, rel=0.05)
 
 
-@every_norm
+@pytest.mark.parametrize("norm", NORMS)
 def test_options_set_the_recurrent_scale_and_the_gain(norm: str) -> None:
     made = []
     for options in ({}, {"recurrent_scale": 4.0, "gain": 0.5}):
         torch.manual_seed(5)
-        made.append(RNN(INPUTS, norm, T, RecurrentConfig(hidden_size=UNITS, groups=2, **options)).layers[0])
+        made.append(RNN(INPUTS, norm, T, Config(hidden_size=UNITS, groups=2, **options)).layers[0])
     plain, changed = made
     assert torch.equal(changed.W_h, 4 * plain.W_h) and torch.equal(changed.W_x, plain.W_x)
     gains = [part.gain for part in changed.modules() if isinstance(part, Norm) and part.gain is not None]
     assert len(gains) == (0 if norm in PLAIN else 3) and all((gain == 0.5).all() for gain in gains)
+
+
+def test_groups_must_divide_the_units_of_every_term() -> None:
+    rnn("lstm", "group", groups=3)
+    with pytest.raises(ModelError, match=r"^model.groups=4 does not divide the 6 units of a layer$"):
+        rnn("lstm", "group", groups=4)  # 24 units of the gates it does divide

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from models.norms import reparametrize
+from models.norms import NORMS, reparametrize
 from models.rnn import CELLS, RNN, RecurrentConfig
+from tests.models.equations import close, gradients, normal
 from tests.models.test_models import MODELS, build, load
-from tests.models.test_norms import close, gradients, normal
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.usefixtures("reference")
@@ -68,7 +68,7 @@ def test_convolutions_keep_the_memory_layout_of_their_weights() -> None:
         assert conv.weight.is_contiguous(memory_format=torch.channels_last) and not conv.weight.is_contiguous()
 
 
-@pytest.mark.parametrize("norm", ["none", "batch", "layer", "rms", "group", "instance"])
+@pytest.mark.parametrize("norm", [norm for norm in NORMS if norm != "weight"])
 def test_other_norms_leave_weights_alone(norm: str) -> None:
     linear = nn.Linear(3, 4)
     reparametrize(norm, linear, "weight")

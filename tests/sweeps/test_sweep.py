@@ -175,7 +175,7 @@ def test_an_interrupted_run_is_resumed_by_its_id(tmp_path: Path) -> None:
     with pytest.raises(schema.ConfigError, match="this run is done"):
         recorded(str(tmp_path), name)
     (folder_of(config) / RESULT).unlink()
-    with pytest.raises(KeyError):
+    with pytest.raises(ModuleNotFoundError):
         run(dataclasses.replace(config, method="no such"))
     assert not held(folder_of(config))
     with pytest.raises(InterruptedError):

@@ -13,7 +13,7 @@ from experiments.training.final_tests import REESTIMATED_CASES, Rows, other_stat
 from experiments.training.final_tests import test_metrics as measure
 from experiments.training.train import evaluate
 from models import cnn, language_model, mlp
-from models.norms import BatchNorm
+from models.batch_norms import BatchNorm
 
 torch.set_num_threads(1)
 BATCH = 8
@@ -64,7 +64,7 @@ def test_the_increase_is_over_averages_taken_anew_on_the_same_cases() -> None:
     model.eval()
     x, y = next(iter(source.batches("test")))
     anew = model.metrics((x[: 2 * BATCH], y[: 2 * BATCH]), None)[0]["loss"].mean().item()
-    assert final["test_batch_loss_increase"] == pytest.approx(final["test_batch_loss"] - anew, rel=1e-4)
+    assert final["test_batch_loss_increase"] == pytest.approx(final["test_batch_loss"] - anew, rel=1e-3)
 
 
 def test_averages_taken_anew_are_plain_means_with_the_present_weights() -> None:
@@ -83,7 +83,7 @@ def test_each_test_mini_batch_is_normalised_by_itself() -> None:
     x, y = next(iter(source.batches("test")))
     model.train()
     chunks = [model.metrics((x[i : i + BATCH], y[i : i + BATCH]), None)[0]["loss"] for i in (0, BATCH)]
-    assert by_own == pytest.approx(torch.cat(chunks).mean().item(), rel=1e-6)
+    assert by_own == pytest.approx(torch.cat(chunks).mean().item(), rel=1e-5)
 
 
 def test_a_single_leftover_case_is_left_out() -> None:
@@ -98,7 +98,7 @@ def test_rows_of_a_text_go_on_from_batch_to_batch() -> None:
     rows = [Rows(batches, True, start, BATCH) for start in range(0, 64, BATCH)]
     parts = [(part.count(), evaluate(model, part, "test")["loss"]) for part in rows if part.count()]
     whole = sum(count * loss for count, loss in parts) / sum(count for count, _ in parts)
-    assert whole == pytest.approx(evaluate(model, source, "test")["loss"], rel=1e-6)
+    assert whole == pytest.approx(evaluate(model, source, "test")["loss"], rel=1e-5)
 
 
 def test_at_batch_size_one_there_are_no_statistics() -> None:

@@ -17,7 +17,7 @@ from data import mnist
 from experiments.training import machine
 from experiments.training.run import run
 from experiments.training.train import train
-from models import cnn, mlp
+from models import case_norms, cnn, mlp
 from tests.training.test_run import tiny
 
 MATMUL: Any = torch.backends.mkldnn.matmul
@@ -87,7 +87,7 @@ def test_training_with_either_product_agrees(elsewhere: None) -> None:
 
 
 @pytest.mark.parametrize("norm", models.norms.NORMS)
-@pytest.mark.parametrize("axes", models.norms.LAYER_AXES)
+@pytest.mark.parametrize("axes", case_norms.LAYER_AXES)
 def test_training_with_either_layout_of_the_maps_agrees(norm: str, axes: str) -> None:
     config = cnn.Config(depth=4, width=4, layer_axes=axes)
     assert losses(config, norm) == pytest.approx(losses(config, norm, contiguous=True), rel=1e-5)

@@ -19,7 +19,8 @@ from experiments.training import parallel, schema
 from experiments.training.parallel import ParallelError
 from experiments.training.run import run
 from models import ModelError
-from models.norms import StepwiseSyncBatchNorm, SyncBatchNorm, recurrent
+from models.batch_norms import StepwiseSyncBatchNorm, SyncBatchNorm
+from models.norms import recurrent
 from tests.training.ranks import BATCH, MODELS, build, cases, fail, learn, of_all_ranks, of_large_means
 from tests.training.test_run import tiny
 

@@ -9,9 +9,9 @@ import torch
 
 import data
 from data import mnist
-from experiments.training import schema
-from experiments.training.probes import PROBES, geometry
-from experiments.training.probes.layer import Layer, generic_layer
+from experiments.training import probes, schema
+from experiments.training.probes import geometry
+from experiments.training.probes.parts.layer import Layer, generic_layer
 from experiments.training.probes.split_batch import gradient
 from models import mlp
 from models.norms import NORMS
@@ -24,7 +24,9 @@ PLAIN_SGD = schema.Optim("sgd", 0.03, momentum=0.0, schedule="constant")
 def measure(probe: str, norm: str, *, updates: int = 8, batch_size: int = 32, seed: int = 100) -> dict[str, float]:
     model = mlp.Config(hidden_sizes=[16, 16])
     config = SimpleNamespace(norm=norm, seed=seed, model=model, optim=PLAIN_SGD, updates=updates)
-    return PROBES[probe](config, data.load(mnist.Config(source="synthetic"), batch_size=batch_size, seed=seed))
+    return probes.load(probe).measure(
+        config, data.load(mnist.Config(source="synthetic"), batch_size=batch_size, seed=seed)
+    )
 
 
 @cache

@@ -9,7 +9,7 @@ import torch
 import data
 from data import mnist
 from experiments.training import schema
-from experiments.training.probes import METRICS, PROBES, border, learning_rates
+from experiments.training.probes import border, learning_rates
 from models import cnn, mlp
 from models.norms import NORMS
 
@@ -21,14 +21,14 @@ SGD = schema.Optim("sgd", 0.03, momentum=0.0, schedule="constant")
 def rates(norm: str) -> dict[str, float]:
     model = mlp.Config(hidden_sizes=[16, 16])
     config = SimpleNamespace(norm=norm, seed=100, model=model, optim=SGD, updates=15)
-    return PROBES["learning_rates"](config, data.load(IMAGES, batch_size=32, seed=100))
+    return learning_rates.measure(config, data.load(IMAGES, batch_size=32, seed=100))
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_losses_at_all_rates_are_finite_and_at_most_chance(norm: str) -> None:
     row, chance = rates(norm), log(10)
     losses = [row[f"loss_at_{rate:g}"] for rate in learning_rates.RATES]
-    assert row.keys() == set(METRICS["learning_rates"]) and all(0 < loss <= chance for loss in losses)
+    assert row.keys() == set(learning_rates.METRICS) and all(0 < loss <= chance for loss in losses)
     assert row["best_loss"] == min(losses) and row["failed_share"] == pytest.approx(losses.count(chance) / len(losses))
     assert row["mean_excess_loss"] == pytest.approx(sum(losses) / len(losses) - min(losses))
     if 0 < row["failed_share"] < 1:
@@ -111,14 +111,14 @@ def test_images_move_around_the_torus_whole() -> None:
 def look(norm: str, padding: str) -> dict[str, float]:
     model = cnn.Config(depth=2, width=4, padding=padding)
     config = SimpleNamespace(norm=norm, seed=100, model=model, optim=SGD, updates=3)
-    return PROBES["border"](config, data.load(IMAGES, batch_size=8, seed=100))
+    return border.measure(config, data.load(IMAGES, batch_size=8, seed=100))
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_border_of_a_net_is_measured_with_every_norm(norm: str) -> None:
     row = look(norm, "zeros")
     histograms = row.pop("histograms")
-    assert row.keys() == set(METRICS["border"]) and all(0 <= value < 1e3 for value in row.values())
+    assert row.keys() == set(border.METRICS) and all(0 <= value < 1e3 for value in row.values())
     for counts, edges in histograms.values():
         assert len(edges) == len(counts) + 1 and sum(counts) > 1000
     torch.manual_seed(7)

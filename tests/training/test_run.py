@@ -76,7 +76,7 @@ def test_the_users_file_counts_by_content_not_by_name(tmp_path: Path) -> None:
     ids = [files.run_id(schema.scientific(tiny(tmp_path, model=model, data=data))) for data in (one, two)]
     assert ids[0] == ids[1]
     second.write_text("that is the question " * 200)
-    changed = schema.scientific(tiny(tmp_path, model=model, data=text.identified(two)))
+    changed = schema.scientific(tiny(tmp_path, model=model, data=text.identified(text.Config(path=str(second)))))
     assert files.run_id(changed) != ids[0]
 
 

@@ -1,45 +1,44 @@
-"""Measurements that are no training runs of their own: one file each, with its `METRICS` and a function `measure`.
+"""Measurements that are no training runs of their own: the file is the registry, and is read when it is asked for.
 
-A probe that looks into a model names, in `MODELS`, those it knows.
-
+`experiments/probes/<name>.py` is `method=<name>`; it has a function `measure` and the names of its `METRICS`.
 `measure(config, data)` gives the metrics and, of some probes, `histograms`: distributions that are only looked at.
 Probes use the models and norms of the suite, on real data where they read any, in float64 where an identity is to show
-as one. The bounds are in configs/claims/.
+as one. The bounds are in configs/claims.yaml.
+
+A probe may say more of itself: `MODELS` and `NORMS`, those it knows; `COMPARED`, the norms it measures side by side,
+whatever `norm` says; `TIMES`, that what it measures are times, no results; `BUILDS_MODEL = False`, that `model` is
+nothing to it.
 """
 
+import pkgutil
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
-from experiments.training.probes import (
-    border,
-    data_parallel,
-    dynamics,
-    geometry,
-    input_scaling,
-    learning_rates,
-    one_case,
-    properties,
-    split_batch,
-    step_time,
-    table1,
-    time_steps,
-)
+NAMES = tuple(found.name for found in pkgutil.iter_modules(__path__) if not found.ispkg)
 
-Probe = Callable[[Any, Any], dict[str, Any]]
-_MODULES = {
-    "table1": table1,
-    "geometry": geometry,
-    "input_scaling": input_scaling,
-    "properties": properties,
-    "split_batch": split_batch,
-    "data_parallel": data_parallel,
-    "one_case": one_case,
-    "time_steps": time_steps,
-    "dynamics": dynamics,
-    "learning_rates": learning_rates,
-    "border": border,
-    "step_time": step_time,
-}
-PROBES: dict[str, Probe] = {name: module.measure for name, module in _MODULES.items()}
-MODELS: dict[str, tuple[str, ...]] = {n: module.MODELS for n, module in _MODULES.items() if hasattr(module, "MODELS")}
-METRICS: dict[str, tuple[str, ...]] = {name: module.METRICS for name, module in _MODULES.items()}
+
+@dataclass(frozen=True)
+class Probe:
+    measure: Callable[[Any, Any], dict[str, Any]]
+    metrics: tuple[str, ...]
+    models: tuple[str, ...]  # empty: any
+    norms: tuple[str, ...]  # likewise
+    compared: tuple[str, ...]
+    times: bool
+    builds_model: bool
+
+
+def load(name: str) -> Probe:
+    """The probe `name`, one of NAMES."""
+    module = import_module(f"{__name__}.{name}")
+    return Probe(
+        module.measure,
+        module.METRICS,
+        getattr(module, "MODELS", ()),
+        getattr(module, "NORMS", ()),
+        getattr(module, "COMPARED", ()),
+        getattr(module, "TIMES", False),
+        getattr(module, "BUILDS_MODEL", True),
+    )

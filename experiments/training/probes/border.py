@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import models
-from experiments.training.probes.histogram import Histogram, histogram
+from experiments.training.probes.parts.histogram import Histogram, histogram
 from experiments.training.train import train
 
 Layers = list[tuple[Tensor, Tensor]]

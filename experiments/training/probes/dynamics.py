@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from data import DataError
-from experiments.training.probes.histogram import histogram
+from experiments.training.probes.parts.histogram import histogram
 from models.rnn import CELLS
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the recurrent weights; they decide between vanishing and exploding

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from experiments.training.probes.layer import Layer, generic_layer
+from experiments.training.probes.parts.layer import Layer, generic_layer
 from experiments.training.train import make_optimizer
 
 UNITS, SIDE = 16, 5

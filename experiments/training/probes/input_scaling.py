@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 import models
-from experiments.training.probes.layer import TINY
+from experiments.training.probes.parts.layer import TINY
 from experiments.training.train import make_optimizer
-from models.norms import EPS, Norm
+from models.case_norms import EPS, Norm
 
 BYTE = 255.0
 FIRST, LAST = 20, 20  # updates

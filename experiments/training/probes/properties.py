@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 import models
 from experiments.training.train import train
-from models.norms import BatchNorm, LayerNorm, Norm, Unnormalized
+from models.batch_norms import BatchNorm
+from models.case_norms import LayerNorm, Norm, Unnormalized
 
 MODELS = ("mlp",)
 METRICS = (

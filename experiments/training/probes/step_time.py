@@ -11,6 +11,7 @@ from experiments.training.train import make_optimizer
 
 # Those with native kernels: the others would compare implementations, not norms, where a model is recurrent.
 COMPARED = ("none", "batch", "layer")
+TIMES = True
 ROUNDS, UPDATES = 15, 4  # in each round so many updates of every norm, in turns
 METRICS = (
     *(f"milliseconds_{norm}" for norm in COMPARED),

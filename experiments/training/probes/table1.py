@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.training.probes.layer import TINY, Layer, generic_layer
-from models.norms import EPS
+from experiments.training.probes.parts.layer import TINY, Layer, generic_layer
+from models import norms
+from models.case_norms import EPS
 
 TRANSFORMATIONS = (
     "matrix_rescaling",
@@ -16,19 +17,10 @@ TRANSFORMATIONS = (
     "data_recentring",
     "case_rescaling",
 )
-# Where the output is invariant, in the order of TRANSFORMATIONS. The paper has the first three rows, Zhang and
-# Sennrich (2019) that of RMS norm; group norm has layer norm's, and our control none. Instance norm has a single value
-# a unit here: its output is constant.
-TABLE_1 = {
-    "batch": (1, 0, 1, 1, 1, 0),
-    "weight": (1, 0, 1, 0, 0, 0),
-    "layer": (1, 1, 0, 1, 0, 1),
-    "rms": (1, 0, 0, 1, 0, 1),
-    "group": (1, 1, 0, 1, 0, 1),
-    "instance": (1,) * 6,
-    "none": (0,) * 6,
-    "sync_batch": (1, 0, 1, 1, 1, 0),
-}
+# Where the output is invariant, in the order of TRANSFORMATIONS; the paper has the rows of batch, weight and layer.
+TABLE_1 = {name: norm.table_1 for name, norm in norms.NORMS.items() if norm.table_1}
+NORMS = tuple(TABLE_1)
+BUILDS_MODEL = False
 FACTOR = 3.7  # of every re-scaling; a negative one would flip signs, which the table does not mean
 METRICS = (
     *TRANSFORMATIONS,

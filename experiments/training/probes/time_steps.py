@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import models
-from models.norms import BatchNorm
+from models.batch_norms import BatchNorm
 
 MODELS = ("language_model",)
 METRICS = ("parameters_added", "statistics_added")
