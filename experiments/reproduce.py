@@ -1,19 +1,21 @@
 """From the claims to their verdicts: tune, run, judge, report. The command behind `make reproduce`."""
 
 import argparse
+import shlex
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 
 from experiments.dashboards.sparklines import tell_arms
 from experiments.dashboards.wandb.process import show_all
-from experiments.records.table import write_table
+from experiments.records.table import Origin, write_table
 from experiments.reports.tables import verdict_table
 from experiments.reports.write import write_report
 from experiments.sweeps.arm import Arm
 from experiments.sweeps.collect import collect_rows
-from experiments.sweeps.compose import command_line, compose_arms, launcher
+from experiments.sweeps.compose import SCIENCE, command_line, compose_arms, launcher
 from experiments.sweeps.failure import SweepError
 from experiments.sweeps.preflight import declared
 from experiments.training.errors import told_in_one_line
@@ -40,9 +42,9 @@ def reproduce(options: argparse.Namespace) -> None:
     rows = collect_rows(arms)
     tell_arms([arm.outcome() for arm in wanted])
     verdicts = judge(registry, rows)  # all claims, also those whose runs are of another day
-    command = command_of(options)
-    write_table(rows, config.results, command)
-    write_report(registry, rows, verdicts, Path(config.results), command)
+    origin = Origin(command_of(options), datetime.now(UTC).isoformat(timespec="seconds"))
+    write_table(rows, config.results, origin)
+    write_report(registry, rows, verdicts, Path(config.results), origin)
     if config.tracking == "wandb":
         show_all(config.results)
     console = Console(width=None if sys.stdout.isatty() else 160)
@@ -55,7 +57,8 @@ def reproduce(options: argparse.Namespace) -> None:
 
 def command_of(options: argparse.Namespace) -> str:
     """What makes the same report again, in the words of the Makefile."""
-    return f"make reproduce SCALE={options.scale}"
+    changes = [text for text in options.overrides if text.lstrip("+~").partition("=")[0].partition(".")[0] in SCIENCE]
+    return f"make reproduce SCALE={options.scale}" + (f" ARGS={shlex.quote(' '.join(changes))}" if changes else "")
 
 
 def main() -> None:

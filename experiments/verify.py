@@ -2,7 +2,6 @@
 
 Needs no training and none of its packages: the table, configs/claims/ and the analysis lead to the same bytes, or
 each file that differs is told with the first place where it does. For results/reference README.md's table counts too.
-Figures have the same bytes only from the versions requirements.txt pins.
 """
 
 import argparse
@@ -32,12 +31,12 @@ def verify(folder: Path, claims: Path, readme: Path | None = None) -> tuple[str,
     """What was recomputed, in a line, and a line for each file of `folder` (and for `readme`) that is not the same."""
     started = time.perf_counter()
     registry = load_claims(claims)
-    rows, command = read_table(folder)
+    rows, origin = read_table(folder)
     with tempfile.TemporaryDirectory(prefix="verify-") as name:
         anew = Path(name)
         verdicts = judge(registry, rows)
-        write_table(rows, anew, command)
-        write_report(registry, rows, verdicts, anew, command)
+        write_table(rows, anew, origin)
+        write_report(registry, rows, verdicts, anew, origin)
         found = list(differences(folder, anew))
         if readme:
             copy = anew / readme.name

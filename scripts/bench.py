@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import matplotlib
 import torch
-from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from experiments.dashboards.progress import bar
-from experiments.reports.scales import HUES, STYLE
+from experiments.records import files
+from experiments.reports.scales import FRAME, HUES, Scale, named
+from experiments.reports.svg import Drawing, Panel
 from experiments.reports.write import replace_marked
 from models import kernels
 from scripts.bench_cases import NATIVE, PRODUCTS, REFERENCE, SCRIPT, SECTIONS, Case
@@ -66,48 +66,32 @@ def label(row: Row) -> str:
     return f"{row.cell:14}{size:16}{row.norm:7}{row.implementation}{threads}"
 
 
-def figure(rows: list[Row]) -> Figure:
+ABOUT = (
+    "time / time of PyTorch's own layer without a norm (one thread, forward and backward); "
+    "dot: native, bar: torch's own, diamond: reference loop or TorchScript"
+)
+
+
+def figure(rows: list[Row]) -> Drawing:
     """Recurrent layers: the time of each implementation relative to PyTorch's own layer without a norm."""
-    cells = list(dict.fromkeys(row.cell for row in rows))
-    drawn = Figure(figsize=(9, 0.9 + 1.35 * len(cells)), layout="constrained")
-    for axes, cell in zip(drawn.subplots(len(cells), 1, sharex=True, squeeze=False)[:, 0], cells, strict=True):
-        shapes = list(dict.fromkeys((row.T, row.B, row.H) for row in rows if row.cell == cell))
-        for place, shape in enumerate(shapes):
-            for row in rows:
-                if (row.cell, row.T, row.B, row.H) == (cell, *shape) and row.implementation != PRODUCTS:
-                    native = row.implementation == NATIVE
-                    marker = "o" if native else "x" if row.implementation.startswith("torch") else "s"
-                    filled = HUES[row.norm] if native or marker == "x" else "none"
-                    style = {"markersize": 6 if native else 4, "markerfacecolor": filled, "linestyle": "none"}
-                    axes.plot(row.ratio_to_torch, place, marker, color=HUES[row.norm], **style)
-        axes.set_yticks(range(len(shapes)), [f"T{t} B{b} H{h}" for t, b, h in shapes])
-        axes.set_ylim(len(shapes) - 0.5, -0.5)
-        axes.set_xscale("log")
-        axes.set_xticks(TICKS, map(str, TICKS))
-        axes.minorticks_off()
-        axes.axvline(1, color="#999999", linewidth=0.8, zorder=0)
-        axes.set_title(cell, loc="left")
-    axes.set_xlabel("time / time of PyTorch's own layer without a norm (one thread, forward and backward)")
-    names = {"torch's own": "x", "native": "o", "reference loop, TorchScript": "s"}
-    handles = [
-        matplotlib.lines.Line2D([], [], color=HUES[n], marker=".", linestyle="none", label=n)
-        for n in ("none", "layer", "batch")
-    ]
-    handles += [
-        matplotlib.lines.Line2D(
-            [],
-            [],
-            color="#333333",
-            marker=m,
-            linestyle="none",
-            markersize=5,
-            label=n,
-            markerfacecolor="none" if m == "s" else "#333333",
-        )
-        for n, m in names.items()
-    ]
-    drawn.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
-    return drawn
+    shown = [row for row in rows if row.implementation != PRODUCTS]
+    cases = list(dict.fromkeys((row.cell, row.T, row.B, row.H) for row in shown))
+    names = {float(place): f"{cell} T{t} B{b} H{h}" for place, (cell, t, b, h) in enumerate(cases)}
+    low, high = min(row.ratio_to_torch for row in shown), max(row.ratio_to_torch for row in shown)
+    x = Scale(low / 1.2, high * 1.2, True, named(tick for tick in TICKS if low / 1.2 < tick < high * 1.2))
+    norms = {norm: (HUES[norm], ()) for norm in ("none", "layer", "batch")}
+    y = Scale(len(cases) - 0.5, -0.5, ticks=names)
+    panel = Panel("recurrent layers", x, y, ABOUT, legend=norms, plot=14.0 * len(cases), width=430, left=110)
+    panel.upright(1, FRAME, 0.5)
+    for row in shown:
+        place, colour = cases.index((row.cell, row.T, row.B, row.H)), HUES[row.norm]
+        if row.implementation == NATIVE:
+            panel.dots([row.ratio_to_torch], [place], colour, 5)
+        elif row.implementation.startswith("torch"):
+            panel.upright(row.ratio_to_torch, colour, 1.6, (place - 0.3, place + 0.3))
+        else:
+            panel.marks("diamond", [row.ratio_to_torch], [place], colour, 5)
+    return panel.drawing()
 
 
 def processor() -> str:
@@ -145,8 +129,7 @@ def write(rows: list[Row], output: Path) -> None:
         writer.writeheader()
         writer.writerows(map(asdict, rows))
     if layers := [row for row in rows if row.section == "recurrent layer"]:
-        with matplotlib.rc_context(STYLE):
-            figure(layers).savefig(output.with_suffix(".svg"), metadata={"Date": None})
+        files.write(output.with_suffix(".svg"), figure(layers).standalone(ABOUT))
 
 
 def main(quick: bool, only: str, output: Path | None, page: Path | None = None) -> None:

@@ -9,6 +9,7 @@ are kept that answer every declared claim and of which none is synthetic. What w
 import shutil
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -16,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 from experiments.records.files import SuiteError
 from experiments.records.rows import Row
-from experiments.records.table import write_table
+from experiments.records.table import Origin, write_table
 from experiments.reports.write import update_readme, write_report
 from experiments.reproduce import check_claims
 from experiments.sweeps.collect import collect_rows
@@ -38,10 +39,11 @@ def freeze(results: Path, reference: Path, claims: Path, readme: Path) -> str:
     rows = collect_rows(arms)
     verdicts = judge(registry, rows)
     refuse_unfit(results, rows, verdicts)
+    origin = Origin(COMMAND, datetime.now(UTC).isoformat(timespec="seconds"))
     draft = reference.with_name(f".{reference.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
-    write_table(rows, draft, COMMAND)
-    write_report(registry, rows, verdicts, draft, COMMAND)
+    write_table(rows, draft, origin)
+    write_report(registry, rows, verdicts, draft, origin)
     recover(reference)
     for name in BENCHMARK:
         if (reference / name).exists():

@@ -9,28 +9,51 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from experiments.records.table import Origin, rounded, write_table
+from experiments.reports.write import write_report
 from experiments.verdicts.claims import Registry
 from experiments.verdicts.claims_file import load_claims
+from experiments.verdicts.verdicts import Verdict, judge
 from scripts.browser import NAMES, Browser, installed
 from tests.dashboards.wandb_server import wandb_server  # noqa: F401 (a fixture)
 
 GOLDEN = Path(__file__).parent / "golden"
+ORIGIN = Origin("make reproduce", "2026-01-02T03:04:05+00:00")
 
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def registry() -> Registry:
     """The claims of the invented runs below."""
     return load_claims(GOLDEN / "claims.yaml")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def rows() -> list[dict[str, Any]]:
     """Invented runs that reach every verdict."""
-    loaded: list[dict[str, Any]] = json.loads((GOLDEN / "rows.json").read_text(encoding="utf-8"))
+    loaded: list[dict[str, Any]] = rounded(json.loads((GOLDEN / "rows.json").read_text(encoding="utf-8")))
     return loaded
+
+
+@pytest.fixture(scope="session")
+def verdicts(registry: Registry, rows: list[dict[str, Any]]) -> list[Verdict]:
+    return judge(registry, rows)
+
+
+@pytest.fixture(scope="session")
+def report(
+    registry: Registry,
+    rows: list[dict[str, Any]],
+    verdicts: list[Verdict],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A folder as make reproduce leaves it, of those runs; tests only read it."""
+    folder = tmp_path_factory.mktemp("made") / "results"
+    write_table(rows, folder, ORIGIN)
+    write_report(registry, rows, verdicts, folder, ORIGIN)
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -1,53 +1,25 @@
 """A report is what its table of runs and the claims lead to, or verify says where it is not."""
 
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from experiments import verify
-from experiments.records.table import rounded, write_table
-from experiments.reports.write import update_readme, write_report
-from experiments.verdicts.claims import Registry
-from experiments.verdicts.verdicts import judge, read_verdicts
-
-GOLDEN = Path(__file__).parent / "golden"
-COMMAND = "make reproduce"
-
-# A machine with nothing but what reading a table and drawing needs; `models` and `data` would bring in torch.
-ISOLATED = """
-import sys
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"torch", "torchvision", "hydra", "omegaconf", "wandb", "datasets", "models", "data"}:
-            raise ImportError(f"{name} must not be needed")
-sys.meta_path.insert(0, Blocked())
-from pathlib import Path
-from experiments.verify import verify
-print(verify(*map(Path, sys.argv[1:])))
-"""
-
-
-@pytest.fixture(scope="module")
-def made(registry: Registry, rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as make reproduce leaves it, of the golden runs, and a page with its verdicts."""
-    folder = tmp_path_factory.mktemp("made") / "results"
-    rows = rounded(rows)
-    write_table(rows, folder, COMMAND)
-    write_report(registry, rows, judge(registry, rows), folder, COMMAND)
-    page = folder.parent / "README.md"
-    page.write_text("<!-- verdicts:begin -->\n<!-- verdicts:end -->\n")
-    update_readme(page, read_verdicts(folder / "claims.json"))
-    return folder
+from experiments.reports.write import update_readme
+from experiments.verdicts.verdicts import read_verdicts
+from tests.conftest import GOLDEN
 
 
 @pytest.fixture
-def folder(made: Path, tmp_path: Path) -> Path:
-    shutil.copytree(made.parent, tmp_path, dirs_exist_ok=True)
+def folder(report: Path, tmp_path: Path) -> Path:
+    """A folder as make reproduce leaves it, of the golden runs, and a page with its verdicts."""
+    shutil.copytree(report, tmp_path / "results")
+    page = tmp_path / "README.md"
+    page.write_text("<!-- verdicts:begin -->\n<!-- verdicts:end -->\n")
+    update_readme(page, read_verdicts(report / "claims.json"))
     return tmp_path / "results"
 
 
@@ -124,13 +96,6 @@ def test_a_long_line_is_told_in_short(tmp_path: Path) -> None:
     old.write_text("")
     (told,) = verify.changes(old, new)
     assert told == f"{old}, line 1:  → same"
-
-
-def test_nothing_of_training_is_needed(folder: Path) -> None:
-    command = [sys.executable, "-c", ISOLATED, folder, GOLDEN / "claims.yaml", folder.parent / "README.md"]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=verify.ROOT, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith(", [])\n")
 
 
 def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:

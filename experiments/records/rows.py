@@ -3,8 +3,7 @@
 A row is one run: its plan (experiment, arm, role, seed, learning rate) and its result (status, metrics).
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,21 +11,9 @@ from numpy.typing import NDArray
 
 Row = Mapping[str, Any]
 
-Runs = Mapping[tuple[str, str, str], list[Row]]
-
 Floats = NDArray[np.float64]
 
 Curve = tuple[Floats, Floats]  # updates and validation losses of one run
-
-
-def group_runs(rows: Iterable[Row]) -> Runs:
-    """Rows by (experiment, arm, role), each in order of learning rate and seed."""
-    groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[row["experiment"], row["arm"], row["role"]].append(row)
-    for group in groups.values():
-        group.sort(key=lambda row: (row["learning_rate"] or 0.0, row["seed"]))
-    return groups
 
 
 def loss_curve(row: Row) -> Curve:

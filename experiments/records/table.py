@@ -3,7 +3,7 @@
     runs.csv      one line a run: plan, status, wall and CPU times as `timing.*`, and every final metric
     curves.csv    one line an evaluation: experiment and run, as in runs.csv, update and metrics
     configs.json  each arm's configuration but for seed and learning rate, the environments (runs.csv has their
-                  number) and the command that made the report
+                  number), the command that made the report and when
 
 An empty cell is a number a run does not have, `nan` one that was not finite. Rows are rounded to nine digits where
 they are made, so what is read back judges and draws exactly as what was written. Sorted: the same rows, in any
@@ -15,6 +15,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,14 @@ LAYOUT = 1
 REMEDY = "make reproduce writes it anew, make freeze that of results/reference"
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a table and the report of it come from: a command and, of all but old tables, the time it ended, in UTC."""
+
+    command: str
+    made: str | None = None  # ISO 8601, to the second
+
+
 class TableError(files.SuiteError):
     """A table that is missing or damaged: file, line and what is wrong there."""
 
@@ -53,13 +62,14 @@ def rounded(value: Any) -> Any:
 # ------------------------------------------------------------------------------------------------------ writing
 
 
-def write_table(rows: Iterable[Row], folder: str | Path, command: str) -> None:
+def write_table(rows: Iterable[Row], folder: str | Path, origin: Origin) -> None:
     """Write the three files to `folder`, each whole or not at all."""
     folder, ordered = Path(folder), sorted(rows, key=_place)
     environments = sorted({json.dumps(row["environment"]) for row in ordered if "environment" in row})
     about = {
         "layout": LAYOUT,
-        "command": command,
+        "command": origin.command,
+        **({"made": origin.made} if origin.made else {}),
         "runs": len(ordered),
         "environments": [json.loads(text) for text in environments],
         "arms": _arm_configs(ordered),
@@ -121,8 +131,8 @@ def _cell(value: Any) -> str:
 # ------------------------------------------------------------------------------------------------------ reading
 
 
-def read_table(folder: str | Path) -> tuple[list[dict[str, Any]], str]:
-    """The rows of a table and the command behind them. Raises TableError: file, line and what is wrong there."""
+def read_table(folder: str | Path) -> tuple[list[dict[str, Any]], Origin]:
+    """The rows of a table and what they come from. Raises TableError: file, line and what is wrong there."""
     folder = Path(folder)
     about = _read_about(folder / CONFIGS)
     rows = list(_read_csv(folder / RUNS, RUN_COLUMNS, _run_reader(about)))
@@ -136,7 +146,7 @@ def read_table(folder: str | Path) -> tuple[list[dict[str, Any]], str]:
         if len(row["history"]) != expected:
             found = f"run {row['run']} has {len(row['history'])} of {expected} evaluations"
             raise TableError(f"{folder / CURVES}: {found}; {REMEDY}")
-    return rows, about["command"]
+    return rows, Origin(about["command"], about.get("made"))
 
 
 def _read_about(path: Path) -> dict[str, Any]:
@@ -147,6 +157,7 @@ def _read_about(path: Path) -> dict[str, Any]:
     kinds = {"layout": int, "command": str, "runs": int, "environments": list, "arms": dict}
     found = about if isinstance(about, dict) else {}
     wrong = [f"no {key}" for key, kind in kinds.items() if not isinstance(found.get(key), kind)]
+    wrong += ["made is no text"] if not isinstance(found.get("made", ""), str) else []
     if not wrong and found["layout"] != LAYOUT:
         wrong = [f"layout {found['layout']}, expected {LAYOUT}"]
     if not wrong:

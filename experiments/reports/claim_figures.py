@@ -3,20 +3,19 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from experiments.records.rows import Curve, Floats, Row, Runs, loss_curve
-from experiments.records.tuning import best_learning_rate, tuning_losses
-from experiments.reports.panel import Panel
+from experiments.records.arm_rows import ArmRows, Runs
+from experiments.records.rows import Curve, Floats, Row, loss_curve
 from experiments.reports.scales import (
     ALARM,
     BAND,
     FRAME,
     INK,
     SIZE,
+    Dashes,
     Scale,
     Styles,
     arm_styles,
@@ -27,18 +26,23 @@ from experiments.reports.scales import (
     named,
     wide,
 )
+from experiments.reports.settings import norm_of
+from experiments.reports.svg import Drawing, Panel
 from experiments.verdicts.claims import Claim
 from experiments.verdicts.evidence import evaluations, metric_value
 from experiments.verdicts.verdicts import Verdict
 from experiments.verdicts.wording import number, span, tidy
 
+Style = tuple[str, Dashes]
+Points = Mapping[float, Sequence[float]]  # the results of every seed at each number
+
 
 @dataclass(frozen=True)
 class Picture:
-    """One panel as SVG, what it shows in a caption, its gist for those who do not see it, and whose runs it draws."""
+    """One drawing, what it shows in a caption, its gist for those who do not see it, and whose runs it draws."""
 
     name: str
-    svg: str
+    drawing: Drawing
     caption: str
     gist: str
     arms: tuple[str, ...]  # as the claim or the experiment calls them
@@ -50,12 +54,12 @@ def claim_pictures(claim: Claim, verdict: Verdict, runs: Runs) -> list[Picture]:
     rows = {label: group for label in claim.labels if (group := evaluations(claim, label, runs))}
     if not rows:
         return []
-    styles = arm_styles(claim.labels)
+    arms = {label: runs[claim.resolve(label)] for label in claim.labels}
+    styles = arm_styles(claim.labels, {label: norm_of(arm.every, label) for label, arm in arms.items()})
     if claim.kind == "bound":
         return [_bound(claim, rows, styles)]
     curves = {label: found for label, group in rows.items() if (found := _curves(group))}
-    tuning = {label: runs.get((*claim.resolve(label), "tune"), []) for label in claim.labels if claim.tuned}
-    tuning = {label: tried for label, tried in tuning.items() if tried}
+    tuning = {label: arm for label, arm in arms.items() if claim.tuned and arm.tuning}
     pictures = [_learning_curves(curves, styles, claim.summary)] if curves else []
     pictures += [_differences(claim, verdict)] if verdict.differences else []
     return pictures + ([tuning_picture(tuning, styles)] if tuning else [])
@@ -70,56 +74,62 @@ def _learning_curves(curves: Mapping[str, list[Curve]], styles: Styles, summary:
     for label, seeds in curves.items():
         colour, dashes = styles[label]
         middle = _middle(seeds, summary)
-        panel.line(*_joined(seeds), colour, 0.6, alpha=0.4)
+        panel.line(*_joined(seeds), colour, 0.6, kind="faint")
         panel.line(*middle, colour, 1.6, dashes)
         ends.append(f"{label} from {number(middle[1][0])} to {number(middle[1][-1])}" if middle[1] else label)
     gist = f"Learning curves, {summary} of the seeds: {'; '.join(ends)}"
     return Picture(
-        "curves", panel.svg(), f"Learning curves: every seed faint, the {summary} strong", gist, tuple(curves)
+        "curves", panel.drawing(), f"Learning curves: every seed faint, the {summary} strong", gist, tuple(curves)
     )
 
 
-def tuning_picture(tuning: Mapping[str, Sequence[Row]], styles: Styles) -> Picture:
+def tuning_picture(tuning: Mapping[str, ArmRows], styles: Styles) -> Picture:
     """The final validation loss of the tuning runs at each rate tried."""
     shown = {label: styles[label] for label in tuning}
     x, y = _tuning_scales(tuning.values(), 6, 5)
     panel = Panel("tuning: validation loss", x, y, "learning rate", legend=shown)
-    chosen = [f"{label} {tidy(_draw_tuning(panel, rows, styles[label]))}" for label, rows in tuning.items()]
+    for label, arm in tuning.items():
+        _draw_tuning(panel, arm, styles[label])
+    gaps = any(row["status"] == "diverged" for arm in tuning.values() for row in arm.tuning)
     text = "Learning rates tried, every tuning seed; a ring marks the chosen one"
-    text += (
-        "; a gap where a run diverged" if any(row["status"] == "diverged" for row in chain(*tuning.values())) else ""
-    )
-    gist = f"Tuning curves; chosen learning rates: {', '.join(chosen)}"
-    return Picture("tuning", panel.svg(), text, gist, tuple(tuning), "tune")
+    text += "; a gap where a run diverged" if gaps else ""
+    chosen = ", ".join(f"{label} {tidy(arm.choice[0])}" for label, arm in tuning.items())
+    gist = f"Tuning curves; chosen learning rates: {chosen}"
+    return Picture("tuning", panel.drawing(), text, gist, tuple(tuning), "tune")
 
 
-def small_tuning_picture(arm: str, rows: Sequence[Row]) -> Picture:
+def small_tuning_picture(name: str, arm: ArmRows, style: Style) -> Picture:
     """The same of a single arm, to stand in a table."""
-    x, y = _tuning_scales([rows], 3, 3)
-    panel = Panel("", x, y, plot=40, width=130)
-    chosen = _draw_tuning(panel, rows, arm_styles([arm])[arm])
-    gist = f"Tuning curve of {arm}; chosen learning rate: {tidy(chosen)}"
-    return Picture("tuning", panel.svg(), "", gist, (arm,), "tune")
+    panel = Panel("", *_tuning_scales([arm], 3, 3), plot=40, width=130)
+    _draw_tuning(panel, arm, style)
+    gist = f"Tuning curve of {name}; chosen learning rate: {tidy(arm.choice[0])}"
+    return Picture("tuning", panel.drawing(), "", gist, (name,), "tune")
 
 
-def _tuning_scales(tuning: Iterable[Sequence[Row]], most_x: int, most_y: int) -> tuple[Scale, Scale]:
-    tried = [tuning_losses(rows) for rows in tuning]
+def _tuning_scales(tuning: Iterable[ArmRows], most_x: int, most_y: int) -> tuple[Scale, Scale]:
+    tried = [arm.losses for arm in tuning]
     rates = sorted({rate for losses in tried for rate in losses})
     every = [loss for losses in tried for by_seed in losses.values() for loss in by_seed.values()]
     # Rates that are far too high must not press the differences that count into one line.
     return logarithmic(rates, most_x), fitting(every, most_y, factor=4)
 
 
-def _draw_tuning(panel: Panel, rows: Sequence[Row], style: tuple[str, Any]) -> float:
-    """Every tuning run, their means and a ring at the rate chosen, which is returned."""
-    losses, (colour, dashes) = tuning_losses(rows), style
-    points = np.array([(rate, loss) for rate, by_seed in losses.items() for loss in by_seed.values()])
-    means = {rate: float(np.mean(list(by_seed.values()))) for rate, by_seed in losses.items()}
-    best, _ = best_learning_rate(rows)
-    panel.dots(points[:, 0], points[:, 1], colour, 3, 0.6)
-    panel.line(list(means), list(means.values()), colour, 1.1, dashes)
-    panel.marks("circle", [best], [means[best]], colour, 8, filled=False)
-    return best
+def _draw_tuning(panel: Panel, arm: ArmRows, style: Style) -> None:
+    """Every tuning run, their means and a ring at the rate chosen."""
+    points = {rate: list(by_seed.values()) for rate, by_seed in arm.losses.items()}
+    best, _ = arm.choice
+    means = draw_points(panel, points, style, 3, 1.1)
+    panel.marks("ring", [best], [means[best]], style[0], 8)
+
+
+def draw_points(panel: Panel, points: Points, style: Style, size: float, width: float) -> dict[float, float]:
+    """Every result and a line through their means, which are returned; a gap where one is not finite."""
+    colour, dashes = style
+    each = np.array([(at, value) for at, values in points.items() for value in values], dtype=float).reshape(-1, 2)
+    means = {at: float(np.mean(values)) for at, values in points.items()}
+    panel.dots(each[:, 0], each[:, 1], colour, size, kind="pale")
+    panel.line(list(means), list(means.values()), colour, width, dashes)
+    return means
 
 
 def _differences(claim: Claim, verdict: Verdict) -> Picture:
@@ -140,7 +150,7 @@ def _differences(claim: Claim, verdict: Verdict) -> Picture:
     panel.dots(d[finite], places[finite], INK, 4)
     panel.marks("left", np.where(d == -np.inf, low - room, np.nan), places, ALARM, 5)
     panel.marks("right", np.where(d == np.inf, high + room, np.nan), places, ALARM, 5)
-    panel.marks("circle", np.where(np.isnan(d), 0.0, np.nan), places, ALARM, 5, filled=False)
+    panel.marks("ring", np.where(np.isnan(d), 0.0, np.nan), places, ALARM, 5)
     if verdict.interval is not None:
         panel.line(verdict.interval, [below, below], SIZE, 1.8)
     if verdict.estimate is not None:
@@ -151,7 +161,7 @@ def _differences(claim: Claim, verdict: Verdict) -> Picture:
     text += f"; grey: smaller than the margin of {tidy(claim.margin)}" if claim.margin else ""
     text += "" if finite.all() else "; red: a run diverged"
     gist = f"Differences of {d.size} seeds, {summary} {number(verdict.estimate)}{span(verdict.interval)}"
-    return Picture("differences", panel.svg(), text, gist, claim.labels)
+    return Picture("differences", panel.drawing(), text, gist, claim.labels)
 
 
 def _bound(claim: Claim, rows: Mapping[str, list[Row]], styles: Styles) -> Picture:
@@ -166,14 +176,14 @@ def _bound(claim: Claim, rows: Mapping[str, list[Row]], styles: Styles) -> Pictu
     for place, (label, seeds) in enumerate(values.items()):
         heights = place + 0.15 + np.linspace(-0.2, 0.2, seeds.size)
         shown, inside = np.clip(seeds, low, high), np.isfinite(seeds)  # zero and infinity: at the edges
-        panel.dots(shown[inside], heights[inside], styles[label][0], 3.6, 0.8)
+        panel.dots(shown[inside], heights[inside], styles[label][0], 3.6)
         panel.marks("diamond", shown[~inside], heights[~inside], ALARM, 5)
         panel.upright(claim.limit(), ALARM, 1.4, (place - 0.15, place + 0.45))
-        panel.text(44, float(panel.up([place - 0.33])[0]) - 2, label)
+        panel.text(44, float(panel.down([place - 0.33])[0]) + 2, label)
     diverged = "" if finite.size == every.size else "; diamonds: not finite"
     spread = (f"{label} from {number(seeds.min())} to {number(seeds.max())}" for label, seeds in values.items())
     gist = f"{claim.metric}: {'; '.join(spread)}"
-    return Picture("bound", panel.svg(), f"Every run beside the bound{diverged}", gist, tuple(rows))
+    return Picture("bound", panel.drawing(), f"Every run beside the bound{diverged}", gist, tuple(rows))
 
 
 def _bound_scale(finite: Floats) -> tuple[Scale, float, float]:

@@ -1,99 +1,100 @@
-"""report.html: the whole report as one page that needs nothing else, neither a network nor, but to filter, a script.
+"""report.html and report.md: two templates of the same contents.
 
-report.html.jinja is its structure, report.css its looks and report.js the filter; the last two are put into the page.
-Beside it, in `evidence/`, lie the pages of the runs behind it (run_pages.py), to which its figures lead.
+report.html needs nothing else, neither a network nor, but to filter, a script: report.css is its looks, report.js the
+filter; both are put into the page. Beside it, in `evidence/`, lie the pages of the runs behind it (run_pages.py), to
+which its figures lead. report.md shows the figures from their own files.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
-from experiments.records.rows import Runs
+from experiments.records.arm_rows import Runs
+from experiments.records.rows import Row
+from experiments.records.table import Origin
 from experiments.reports import sentences, tables
 from experiments.reports.claim_figures import Picture, small_tuning_picture
-from experiments.reports.scales import on_dark
+from experiments.reports.reasons import reason
+from experiments.reports.scales import arm_styles
+from experiments.reports.settings import norm_of
+from experiments.reports.svg import stylesheet
 from experiments.verdicts.claims import Claim, Registry
+from experiments.verdicts.evidence import evaluations
 from experiments.verdicts.verdicts import Verdict
 from experiments.verdicts.wording import number, source_order
 
 EVIDENCE = "evidence"  # the folder of the runs' pages
 Pictures = Mapping[str, Sequence[Picture]]  # of each claim and each experiment
+Contents = Mapping[str, Any]
 
 
-class Looks:
-    """The styles of all drawings, each once: a class in the drawing, a rule for light and one for dark in the page."""
-
-    def __init__(self) -> None:
-        self.names: dict[str, str] = {}
-
-    def drawing(self, picture: Picture) -> Markup:
-        """A picture to stand in the page, with its gist for those who do not see it."""
-        svg = re.sub(r' style="([^"]*)"', lambda style: f' class="{self._name(style[1])}"', picture.svg)
-        svg = re.sub(r' (width|height|xmlns|version)="[^"]*"', "", svg, count=4)
-        return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{escape(picture.gist)}"', 1))
-
-    def light(self) -> Markup:
-        return Markup("\n".join(f".{name}{{{_tight(style)}}}" for style, name in self.names.items()))
-
-    def dark(self) -> Markup:
-        changed = {name: _colours(style) for style, name in self.names.items()}
-        return Markup("\n".join(f".{name}{{{style}}}" for name, style in changed.items() if style))
-
-    def _name(self, style: str) -> str:
-        return self.names.setdefault(style, f"p{len(self.names)}")
+def html(contents: Contents) -> str:
+    return environment().get_template("report.html.jinja").render(contents)
 
 
-def _tight(style: str) -> str:
-    return re.sub(r"\s*([:;])\s*", r"\1", style)
+def text(contents: Contents) -> str:
+    return environment().get_template("report.md.jinja").render(contents)
 
 
-def _colours(style: str) -> str:
-    """What of a style is another on a dark ground."""
-    found = re.findall(r"(fill|stroke): (#[0-9a-f]{6})", style)
-    return ";".join(f"{what}:{on_dark(colour)}" for what, colour in found)
-
-
-def page(registry: Registry, runs: Runs, verdicts: Sequence[Verdict], command: str, pictures: Pictures) -> str:
-    claims, looks = {claim.id: claim for claim in registry.family}, Looks()
+def contents(
+    registry: Registry, runs: Runs, verdicts: Sequence[Verdict], origin: Origin, pictures: Pictures
+) -> Contents:
+    """All that a report tells, whichever way it is laid out."""
+    claims = {claim.id: claim for claim in registry.family}
     sources = sorted((verdict.source for verdict in verdicts), key=source_order)
     timed = sentences.timed_arms(runs)
-    told = {
-        "claims": [_claim(claims[verdict.id], verdict, runs, pictures, looks) for verdict in verdicts],
-        "experiments": [
-            _experiment(name, arms, runs, pictures, looks) for name, arms in sentences.trained_arms(runs).items()
+    experiments = [
+        _experiment(name, arms, runs, pictures.get(name, ())) for name, arms in sentences.trained_arms(runs).items()
+    ]
+    colours = {colour for row in pictures.values() for picture in row for colour in picture.drawing.colours}
+    colours |= {colour for experiment in experiments for colour in experiment.pop("colours")}
+    return {
+        "verdicts": verdicts,
+        "claims": [
+            _claim(claims[verdict.id], verdict, registry.alpha, runs, pictures.get(verdict.id, ()))
+            for verdict in verdicts
         ],
+        "experiments": experiments,
         "measurements": [
-            (name, tables.measurement_columns(arms), _drawings(pictures.get(name, ()), looks, _arms_of(name), runs))
+            {
+                "name": name,
+                "columns": tables.measurement_columns(arms),
+                "pictures": list(_shown(name, pictures.get(name, ()), _arms_of(name), runs)),
+            }
             for name, arms in sentences.measured_arms(runs).items()
         ],
-        "measured": sentences.MEASURED,
         "counts": sentences.counts(verdicts),
         "sources": {source: sources.count(source) for source in dict.fromkeys(sources)},
-        "facts": sentences.facts(registry, runs) | {"Made by": f"`{command}`"},
+        "seeds": registry.seeds,
+        "facts": sentences.facts(registry, runs) | {"Made by": sentences.made_by(origin)},
         "synthetic": sentences.is_synthetic(runs),
         "method": sentences.method(registry),
         "timing": (sentences.timing_text(timed), tables.step_time_columns(timed)) if timed else None,
-        "looks": looks,
+        "figure_style": Markup(stylesheet(colours)),
     }
-    return environment().get_template("report.html.jinja").render(told)
 
 
 def environment() -> Environment:
-    loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=select_autoescape(["html.jinja"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    environment.filters["marked"] = marked
+    environment.filters |= {"marked": marked, "table": tables.markdown, "verdict_table": tables.markdown_table}
     environment.globals |= {
         "title": sentences.TITLE,
         "about": sentences.ABOUT,
         "synthetic_warning": sentences.SYNTHETIC,
         "meaning": sentences.MEANING,
+        "measured": sentences.MEASURED,
         "symbols": tables.SYMBOLS,
         "zipped": _zipped,
         "evidence_link": evidence_link,
@@ -112,14 +113,18 @@ def marked(text: str) -> Markup:
     return Markup(re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", safe))
 
 
-def _claim(claim: Claim, verdict: Verdict, runs: Runs, pictures: Pictures, looks: Looks) -> dict[str, Any]:
+def _claim(claim: Claim, verdict: Verdict, alpha: float, runs: Runs, pictures: Sequence[Picture]) -> dict[str, Any]:
+    columns = tables.arm_columns(claim, verdict, runs)
+    rows = [row for label in claim.labels for row in evaluations(claim, label, runs)]
     return {
         "verdict": verdict,
+        "reason": reason(claim, verdict, alpha),
         "estimate": tables.estimate_text(verdict),
         "p": number(verdict.p_holm, 2),
-        "drawings": _drawings(pictures.get(claim.id, ()), looks, claim.resolve, runs),
+        "pictures": list(_shown(claim.id, pictures, claim.resolve, runs)),
         "setup": sentences.setup(claim, verdict, runs),
-        "arms": tables.arm_columns(claim, verdict, runs),
+        "arms": columns,
+        "times": sentences.crowded(rows) if tables.CPU_TIME in columns else "",
         "outlook": sentences.outlook(claim),
         "command": sentences.command_of(claim),
         "runs": [(arm, evidence_link(*claim.resolve(arm)), ids) for arm, ids in sentences.run_ids(claim, runs).items()],
@@ -127,17 +132,19 @@ def _claim(claim: Claim, verdict: Verdict, runs: Runs, pictures: Pictures, looks
 
 
 def _experiment(
-    name: str, arms: Mapping[str, Sequence[Any]], runs: Runs, pictures: Pictures, looks: Looks
+    name: str, arms: Mapping[str, Sequence[Row]], runs: Runs, pictures: Sequence[Picture]
 ) -> dict[str, Any]:
     """The arms of an experiment with the tuning curve of each, and the figures of all of them together."""
-    tuning = {arm: runs[name, arm, "tune"] for arm in arms if runs.get((name, arm, "tune"))}
-    curves = {arm: looks.drawing(small_tuning_picture(arm, tried)) for arm, tried in tuning.items()}
+    styles = arm_styles(arms, {arm: norm_of(rows, arm) for arm, rows in arms.items()})
+    tuned = [arm for arm in arms if runs[name, arm].tuning]
+    curves = [small_tuning_picture(arm, runs[name, arm], styles[arm]) if arm in tuned else None for arm in arms]
     return {
         "name": name,
         "columns": tables.experiment_columns(arms),
-        "tuning": [curves.get(arm, "") for arm in arms] if curves else [],
+        "tuning": [picture.drawing.inline(picture.gist) if picture else "" for picture in curves] if tuned else [],
         "arms": list(arms),
-        "drawings": _drawings(pictures.get(name, ()), looks, _arms_of(name), runs),
+        "pictures": list(_shown(name, pictures, _arms_of(name), runs)),
+        "colours": {colour for picture in curves if picture for colour in picture.drawing.colours},
     }
 
 
@@ -145,21 +152,25 @@ def _arms_of(experiment: str) -> Callable[[str], tuple[str, str]]:
     return lambda arm: (experiment, arm)
 
 
-def _drawings(
-    pictures: Sequence[Picture], looks: Looks, resolve: Callable[[str], tuple[str, str]], runs: Runs
-) -> list[dict[str, Any]]:
+def _shown(
+    name: str, pictures: Sequence[Picture], resolve: Callable[[str], tuple[str, str]], runs: Runs
+) -> Iterator[dict[str, Any]]:
     """Each picture with its caption and, by arm, where the runs it draws are listed and how many they are."""
-    return [
-        {
-            "drawing": looks.drawing(picture),
+    for picture in pictures:
+        yield {
+            "drawing": picture.drawing.inline(picture.gist),
+            "file": figure_file(name, picture),
             "caption": picture.caption,
             "runs": [
-                (arm, evidence_link(*resolve(arm), picture.role), len(runs[*resolve(arm), picture.role]))
+                (arm, evidence_link(*resolve(arm), picture.role), len(runs[resolve(arm)].of(picture.role)))
                 for arm in picture.arms
             ],
         }
-        for picture in pictures
-    ]
+
+
+def figure_file(name: str, picture: Picture) -> str:
+    """The file of a claim's or an experiment's picture, beside the report."""
+    return f"figures/{name}-{picture.name}.svg"
 
 
 def evidence_link(experiment: str, arm: str = "", role: str = "evaluate") -> str:

@@ -4,43 +4,39 @@ A page needs nothing else, neither a network nor a script. Figures and tables of
 leads back to the claims that rest on it, and the id of a run is its anchor.
 """
 
-import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
-from experiments.records.files import flat
-from experiments.records.rows import Curve, Row, Runs, loss_curve
-from experiments.records.tuning import best_learning_rate
+from experiments.records.arm_rows import ArmRows, Runs
+from experiments.records.rows import Curve, Row, loss_curve
 from experiments.reports import sentences, tables
 from experiments.reports.page import environment
 from experiments.reports.scales import Scale, arm_styles, fitting, on_dark
+from experiments.reports.settings import RATE, Settings, differing, norm_of, plain, settings_of
 from experiments.verdicts.claims import Registry
 from experiments.verdicts.verdicts import Verdict
 from experiments.verdicts.wording import by_number, number, tidy
 
 ROLES = {"evaluate": "Evaluation runs", "tune": "Tuning runs"}
-RATE = "optim.learning_rate"
 # Of a model, what the experiment's own file states.
 STATED = ("name", "hidden_size", "hidden_sizes", "layers", "depth", "width", "embedding_size", "recurrent_scale")
 SPENT = ("cpu_seconds", "wall_seconds", "seconds_per_update")  # times that are no measurement
 WIDTH, HEIGHT = 110.0, 22.0  # of a curve, in pixels
 
-Settings = Mapping[str, Any]  # a configuration, flat: `model.hidden_size` and the like
-
 
 def run_pages(registry: Registry, runs: Runs, verdicts: Sequence[Verdict]) -> dict[str, str]:
     """The page of each experiment, by the name of its file."""
     template, claims = environment().get_template("runs.html.jinja"), claims_of(registry, verdicts)
-    pages = {}
-    for experiment in sorted({experiment for experiment, _, _ in runs}):
-        own = {key: rows for key, rows in runs.items() if key[0] == experiment}
-        pages[f"{experiment}.html"] = template.render(_page(experiment, registry, own, claims))
-    return pages
+    experiments: dict[str, Runs] = {}
+    for (experiment, arm), rows in runs.items():
+        experiments.setdefault(experiment, Runs())[experiment, arm] = rows
+    return {
+        f"{name}.html": template.render(_page(name, registry, own, claims)) for name, own in sorted(experiments.items())
+    }
 
 
 def claims_of(registry: Registry, verdicts: Iterable[Verdict]) -> dict[tuple[str, str], list[Verdict]]:
@@ -56,23 +52,20 @@ def claims_of(registry: Registry, verdicts: Iterable[Verdict]) -> dict[tuple[str
 def _page(
     experiment: str, registry: Registry, runs: Runs, claims: Mapping[tuple[str, str], list[Verdict]]
 ) -> dict[str, Any]:
-    names = sorted({arm for _, arm, _ in runs}, key=by_number)
-    groups = {
-        arm: {role: runs[experiment, arm, role] for role in ROLES if (experiment, arm, role) in runs} for arm in names
-    }
-    settings = {arm: settings_of(groups[arm]) for arm in names}
-    changed, styles = differing(list(settings.values())), arm_styles(names)
-    losses = [loss for row in chain(*runs.values()) for loss in _curve(row)[1] if np.isfinite(loss)]
+    arms = {name: runs[experiment, name] for name in sorted((arm for _, arm in runs), key=by_number)}
+    settings = {name: _settings(arm) for name, arm in arms.items()}
+    changed, styles = differing(settings.values()), arm_styles(arms, {n: norm_of(a.every, n) for n, a in arms.items()})
+    losses = [loss for row in runs.rows() for loss in _curve(row)[1] if np.isfinite(loss)]
     scale = fitting(losses, factor=4)
-    arms = [
+    told = [
         {
-            "name": arm,
-            "colours": (styles[arm][0], on_dark(styles[arm][0])),
-            "own": [f"{key}={plain(settings[arm][key])}" for key in changed if key in settings[arm]],
-            "command": command_of(experiment, settings[arm], changed, groups[arm]),
-            **_results(arm, groups[arm], scale, claims.get((experiment, arm), [])),
+            "name": name,
+            "colours": (styles[name][0], on_dark(styles[name][0])),
+            "own": [f"{key}={plain(settings[name][key])}" for key in changed if key in settings[name]],
+            "command": command_of(experiment, settings[name], changed, arm),
+            **_results(name, arm, scale, claims.get((experiment, name), [])),
         }
-        for arm in names
+        for name, arm in arms.items()
     ]
     return {
         "experiment": experiment,
@@ -80,40 +73,24 @@ def _page(
         "synthetic": sentences.is_synthetic(runs),
         "shared": shared(settings, changed),
         "curves": _told(losses, scale),
-        "arms": arms,
+        "arms": told,
+        "crowded": sentences.BUSY if any(_crowded(row) for row in runs.rows()) else None,
     }
 
 
-def _results(arm: str, groups: Mapping[str, Sequence[Row]], scale: Scale, claims: Sequence[Verdict]) -> dict[str, Any]:
+def _results(name: str, arm: ArmRows, scale: Scale, claims: Sequence[Verdict]) -> dict[str, Any]:
     claimed = [verdict.metric for verdict in claims]
-    return {
-        "claims": claims,
-        "tables": [table_of(arm, role, rows, scale, claimed) for role, rows in groups.items()],
-    }
+    return {"claims": claims, "tables": [table_of(name, role, arm, scale, claimed) for role in ROLES if arm.of(role)]}
 
 
 # ------------------------------------------------------------------------------------------------ configurations
 
 
-def settings_of(groups: Mapping[str, Sequence[Row]]) -> Settings:
-    """What the runs of an arm have in common, with a learning rate, last, only where none was tuned.
-
-    Empty where rows carry no configuration.
-    """
-    first = next(iter(groups.values()))[0]
-    found = {key: value for key, value in flat(first.get("config", {})).items() if key != "seed"}
-    rate = found.pop(RATE, None)
-    return found | ({} if rate is None or "tune" in groups else {RATE: rate})
-
-
-def differing(arms: Sequence[Settings]) -> list[str]:
-    """The settings that are not the same in all arms, and the norm, which arms are about."""
-    keys = dict.fromkeys(key for settings in arms for key in settings)
-    return [key for key in keys if key == "norm" or any(_other(settings, arms[0], key) for settings in arms)]
-
-
-def _other(one: Settings, other: Settings, key: str) -> bool:
-    return (key in one) != (key in other) or one.get(key) != other.get(key)
+def _settings(arm: ArmRows) -> Settings:
+    """What the runs of an arm have in common, with a learning rate, last, only where none was tuned."""
+    found, first = settings_of(arm.every), arm.every[0]
+    rate = first.get("config", {}).get("optim", {}).get("learning_rate")
+    return found | ({} if rate is None or arm.tuning else {RATE: rate})
 
 
 def shared(arms: Mapping[str, Settings], changed: Sequence[str]) -> dict[str, list[str]]:
@@ -127,12 +104,12 @@ def shared(arms: Mapping[str, Settings], changed: Sequence[str]) -> dict[str, li
     return parts
 
 
-def command_of(experiment: str, settings: Settings, changed: Sequence[str], groups: Mapping[str, Sequence[Row]]) -> str:
+def command_of(experiment: str, settings: Settings, changed: Sequence[str], arm: ArmRows) -> str:
     """The command that runs an arm, its tuning included; empty where rows carry no configuration.
 
     Names the model's options too, but for its sizes: no matter which of these the experiment leaves open.
     """
-    rows = groups.get("evaluate")
+    rows = arm.evaluations
     if not rows or not settings:
         return ""
     named = [key for key, value in settings.items() if key in changed or _choice(key, value, str(settings["norm"]))]
@@ -149,24 +126,20 @@ def _choice(key: str, value: Any, norm: str) -> bool:
     return part == "model" and name not in STATED and value not in sentences.IDLE and sentences.concerns(name, [norm])
 
 
-def plain(value: Any) -> str:
-    """As on the command line."""
-    return value if isinstance(value, str) else json.dumps(value)
-
-
 # ---------------------------------------------------------------------------------------------------------- runs
 
 
-def table_of(arm: str, role: str, rows: Sequence[Row], scale: Scale, claimed: Iterable[str]) -> dict[str, Any]:
+def table_of(name: str, role: str, arm: ArmRows, scale: Scale, claimed: Iterable[str]) -> dict[str, Any]:
     """A line for each run; `claimed` are the metrics of claims."""
-    names = metrics(rows, role, claimed)
-    chosen = best_learning_rate(rows)[0] if role == "tune" else None
+    rows = arm.of(role)
+    columns = metrics(rows, role, claimed)
+    chosen = arm.choice[0] if role == "tune" else None
     curves = {row["run"]: curve_of(row, scale) for row in rows}
     return {
-        "anchor": f"{arm}-{role}",
+        "anchor": f"{name}-{role}",
         "title": f"{len(rows)} {ROLES[role].lower()}",
         "chosen": tidy(chosen) if chosen else "",
-        "metrics": [name.replace("_", " ") for name in names],
+        "metrics": [name.replace("_", " ") for name in columns],
         "curves": any(curves.values()),
         "runs": [
             {
@@ -175,13 +148,23 @@ def table_of(arm: str, role: str, rows: Sequence[Row], scale: Scale, claimed: It
                 "rate": tidy(row["learning_rate"]),
                 "chosen": chosen is not None and row["learning_rate"] == chosen,
                 "status": row["status"],
-                "values": [number(_value(row, name), 4) for name in names],
-                "seconds": number(row["timing"].get("wall_seconds"), 3),
+                "values": [number(_value(row, column), 4) for column in columns],
+                "seconds": _seconds(row),
                 "curve": curves[row["run"]],
             }
             for row in rows
         ],
     }
+
+
+def _seconds(row: Row) -> str:
+    """CPU seconds of training, with their share of the wall time where a core may have been shared."""
+    share = f" ({100 * sentences.busy_share(row):.0f} %)" if _crowded(row) else ""
+    return f"{number(row['timing'].get('cpu_seconds'), 3)}{share}"
+
+
+def _crowded(row: Row) -> bool:
+    return sentences.busy_share(row) < sentences.BUSY
 
 
 def metrics(rows: Sequence[Row], role: str, claimed: Iterable[str]) -> list[str]:

@@ -2,18 +2,16 @@
 
 import colorsys
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 
 from experiments.records.rows import Floats
 from experiments.verdicts.wording import tidy
 
-Styles = Mapping[str, tuple[str, Any]]  # colour and dashes by arm
+Dashes = tuple[float, ...]  # lengths of dashes and gaps, in widths of the line; none for a whole line
+Styles = Mapping[str, tuple[str, Dashes]]  # colour and dashes by arm
 Numbers = Sequence[float] | Floats
 
 HUES = {  # the first three are those of Okabe and Ito: the colour-blind can tell them apart
@@ -26,45 +24,24 @@ HUES = {  # the first three are those of Okabe and Ito: the colour-blind can tel
     "weight": "#8c6d1f",
 }
 OTHERS = ("#222222", "#56b4e9", "#b59f00", "#a0522d")
-DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+DASHES: tuple[Dashes, ...] = ((), (4, 1.5), (1, 1), (5, 1, 1, 1))
 ALARM, SIZE = "#b00020", "#0b5d1e"  # bounds and divergence; estimate and interval
 INK, FRAME, BAND = "#222222", "#555555", "#e9e9e9"  # text; axes; the margin
-STYLE: Any = {
-    "font.family": ["DejaVu Sans", "sans-serif"],
-    "font.sans-serif": ["DejaVu Sans"],  # one font to look for
-    "font.size": 8,
-    "axes.titlesize": 8.5,
-    "axes.labelsize": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": FRAME,
-    "axes.linewidth": 0.7,
-    "axes.unicode_minus": False,
-    "xtick.color": "#333333",
-    "ytick.color": "#333333",
-    "xtick.labelsize": 7.5,
-    "ytick.labelsize": 7.5,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "text.parse_math": False,
-    "path.simplify": False,  # every evaluation is drawn
-    "svg.fonttype": "none",  # text stays text: small files, and quick to write
-    "svg.hashsalt": "layer-normalization",  # ids that do not change from run to run
-}
 
 
-def arm_styles(labels: Sequence[str]) -> Styles:
-    """Colour and dashes of each arm: one hue for a norm on every figure, shades and dashes for its arms."""
-    styles: dict[str, tuple[str, Any]] = {}
+def arm_styles(labels: Iterable[str], norms: Mapping[str, str] | None = None) -> Styles:
+    """Colour and dashes of each label: one hue for a norm on every figure, shades and dashes for its arms.
+
+    A label not in `norms` is taken as the name of one.
+    """
+    styles: dict[str, tuple[str, Dashes]] = {}
     hues: list[str] = []
-    others = iter(OTHERS * len(labels))
     for label in labels:
-        words = re.split(r"[^a-z]+", label.rpartition("/")[2].lower().replace("batch_size", ""))
-        norm = next((word for word in words if word in HUES), None)
-        hue = HUES[norm] if norm else next(others)
+        other = OTHERS[sum(hue in OTHERS for hue in hues) % len(OTHERS)]
+        hue = HUES.get((norms or {}).get(label, label), other)
         again = hues.count(hue)
         hues.append(hue)
-        styles[label] = _lighter(hue, 0.2 * (again % 4)), DASHES[again % len(DASHES)]
+        styles[label] = _lighter(hue, 0.2 * ((again + again // 4) % 4)), DASHES[again % 4]
     return styles
 
 
@@ -113,8 +90,20 @@ def fitting(values: Numbers, most: int = 5, factor: float = 10) -> Scale:
 
 
 def linear(low: float, high: float, most: int = 5) -> Scale:
-    steps = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-    return Scale(low, high, ticks=named(0.0 if abs(x) < 1e-9 * (high - low) else x for x in steps if low <= x <= high))
+    """A scale with ticks at round numbers, at most so many steps; at least two, if that takes more."""
+    ticks: list[float] = []
+    for step in reversed(_steps((high - low) / most)):
+        ticks = [step * k for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+        if len(ticks) > 1:
+            break
+    return Scale(low, high, ticks=named(float(f"{tick:.12g}") for tick in ticks))
+
+
+def _steps(least: float) -> list[float]:
+    """Round numbers around `least`, the last of them the first that is not below it."""
+    power = math.floor(math.log10(least))
+    steps = [float(f"{step}e{power + k}") for k in (-1, 0, 1) for step in (1, 2, 2.5, 5)]
+    return steps[: 1 + next(place for place, step in enumerate(steps) if step >= least * (1 - 1e-9))]
 
 
 def logarithmic(places: Sequence[float], most: int = 6) -> Scale:

@@ -1,9 +1,12 @@
 """What the report says in sentences, the same in report.md and report.html; `code` and **strong** are marked so."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from experiments.records.rows import Row, Runs
+from experiments.records.arm_rows import Runs
+from experiments.records.rows import Row
+from experiments.records.table import Origin
 from experiments.verdicts.claims import Claim, Registry
 from experiments.verdicts.evidence import evaluations
 from experiments.verdicts.verdicts import (
@@ -50,7 +53,7 @@ def counts(verdicts: Iterable[Verdict]) -> dict[str, int]:
 
 def facts(registry: Registry, runs: Runs) -> dict[str, str]:
     """What the report rests on."""
-    every = [row for group in runs.values() for row in group]
+    every = runs.rows()
     evaluated = sum(row["role"] == "evaluate" for row in every)
     made = _made_with([row["environment"] for row in every if "environment" in row])
     return {
@@ -71,7 +74,11 @@ def _made_with(environments: Sequence[Mapping[str, Any]]) -> str:
 
 
 def is_synthetic(runs: Runs) -> bool:
-    return any(row["synthetic"] for group in runs.values() for row in group)
+    return any(row["synthetic"] for row in runs.rows())
+
+
+def made_by(origin: Origin) -> str:
+    return f"`{origin.command}`" + (f" at {origin.made}" if origin.made else "")
 
 
 # ------------------------------------------------------------------------------------------------- of a claim
@@ -79,9 +86,7 @@ def is_synthetic(runs: Runs) -> bool:
 
 def setup(claim: Claim, verdict: Verdict, runs: Runs) -> list[str]:
     """What was compared and what the runs were."""
-    tuned = [
-        label for label, (name, arm) in zip(claim.labels, claim.arms(), strict=True) if (name, arm, "tune") in runs
-    ]
+    tuned = [label for label in claim.labels if runs[claim.resolve(label)].tuning]
     some = "" if len(tuned) == len(claim.labels) else f" ({', '.join(tuned)})"
     rates = f"tuned per arm by validation loss{some}" if tuned else "as configured, not tuned"
     experiments = list(dict.fromkeys(experiment for experiment, _ in claim.arms()))
@@ -107,7 +112,7 @@ def command_of(claim: Claim) -> str:
 def _runs(experiment: str, claim: Claim, runs: Runs) -> str:
     """What the runs of an experiment were, from their own configurations; empty where rows carry none."""
     arms = [arm for name, arm in claim.arms() if name == experiment]
-    configs = [row["config"] for arm in arms for row in runs.get((experiment, arm, "evaluate"), ()) if "config" in row]
+    configs = [row["config"] for arm in arms for row in runs[experiment, arm].evaluations if "config" in row]
     if not configs:
         return ""
     first = configs[0]
@@ -177,36 +182,60 @@ def run_ids(claim: Claim, runs: Runs) -> dict[str, list[str]]:
 # --------------------------------------------------------------------------------------------- of all the arms
 
 
-def trained_arms(runs: Runs) -> dict[str, dict[str, list[Row]]]:
-    """The evaluation runs of every arm of every training experiment, also of those that no claim is about."""
+def evaluated_arms(runs: Runs) -> dict[str, dict[str, list[Row]]]:
+    """The evaluation runs of every arm by experiment, also of those that no claim is about."""
     found: dict[str, dict[str, list[Row]]] = {}
-    for experiment, arm, role in sorted(runs, key=_by_number):
-        if role == "evaluate":
-            found.setdefault(experiment, {})[arm] = runs[experiment, arm, role]
-    return {name: arms for name, arms in found.items() if any(row["history"] for rows in arms.values() for row in rows)}
-
-
-def measured_arms(runs: Runs) -> dict[str, dict[str, list[Row]]]:
-    """The evaluation runs of every arm of the experiments that measure something and train nothing to be tested."""
-    trained, found = trained_arms(runs), dict[str, dict[str, list[Row]]]()
-    for experiment, arm, role in sorted(runs, key=_by_number):
-        rows = runs[experiment, arm, role]
-        if role == "evaluate" and experiment not in trained and all(row["final"] for row in rows):
+    for experiment, arm in sorted(runs, key=lambda key: [by_number(word) for word in key]):
+        if rows := runs[experiment, arm].evaluations:
             found.setdefault(experiment, {})[arm] = rows
     return found
 
 
-def _by_number(key: tuple[str, str, str]) -> list[list[tuple[float, str]]]:
-    return [by_number(word) for word in key]
+def trained_arms(runs: Runs) -> dict[str, dict[str, list[Row]]]:
+    """Those of the training experiments."""
+    return {name: arms for name, arms in evaluated_arms(runs).items() if _trains(arms)}
+
+
+def measured_arms(runs: Runs) -> dict[str, dict[str, list[Row]]]:
+    """Those of the experiments that measure something and train nothing to be tested."""
+    measured = {name: arms for name, arms in evaluated_arms(runs).items() if not _trains(arms)}
+    kept = {name: {arm: rows for arm, rows in arms.items() if _has_results(rows)} for name, arms in measured.items()}
+    return {name: arms for name, arms in kept.items() if arms}
+
+
+def _trains(arms: Mapping[str, Sequence[Row]]) -> bool:
+    return any(row["history"] for rows in arms.values() for row in rows)
+
+
+def _has_results(rows: Sequence[Row]) -> bool:
+    return all(row["final"] for row in rows)
 
 
 def timed_arms(runs: Runs) -> dict[str, list[Row]]:
     """The arms whose updates were timed with each norm side by side."""
     return {
-        arm: rows
-        for (_, arm, role), rows in sorted(runs.items())
-        if role == "evaluate" and all("milliseconds_none" in row["timing"] for row in rows)
+        arm: found.evaluations
+        for (_, arm), found in runs.items()
+        if found.evaluations and all("milliseconds_none" in row["timing"] for row in found.evaluations)
     }
+
+
+BUSY = 0.8  # the least share of a run's wall time, spent on training, of which no shared core need be suspected
+
+
+def busy_share(row: Row) -> float:
+    """CPU seconds of training for each wall second of a run, NaN where that was not measured."""
+    wall, cpu = row["timing"].get("wall_seconds"), row["timing"].get("cpu_seconds")
+    return cpu / wall if cpu and wall else math.nan
+
+
+def crowded(rows: Sequence[Row]) -> str:
+    """What is to be said of CPU times of runs that may have shared their cores; empty if they did not."""
+    few = sum(busy_share(row) < BUSY for row in rows)
+    if not few:
+        return ""
+    shared = f"in {few} of {len(rows)} runs it was less than {100 * BUSY:.0f} % of the wall time, as on shared cores"
+    return f"CPU time is that of training with its evaluations; {shared}, which can lengthen CPU time too."
 
 
 def timing_text(arms: Mapping[str, Sequence[Row]]) -> str:

@@ -12,7 +12,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from experiments.records.rows import Floats, Row, Runs, loss_curve
+from experiments.records.arm_rows import Runs
+from experiments.records.rows import Floats, Row, loss_curve
 from experiments.verdicts.claims import Claim
 from experiments.verdicts.evidence import evaluations, metric_value
 from experiments.verdicts.stats import paired_interval
@@ -20,6 +21,7 @@ from experiments.verdicts.verdicts import CONTRADICTED, EQUIVALENT, INCOMPLETE, 
 from experiments.verdicts.wording import by_number, number, source_order, span, tidy
 
 Columns = Mapping[str, Sequence[str]]
+CPU_TIME = "CPU ms per update"
 
 SYMBOLS = {SUPPORTED: "✔", CONTRADICTED: "✘", EQUIVALENT: "≈", INCONCLUSIVE: "?", INCOMPLETE: "…"}
 _TERMINAL = {
@@ -91,7 +93,7 @@ def arm_columns(claim: Claim, verdict: Verdict, runs: Runs) -> Columns:
     columns["diverged"] = [str(arm["diverged"]) for arm in stats]
     columns["undefined"] = [str(arm["undefined"]) for arm in stats]
     columns |= _updates_to_control(claim, runs)
-    columns["ms per update"] = [number(_milliseconds(evaluations(claim, label, runs))) for label in claim.labels]
+    columns[CPU_TIME] = [number(_milliseconds(evaluations(claim, label, runs))) for label in claim.labels]
     return {name: cells for name, cells in columns.items() if any(cell not in ("-", "0") for cell in cells)}
 
 
@@ -190,8 +192,13 @@ def _mean_sd(arm: Mapping[str, Any]) -> str:
 
 
 def _milliseconds(rows: Sequence[Row]) -> float | None:
-    seconds = [row["timing"]["seconds_per_update"] for row in rows if row["timing"].get("seconds_per_update")]
+    """CPU time: how long an update takes on the wall depends on what else runs, and is only compared side by side."""
+    seconds = [row["timing"]["cpu_seconds"] / row["history"][-1]["update"] for row in rows if _timed(row)]
     return 1000 * float(np.median(seconds)) if seconds else None
+
+
+def _timed(row: Row) -> bool:
+    return bool(row["history"]) and bool(row["timing"].get("cpu_seconds"))
 
 
 def estimate_text(verdict: Verdict) -> str:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.records.rows import Floats, Row, Runs
-from experiments.records.tuning import best_learning_rate, or_worst, tuning_losses
+from experiments.records.arm_rows import ArmRows, Runs
+from experiments.records.rows import Floats, Row
+from experiments.records.tuning import or_worst
 from experiments.verdicts.claims import Claim, ClaimError, check_known
 
 
@@ -23,17 +24,36 @@ def metric_value(row: Row, claim: Claim) -> float:
     return or_worst(row, claim.metric, math.inf if claim.better == "less" else -math.inf)
 
 
+# What runs lack, so that they cannot answer a claim, and what keeps whole ones from deciding it.
+SEEDS, PAIRS, TUNING, GRID, RATE = "seeds", "pairs", "tuning", "grid", "rate"
+REUSED, EDGE = "reused", "edge"
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """What keeps the runs of an arm from deciding a claim, and the numbers that belong to it.
+
+    Missing: `seeds` (how many there are, how many are needed), `pairs` (the seeds another arm has), `tuning` (no runs),
+    `grid` (the learning rate that was not tried on every seed), `rate` (that of the evaluations, the chosen one).
+    In doubt: `reused` (a seed tuned on and reported), `edge` (the best rate, first or last of its grid).
+    """
+
+    what: str
+    arm: str
+    numbers: tuple[float, ...] = ()
+
+
 @dataclass(frozen=True)
 class Evidence:
-    """The runs behind one claim; `missing` and `doubt` say why they cannot decide it, empty if they can."""
+    """The runs behind one claim; `missing` and `doubt` say why they cannot decide it, if they cannot."""
 
     claim: Claim
     runs: dict[str, list[Row]]  # evaluation runs by label, in order of seed
     seeds: tuple[int, ...]  # those every arm has
     values: dict[str, Floats]  # metric by label, one per run
     differences: Floats  # one per seed; NaN is a tie of two diverged runs
-    missing: str
-    doubt: str
+    missing: Obstacle | None
+    doubt: Obstacle | None
 
     @property
     def finite(self) -> bool:
@@ -49,21 +69,18 @@ class Evidence:
 
 def gather(claim: Claim, runs: Runs, seeds: int) -> Evidence:
     """Collect the evaluation runs of a claim and say what is missing or doubtful about them."""
-    rows = {
-        label: sorted(runs.get((*claim.resolve(label), "evaluate"), ()), key=lambda row: row["seed"])
-        for label in claim.labels
-    }
+    arms = {label: runs[claim.resolve(label)] for label in claim.labels}
+    rows = {label: sorted(arm.evaluations, key=lambda row: row["seed"]) for label, arm in arms.items()}
     values = {label: np.array([metric_value(row, claim) for row in rows[label]]) for label in claim.labels}
-    tuning = {label: runs.get((*claim.resolve(label), "tune"), []) for label in claim.labels}
-    missing = _missing_seeds(claim, rows, seeds) or (_missing_tuning(rows, tuning) if claim.tuned else "")
-    doubt = _doubt(tuning, rows) if claim.tuned and not missing else ""
+    missing = _missing_seeds(claim, rows, seeds) or (_missing_tuning(arms) if claim.tuned else None)
+    doubt = _doubt(arms) if claim.tuned and not missing else None
     shared = set.intersection(*({row["seed"] for row in rows[label]} for label in claim.labels))
     differences = np.array([]) if missing or claim.kind == "bound" else _differences(claim, values)
     return Evidence(claim, rows, tuple(sorted(shared)), values, differences, missing, doubt)
 
 
 def evaluations(claim: Claim, label: str, runs: Runs) -> list[Row]:
-    return runs.get((*claim.resolve(label), "evaluate"), [])
+    return runs[claim.resolve(label)].evaluations
 
 
 def _differences(claim: Claim, values: Mapping[str, Floats]) -> Floats:
@@ -79,7 +96,7 @@ def _differences(claim: Claim, values: Mapping[str, Floats]) -> Floats:
         return np.array((np.array(claim.weights)[:, None] * table).sum(axis=0))
 
 
-def _missing_seeds(claim: Claim, rows: Mapping[str, list[Row]], needed: int) -> str:
+def _missing_seeds(claim: Claim, rows: Mapping[str, list[Row]], needed: int) -> Obstacle | None:
     every = {row["seed"] for group in rows.values() for row in group}
     for label, group in rows.items():
         have = Counter(row["seed"] for row in group)
@@ -87,37 +104,34 @@ def _missing_seeds(claim: Claim, rows: Mapping[str, list[Row]], needed: int) -> 
         if twice:
             raise ClaimError(f"claim {claim.id!r}: arm {label!r} has two evaluation runs of seed {twice[0]}")
         if len(have) < needed:
-            return f"{label} has {len(have)} of {needed} evaluation seeds."
+            return Obstacle(SEEDS, label, (len(have), needed))
         if every - have.keys():
-            absent = ", ".join(map(str, sorted(every - have.keys())))
-            return f"{label} lacks seed {absent}, which another arm has; arms are only compared seed by seed."
-    return ""
+            return Obstacle(PAIRS, label, tuple(sorted(every - have.keys())))
+    return None
 
 
-def _missing_tuning(rows: Mapping[str, list[Row]], tuning: Mapping[str, list[Row]]) -> str:
-    for label, group in tuning.items():
-        losses = tuning_losses(group)
-        if not losses:
-            return f"{label} has no tuning runs, so its learning rate was not chosen."
-        seeds = set().union(*losses.values())
-        for rate, by_seed in losses.items():
+def _missing_tuning(arms: Mapping[str, ArmRows]) -> Obstacle | None:
+    for label, arm in arms.items():
+        if not arm.losses:
+            return Obstacle(TUNING, label)
+        seeds = set().union(*arm.losses.values())
+        for rate, by_seed in arm.losses.items():
             if by_seed.keys() != seeds:
-                return f"{label} lacks tuning runs at learning rate {rate:g}."
-        best, _ = best_learning_rate(group)
-        other = [row["learning_rate"] for row in rows[label] if not math.isclose(row["learning_rate"], best)]
+                return Obstacle(GRID, label, (rate,))
+        best, _ = arm.choice
+        other = [row["learning_rate"] for row in arm.evaluations if not math.isclose(row["learning_rate"], best)]
         if other:
-            return f"{label} was evaluated at learning rate {other[0]:g}, but tuning chose {best:g}."
-    return ""
+            return Obstacle(RATE, label, (other[0], best))
+    return None
 
 
-def _doubt(tuning: Mapping[str, list[Row]], rows: Mapping[str, list[Row]]) -> str:
-    for label, group in tuning.items():
-        reused = {row["seed"] for row in group} & {row["seed"] for row in rows[label]}
+def _doubt(arms: Mapping[str, ArmRows]) -> Obstacle | None:
+    for label, arm in arms.items():
+        reused = {row["seed"] for row in arm.tuning} & {row["seed"] for row in arm.evaluations}
         if reused:
-            return f"{label} was tuned on seed {min(reused)}, which it also reports."
-        best, at_edge = best_learning_rate(group)
+            return Obstacle(REUSED, label, (min(reused),))
+        best, at_edge = arm.choice
         # Where batch norm is undefined no weight gets a gradient at any rate: there is no optimum to bracket.
-        if at_edge and not all(row["status"] == "undefined" for row in group):
-            edge = f"The best learning rate of {label}, {best:g}, is on the edge of its grid"
-            return f"{edge}; a rate beyond may be better."
-    return ""
+        if at_edge and not all(row["status"] == "undefined" for row in arm.tuning):
+            return Obstacle(EDGE, label, (best,))
+    return None

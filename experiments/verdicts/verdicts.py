@@ -34,13 +34,21 @@ from typing import Any
 
 import numpy as np
 
-from experiments.records.rows import Floats, Row, Runs, group_runs
-from experiments.records.table import rounded
+from experiments.records.arm_rows import Runs, group_runs
+from experiments.records.rows import Floats, Row
+from experiments.records.table import Origin, rounded
 from experiments.verdicts.claims import Claim, ClaimError, Registry
-from experiments.verdicts.evidence import Evidence, gather
-from experiments.verdicts.more_seeds import seeds_to_settle, told_doubt, told_seeds
-from experiments.verdicts.stats import holm, paired_interval, sign_flip_p, sign_test_p, tost_p
-from experiments.verdicts.wording import number, span, tidy
+from experiments.verdicts.evidence import Evidence, Obstacle, gather
+from experiments.verdicts.stats import (
+    holm,
+    paired_interval,
+    seeds_for_difference,
+    seeds_for_equivalence,
+    seeds_for_wins,
+    sign_flip_p,
+    sign_test_p,
+    tost_p,
+)
 
 SUPPORTED, CONTRADICTED, EQUIVALENT = "supported", "contradicted", "equivalent"
 INCONCLUSIVE, INCOMPLETE = "inconclusive", "incomplete"
@@ -49,9 +57,10 @@ VERDICTS = (SUPPORTED, CONTRADICTED, EQUIVALENT, INCONCLUSIVE, INCOMPLETE)
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the evidence says about one claim; effect, interval and margin in the metric's unit (or its log).
+    """What the evidence says about one claim: effect, interval and margin in the metric's unit (or its log).
 
-    `p` belongs to the decision: the test of the verdict reached, or of the claim as stated where none was.
+    All of it numbers: sentences are made where they are shown. `p` belongs to the decision: the test of the verdict
+    reached, or of the claim as stated where none was.
     """
 
     id: str
@@ -61,7 +70,6 @@ class Verdict:
     experiment: str
     metric: str
     verdict: str
-    reason: str
     margin: float
     scale: str  # of the runs: smoke, laptop, paper
     synthetic: bool
@@ -75,6 +83,14 @@ class Verdict:
     p_holm: float | None = None
     differences: tuple[float | None, ...] = ()
     seeds_needed: int | None = None
+    kept: int | None = None  # runs that keep the bound of an exact claim
+    missing: Obstacle | None = None
+    doubt: Obstacle | None = None
+
+    @property
+    def finite(self) -> bool:
+        """Whether every seed has a difference; else only their signs count."""
+        return all(d is not None and math.isfinite(d) for d in self.differences)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values: nothing non-finite, nine digits as in the rows."""
@@ -84,15 +100,21 @@ class Verdict:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Verdict":
         """The verdict `as_dict` was taken of, without what was not finite. Raises ValueError for anything else."""
-        expected = {key.name for key in fields(cls)}
-        if not isinstance(plain, Mapping) or set(plain) != expected or plain["verdict"] not in VERDICTS:
+        known = {key.name for key in fields(cls)}
+        whole = isinstance(plain, Mapping) and known - set(_LATER) <= plain.keys() - {"reason"} <= known
+        if not whole or plain["verdict"] not in VERDICTS:
             raise ValueError(f"not a verdict: {plain!s:.60}")
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()
-        }
-        if values["interval"] is not None and None in values["interval"]:
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in plain.items()}
+        values.pop("reason", None)  # a sentence of the report
+        for key in ("missing", "doubt"):
+            if found := values.get(key):
+                values[key] = Obstacle(found["what"], found["arm"], tuple(found["numbers"]))
+        if values.get("interval") is not None and None in values["interval"]:
             values["interval"] = None
         return cls(**values)
+
+
+_LATER = ("kept", "missing", "doubt")  # what the first reports did not tell apart from their sentences
 
 
 @dataclass(frozen=True)
@@ -107,7 +129,6 @@ class _Tails:
 @dataclass(frozen=True)
 class _Outcome:
     verdict: str
-    reason: str
     p: float | None = None
     p_holm: float | None = None
     details: dict[str, Any] = field(default_factory=dict)
@@ -139,8 +160,8 @@ def judge(registry: Registry, rows: Iterable[Row], *, seeds: int | None = None) 
 
 def _check_tuning(runs: Runs) -> None:
     """Refuse two tuning runs of one seed and rate: which of them counts would depend on the order of the rows."""
-    for (experiment, arm, role), rows in runs.items():
-        counts = Counter((row["learning_rate"], row["seed"]) for row in rows if role == "tune")
+    for (experiment, arm), rows in runs.items():
+        counts = Counter((row["learning_rate"], row["seed"]) for row in rows.tuning)
         (rate, seed), most = max(counts.items(), key=lambda item: item[1], default=((0, 0), 0))
         if most > 1:
             raise ClaimError(f"{experiment}: arm {arm!r} has two tuning runs of seed {seed} at learning rate {rate:g}")
@@ -176,7 +197,7 @@ def _adjust(tails: Sequence[_Tails]) -> list[_Tails]:
 
 def _decide(evidence: Evidence, raw: _Tails, adjusted: _Tails, alpha: float, strictest: float) -> _Outcome:
     if evidence.missing:
-        return _Outcome(INCOMPLETE, _sentence(evidence.missing))
+        return _Outcome(INCOMPLETE)
     if evidence.claim.kind == "bound":
         return _decide_bound(evidence)
     estimate, outcome = evidence.estimate(), INCONCLUSIVE
@@ -189,9 +210,19 @@ def _decide(evidence: Evidence, raw: _Tails, adjusted: _Tails, alpha: float, str
     p, p_holm = min(getattr(raw, tail)), min(getattr(adjusted, tail))
     details = _size(evidence, estimate)
     if outcome == INCONCLUSIVE and not evidence.doubt:
-        details["seeds_needed"] = seeds_to_settle(evidence, estimate, strictest)
-    reason = _reason(evidence, outcome, details, p, p_holm, alpha)
-    return _Outcome(outcome, reason, p, p_holm, details)
+        details["seeds_needed"] = _seeds_to_settle(evidence, estimate, strictest)
+    return _Outcome(outcome, p, p_holm, details)
+
+
+def _seeds_to_settle(evidence: Evidence, estimate: float, alpha: float) -> int | None:
+    """Seeds with which each test, at `alpha`, has 80 % power if the runs at hand are typical; None if none would."""
+    d, margin = evidence.differences, evidence.claim.margin
+    small = abs(estimate) < margin
+    if evidence.finite:
+        enough = seeds_for_equivalence(d, margin, alpha) if small else seeds_for_difference(d, margin, alpha)
+    else:  # equivalence within a margin cannot be shown by signs
+        enough = None if small else seeds_for_wins(d, alpha)
+    return enough and max(enough, d.size + 1)  # those at hand did not settle it
 
 
 def _reaches(claim: Claim, verdict: str, estimate: float) -> bool:
@@ -209,11 +240,8 @@ def _decide_bound(evidence: Evidence) -> _Outcome:
     worst = float(values.max() if claim.at_most is not None else values.min())
     broken = values > claim.limit() if claim.at_most is not None else values < claim.limit()
     details = {"estimate": worst, "interval": (float(values.min()), float(values.max()))}
-    counted = f"{values.size - int(broken.sum())} of {values.size} runs keep {claim.metric} {claim.bound_text()}"
-    verdict = INCONCLUSIVE if evidence.doubt else CONTRADICTED if broken.any() else SUPPORTED
-    return _Outcome(
-        verdict, _sentence(f"{counted}; the worst is {number(worst)}. {told_doubt(evidence)}"), details=details
-    )
+    details["kept"] = int(values.size - broken.sum())
+    return _Outcome(INCONCLUSIVE if evidence.doubt else CONTRADICTED if broken.any() else SUPPORTED, details=details)
 
 
 def _size(evidence: Evidence, estimate: float) -> dict[str, Any]:
@@ -235,7 +263,6 @@ def _verdict(evidence: Evidence, outcome: _Outcome, scales: Sequence[str]) -> Ve
     return Verdict(
         **{key: getattr(claim, key) for key in _FROM_CLAIM},
         verdict=outcome.verdict,
-        reason=outcome.reason,
         p=outcome.p,
         p_holm=outcome.p_holm,
         scale=scales[0] if scales else "",
@@ -243,6 +270,8 @@ def _verdict(evidence: Evidence, outcome: _Outcome, scales: Sequence[str]) -> Ve
         seeds=evidence.seeds,
         runs=tuple(sorted(row["run"] for row in runs)),
         arms={label: _describe(evidence.runs[label], evidence.values[label]) for label in claim.labels},
+        missing=evidence.missing,
+        doubt=evidence.doubt,
         **outcome.details,
     )
 
@@ -254,76 +283,42 @@ def _describe(rows: Sequence[Row], values: Floats) -> dict[str, Any]:
         "mean": float(values.mean()) if finite else None,
         "sd": float(values.std(ddof=1)) if finite and values.size > 1 else None,
         "median": float(np.median(values)) if values.size else None,
+        "not_finite": int((~np.isfinite(values)).sum()),
         "diverged": sum(row["status"] == "diverged" for row in rows),
         "undefined": sum(row["status"] == "undefined" for row in rows),
         "learning_rate": rates.pop() if len(rates) == 1 else None,
     }
 
 
-# -------------------------------------------------------------------------------------------------- sentences
+# ----------------------------------------------------------------------------------------------- claims.json
 
 
-def _reason(e: Evidence, verdict: str, details: Mapping[str, Any], p: float, p_holm: float, alpha: float) -> str:
-    """One or two sentences: the effect, the test, and what kept it from deciding."""
-    claim, estimate = e.claim, float(details["estimate"])
-    effect = f"{claim.subject()} = {number(estimate)}{span(details['interval'])} {claim.metric}"
-    ratio = f" (a factor of {number(details['ratio'])})" if details["ratio"] is not None else ""
-    test = f"{_test_name(e, verdict)} p = {number(p, 2)}, {number(p_holm, 2)} after Holm"
-    return _sentence(f"{effect}{ratio}{_diverged(e)}; {test}{_remark(e, verdict, details, p_holm, alpha)}")
-
-
-def _test_name(e: Evidence, verdict: str) -> str:
-    if verdict == EQUIVALENT or (e.claim.kind == "equivalence" and verdict != CONTRADICTED):
-        return f"equivalence within {tidy(e.claim.margin)}:"
-    return "sign-flip" if e.finite else "sign test"
-
-
-def _diverged(e: Evidence) -> str:
-    if e.finite:
-        return ""
-    failed = {label: int((~np.isfinite(values)).sum()) for label, values in e.values.items()}
-    counts = " and ".join(f"{label} in {count}" for label, count in failed.items() if count)
-    return f", with no finite value for {counts} of {len(e.seeds)} runs, so only signs count"
-
-
-def _remark(e: Evidence, verdict: str, details: Mapping[str, Any], p_holm: float, alpha: float) -> str:
-    margin, estimate = e.claim.margin, abs(float(details["estimate"]))
-    if verdict == SUPPORTED and e.claim.kind == "difference":
-        return f"; the margin of {tidy(margin)} is reached" if margin else ""
-    if verdict == CONTRADICTED:
-        effect = "a difference" if e.claim.kind == "equivalence" else "an effect in the opposite direction"
-        return f"; {effect} of at least the margin of {tidy(margin)}"
-    if verdict != INCONCLUSIVE:
-        return ""
-    if e.doubt:
-        return f". {told_doubt(e)}"
-    more = told_seeds(e, estimate, details["seeds_needed"])
-    if e.claim.kind == "difference" and p_holm < alpha:
-        return f"; a real effect, but smaller than the margin of {tidy(margin)}, and not shown to be equivalent{more}"
-    if e.claim.kind == "equivalence" or estimate < margin:
-        return f"; neither an effect of {tidy(margin)} nor its absence is shown{more}"
-    return f"; not significant{more}"
-
-
-def _sentence(text: str) -> str:
-    text = text.strip()
-    return text if text.endswith(".") else f"{text}."
-
-
-def claims_json(verdicts: Iterable[Verdict]) -> str:
-    """The verdicts for programs: one object per claim, keys sorted, null for what does not exist."""
-    plain = [verdict.as_dict() for verdict in verdicts]
+def claims_json(verdicts: Iterable[Mapping[str, Any]], origin: Origin) -> str:
+    """Verdicts for programs, keys sorted, null for what does not exist; when and by what command they were made."""
+    plain = {"made": origin.made, "command": origin.command, "verdicts": list(verdicts)}
     return json.dumps(plain, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def read_verdicts(path: str | Path) -> list[Verdict]:
-    """The verdicts of a claims.json. Raises ValueError, in one line, if it is missing or something else."""
+def read_claims(path: str | Path) -> tuple[list[dict[str, Any]], Origin]:
+    """The verdicts of a claims.json as they stand there, each with its `reason`, a text, and where they come from.
+
+    Raises ValueError, in one line, if the file is missing or something else. A list of verdicts, as the file was
+    once, is one of unknown origin.
+    """
     try:
         plain = json.loads(Path(path).read_text(encoding="utf-8"))
-        if not isinstance(plain, list):
-            raise ValueError("not a list")
-        return [Verdict.from_dict(entry) for entry in plain]
+        plain = {"made": None, "command": "", "verdicts": plain} if isinstance(plain, list) else plain
+        if not isinstance(plain, dict) or not isinstance(plain.get("verdicts"), list):
+            raise ValueError("no verdicts")
+        for entry in plain["verdicts"]:
+            Verdict.from_dict(entry)
+        return plain["verdicts"], Origin(str(plain.get("command", "")), plain.get("made"))
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist; make reproduce writes results/claims.json") from None
     except ValueError as error:
         raise ValueError(f"{path}: not the verdicts of a report ({error})") from None
+
+
+def read_verdicts(path: str | Path) -> list[Verdict]:
+    """The verdicts of a claims.json; ValueError as of `read_claims`."""
+    return [Verdict.from_dict(entry) for entry in read_claims(path)[0]]

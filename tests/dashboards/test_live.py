@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -185,7 +186,7 @@ def test_runs_can_be_grouped_by_whatever_differs_and_results_drawn_against_it(tm
     assert "norm" not in differing and curves.numbers(runs)[0] == "batch_size"
     assert list(curves.grouped(runs, "batch_size")) == ["batch_size 2", "batch_size 8", "batch_size 32"]
     evaluated = [run for run in runs if run.role == "evaluate"]
-    (line,) = curves.end_results(curves.by_stem(evaluated), "batch_size", "test_loss").values()
+    (line,) = curves.end_results(curves.by_line(runs, runs, "batch_size"), "batch_size", "test_loss").values()
     assert line.x.tolist() == [2, 8, 32] and line.best == 2
     assert line.mean.tolist() == [run.final["test_loss"] for run in evaluated]
     tuning = curves.grouped([run for run in runs if run.role == "tune"], "arm")
@@ -199,6 +200,15 @@ def test_what_comes_from_files_is_escaped_and_missing_verdicts_are_told(tmp_path
     assert "make reproduce writes it" in words.verdicts(tmp_path)[0]
     (tmp_path / "claims.json").write_text("{")
     assert "claims.json" in words.verdicts(tmp_path)[0] and words.verdicts(tmp_path)[1] == ()
+
+
+def test_when_verdicts_were_made_is_what_their_file_says(tmp_path: Path) -> None:
+    path = tmp_path / "claims.json"
+    path.write_text("[]")  # just written, of unknown age
+    assert words.verdicts(tmp_path)[0] == "As judged by make reproduce; not recomputed here."
+    made = (datetime.now(UTC) - timedelta(days=3, hours=1)).isoformat(timespec="seconds")
+    path.write_text(json.dumps({"made": made, "command": "make reproduce", "verdicts": []}))
+    assert words.verdicts(tmp_path)[0].startswith("As judged by make reproduce 3 days ago (")
 
 
 # ------------------------------------------------------------------------------------------------------ serving

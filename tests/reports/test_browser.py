@@ -1,20 +1,15 @@
 """The page in a real browser. Skipped where no Chromium is installed, unless REQUIRE_BROWSER=1 is set."""
 
-from typing import Any
+from pathlib import Path
 
 import pytest
 
-from experiments.reports.write import write_report
-from experiments.verdicts.claims import Registry
-from experiments.verdicts.verdicts import judge
 from scripts.browser import Browser
 
 
 @pytest.fixture(scope="module")
-def address(registry: Registry, rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("report")
-    write_report(registry, rows, judge(registry, rows), folder, "make reproduce")
-    return (folder / "report.html").as_uri()
+def address(report: Path) -> str:
+    return (report / "report.html").as_uri()
 
 
 ROWS = "[...document.querySelectorAll('tr[data-claim]')].filter((row) => row.checkVisibility())"

@@ -1,17 +1,16 @@
 """The report is a pure function of the rows: a golden copy is kept, and every file is written whole.
 
 tests/golden/rows.json are invented runs that reach every verdict; the files beside it are what they must give. After a
-deliberate change of the report: REGENERATE_GOLDEN=1 python -m pytest tests/test_report.py, then read the difference
-before committing it.
+deliberate change: REGENERATE_GOLDEN=1 python -m pytest tests/reports/test_report.py, then read the difference before
+committing it.
 """
 
 import hashlib
+import json
 import math
 import os
 import random
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,43 +18,24 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
+from experiments.records.rows import Row
+from experiments.records.table import Origin
+from experiments.reports.sentences import crowded
 from experiments.reports.tables import markdown_table, verdict_table
-from experiments.reports.write import main, overview, update_readme, write_report
+from experiments.reports.write import overview, update_readme, write_report
 from experiments.verdicts.claims import Registry
-from experiments.verdicts.verdicts import VERDICTS, Verdict, judge, read_verdicts
-
-GOLDEN = Path(__file__).parents[1] / "golden"
-COMMAND = "make reproduce"
-
-
-@pytest.fixture(scope="module")
-def verdicts(registry: Registry, rows: list[dict[str, Any]]) -> list[Verdict]:
-    return judge(registry, rows)
-
-
-@pytest.fixture(scope="module")
-def folder(
-    registry: Registry,
-    rows: list[dict[str, Any]],
-    verdicts: list[Verdict],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    target = tmp_path_factory.mktemp("report")
-    write_report(registry, rows, verdicts, target, COMMAND)
-    return target
+from experiments.verdicts.verdicts import VERDICTS, Verdict, judge, read_claims, read_verdicts
+from tests.conftest import GOLDEN, ORIGIN
+from tests.invented import row
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_the_golden_runs_reach_every_verdict(verdicts: list[Verdict]) -> None:
-    assert {verdict.verdict for verdict in verdicts} == set(VERDICTS)
-
-
 @pytest.mark.parametrize("name", ["report.md", "claims.json", "report.html", "evidence/language.html"])
-def test_report_is_the_golden_one(folder: Path, name: str) -> None:
-    written = without_drawings((folder / name).read_text(encoding="utf-8"))
+def test_report_is_the_golden_one(report: Path, name: str) -> None:
+    written = without_drawings((report / name).read_text(encoding="utf-8"))
     if os.environ.get("REGENERATE_GOLDEN"):
         (GOLDEN / name).write_text(written, encoding="utf-8")
     assert written == (GOLDEN / name).read_text(encoding="utf-8")
@@ -69,17 +49,19 @@ def without_drawings(text: str) -> str:
 
 
 def test_the_same_rows_in_any_order_give_the_same_bytes(
-    folder: Path, registry: Registry, rows: list[dict[str, Any]], tmp_path: Path
+    report: Path, registry: Registry, rows: list[Row], tmp_path: Path
 ) -> None:
     shuffled = list(rows)
     random.Random(1).shuffle(shuffled)
-    write_report(registry, shuffled, judge(registry, shuffled), tmp_path, COMMAND)
-    assert contents(tmp_path) == contents(folder)
+    write_report(registry, shuffled, judge(registry, shuffled), tmp_path, ORIGIN)
+    made = contents(report)
+    assert contents(tmp_path) == {name: made[name] for name in contents(tmp_path)}
 
 
-def test_every_figure_is_drawn_and_linked(folder: Path, verdicts: list[Verdict]) -> None:
-    text = (folder / "report.md").read_text(encoding="utf-8")
-    figures = sorted((folder / "figures").iterdir())
+def test_every_figure_is_drawn_and_linked(report: Path, verdicts: list[Verdict]) -> None:
+    assert {verdict.verdict for verdict in verdicts} == set(VERDICTS)
+    text = (report / "report.md").read_text(encoding="utf-8")
+    figures = sorted((report / "figures").iterdir())
     for figure in figures:
         ElementTree.parse(figure)
         assert f"(figures/{figure.name})" in text
@@ -91,34 +73,40 @@ def test_every_figure_is_drawn_and_linked(folder: Path, verdicts: list[Verdict])
 
 
 def test_stale_figures_and_drafts_do_not_stay(
-    registry: Registry, rows: list[dict[str, Any]], verdicts: list[Verdict], tmp_path: Path
+    registry: Registry, rows: list[Row], verdicts: list[Verdict], tmp_path: Path
 ) -> None:
     for stale in ("figures/old-claim.svg", "evidence/old-experiment.html"):
         (tmp_path / stale).parent.mkdir()
         (tmp_path / stale).write_text("<svg/>")
     (tmp_path / "runs.csv").write_text("kept")
-    some = registry.select(["G7-invariant"])
-    write_report(some, rows, verdicts[-1:], tmp_path, COMMAND)
+    write_report(registry.select(["G7-invariant"]), rows, verdicts[-1:], tmp_path, ORIGIN)
     experiments = sorted({f"evidence/{row['experiment']}.html" for row in rows})
     kept = ["claims.json", *experiments, "figures/G7-invariant-bound.svg", "report.html", "report.md", "runs.csv"]
     assert sorted(contents(tmp_path)) == kept
 
 
 def test_without_runs_the_report_says_so(registry: Registry, tmp_path: Path) -> None:
-    verdicts = judge(registry, [])
-    write_report(registry, [], verdicts, tmp_path, COMMAND)
+    write_report(registry, [], judge(registry, []), tmp_path, Origin("make reproduce"))
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert text.count("\n… **incomplete**: ") == len(registry.claims) and "](figures/" not in text
+    assert "made by `make reproduce`\n" in text and read_claims(tmp_path / "claims.json")[1].made is None
     assert not list((tmp_path / "figures").iterdir())
 
 
-def test_synthetic_data_are_labelled(
-    folder: Path, registry: Registry, rows: list[dict[str, Any]], tmp_path: Path
-) -> None:
-    assert "**Synthetic data**" in (folder / "report.md").read_text(encoding="utf-8")
+def test_synthetic_data_are_labelled(report: Path, registry: Registry, rows: list[Any], tmp_path: Path) -> None:
+    assert "**Synthetic data**" in (report / "report.md").read_text(encoding="utf-8")
     real = [row | {"synthetic": False} for row in rows]
-    write_report(registry, real, judge(registry, real), tmp_path, COMMAND)
+    write_report(registry, real, judge(registry, real), tmp_path, ORIGIN)
     assert "Synthetic" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
+def test_no_time_is_shown_that_depends_on_what_else_ran(report: Path) -> None:
+    text = (report / "report.md").read_text(encoding="utf-8")
+    assert "CPU ms per update" in text and "| ms per update" not in text
+    assert "in 8 of 16 runs it was less than 80 % of the wall time" in text  # the arm `none`; layer had one
+    evidence = (report / "evidence" / "language.html").read_text(encoding="utf-8")
+    assert "<td>0.320 (50 %)</td>" in evidence and "wall seconds" not in evidence
+    assert crowded([row("layer", 0, 1.0), row("layer", 1, 1.0, timing={})]) == ""  # nothing is known of a core
 
 
 def test_the_overview_counts_every_claim_once_and_tells_first_what_does_not_hold(verdicts: list[Verdict]) -> None:
@@ -132,71 +120,61 @@ def test_the_overview_counts_every_claim_once_and_tells_first_what_does_not_hold
     assert markdown_table(verdicts, "report.md") in every
 
 
-def test_readme_gets_the_table_between_its_markers(verdicts: list[Verdict], tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- verdicts:begin -->\nold\n<!-- verdicts:end -->\nafter\n")
-    for _ in range(2):  # again changes nothing
-        update_readme(readme, verdicts, "results/reference/report.md")
-        text = readme.read_text(encoding="utf-8")
-        table = overview(verdicts, "results/reference/report.md")
-        assert text == f"before\n<!-- verdicts:begin -->\n{table}\n<!-- verdicts:end -->\nafter\n"
-    assert "[G1-better](results/reference/report.md#g1-better)" in text
-    assert "layer norm \\| none" in text
-    readme.write_text("no markers")
-    with pytest.raises(ValueError, match="markers"):
-        update_readme(readme, verdicts)
-
-
-def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
-    monkeypatch.setattr(sys, "argv", ["experiments.report", *map(str, arguments)])
-    main()
-
-
-def test_the_command_needs_only_claims_json(
-    verdicts: list[Verdict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_readme_gets_the_table_between_its_markers_from_claims_json_alone(
+    verdicts: list[Verdict], tmp_path: Path
 ) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- verdicts:begin -->\nold\n<!-- verdicts:end -->\nafter\n")
-    run_main(monkeypatch, GOLDEN / "claims.json", readme)
-    lines = readme.read_text(encoding="utf-8").splitlines()
-    expected = overview(verdicts, "results/reference/report.md").splitlines()
-    assert lines == ["before", "<!-- verdicts:begin -->", *lines[2:-2], "<!-- verdicts:end -->", "after"]
     # An infinite estimate is null in JSON, its sign lost; every other cell is that of the report.
-    infinite = [v.id for v in verdicts if v.estimate is not None and math.isinf(v.estimate)]
-    assert infinite == ["G5-diverges"]
-    assert lines[2:-2] == [line.replace("| -∞ |", "| not finite |") for line in expected]
+    assert [v.id for v in verdicts if v.estimate is not None and math.isinf(v.estimate)] == ["G5-diverges"]
+    table = overview(verdicts, "results/reference/report.md").replace("| -∞ |", "| not finite |")
+    for _ in range(2):  # again changes nothing
+        update_readme(readme, read_verdicts(GOLDEN / "claims.json"))
+        text = readme.read_text(encoding="utf-8")
+        assert text == f"before\n<!-- verdicts:begin -->\n{table}\n<!-- verdicts:end -->\nafter\n"
+    assert "[G1-better](results/reference/report.md#g1-better)" in text and "layer norm \\| none" in text
 
 
 @pytest.mark.parametrize(
-    ("json_text", "page_text", "message"),
+    ("page", "message"),
     [
-        (None, "x", "claims.json does not exist; make reproduce"),
-        ("[{", "x", "claims.json: not the verdicts of a report"),
-        ("{}", "x", "claims.json: not the verdicts of a report (not a list)"),
-        ('[{"id": "x"}]', "x", "claims.json: not the verdicts of a report (not a verdict: {'id': 'x'})"),
-        ("[]", None, "README.md does not exist"),
-        ("[]", "no markers", "README.md: the markers <!-- verdicts:begin --> and <!-- verdicts:end --> are missing"),
-        ("[]", "<!-- verdicts:begin -->", "README.md: the markers"),
+        (None, "README.md does not exist"),
+        ("no markers", "README.md: the markers <!-- verdicts:begin --> and <!-- verdicts:end --> are missing"),
+        ("<!-- verdicts:begin -->", "README.md: the markers"),
     ],
 )
-def test_the_command_says_in_one_line_what_is_missing(
-    json_text: str | None, page_text: str | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_page_without_markers_is_left_alone(page: str | None, message: str, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    if page is not None:
+        readme.write_text(page)
+    with pytest.raises(ValueError, match=message):
+        update_readme(readme, [])
+    assert not readme.exists() or readme.read_text() == page
+
+
+def test_claims_json_can_be_read_back_also_as_it_was_once(
+    report: Path, verdicts: list[Verdict], tmp_path: Path
 ) -> None:
-    given, page = tmp_path / "claims.json", tmp_path / "README.md"
-    for path, text in ((given, json_text), (page, page_text)):
-        if text is not None:
-            path.write_text(text)
-    with pytest.raises(SystemExit) as stop:
-        run_main(monkeypatch, given, page)
-    assert str(stop.value).startswith("error: ") and message in str(stop.value) and "\n" not in str(stop.value)
-    assert not page.exists() or page.read_text() == page_text
+    plain, origin = read_claims(report / "claims.json")
+    assert origin == ORIGIN and all(entry["reason"].endswith(".") for entry in plain)
+    for entry, back, verdict in zip(plain, read_verdicts(report / "claims.json"), verdicts, strict=True):
+        assert back.as_dict() | {"interval": None} == verdict.as_dict() | {"interval": None}
+        for key in ("kept", "missing", "doubt"):
+            del entry[key]
+    old = tmp_path / "claims.json"
+    old.write_text(json.dumps(plain[:1]))
+    assert [verdict.id for verdict in read_verdicts(old)] == ["G1-better"]
+    assert read_claims(old)[1] == Origin("")
 
 
-def test_claims_json_can_be_read_back(folder: Path, verdicts: list[Verdict]) -> None:
-    back = read_verdicts(folder / "claims.json")
-    assert [verdict.as_dict() | {"interval": None} for verdict in back] == [
-        verdict.as_dict() | {"interval": None} for verdict in verdicts
-    ]
+@pytest.mark.parametrize("text", [None, "[{", "{}", '[{"id": "x"}]', '{"verdicts": [{}]}'])
+def test_other_files_are_refused_in_one_line(text: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "claims.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ValueError, match=r"claims\.json( does not exist|: not the verdicts of a report)") as told:
+        read_verdicts(path)
+    assert "\n" not in str(told.value)
 
 
 def test_terminal_table_is_plain_text_without_a_terminal(verdicts: list[Verdict]) -> None:
@@ -206,9 +184,3 @@ def test_terminal_table_is_plain_text_without_a_terminal(verdicts: list[Verdict]
     text = capture.get()
     assert "\x1b" not in text and "✔ supported" in text
     assert all(verdict.id in text for verdict in verdicts)
-
-
-def test_analysis_imports_no_training() -> None:
-    code = "import sys, experiments.report; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"torch", "hydra", "omegaconf", "wandb", "datasets"} & set(loaded)

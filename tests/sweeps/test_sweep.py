@@ -1,6 +1,5 @@
 """Sweeps: isolation, a second try, shared folders, the order of runs, what is told."""
 
-import dataclasses
 import os
 import resource
 import subprocess

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from data import text
-from experiments.records.rows import group_runs
-from experiments.reports.write import report_text
+from experiments.records.arm_rows import group_runs
+from experiments.records.table import Origin
+from experiments.reports.page import contents
+from experiments.reports.page import text as markdown
 from experiments.sweeps.preflight import check_runnable
 from experiments.training.probes import step_time
 from experiments.training.run import run
@@ -65,6 +67,6 @@ def test_the_report_shows_medians_and_ratios() -> None:
         row("gru", seed, None, timing={k: v * scale for k, v in times.items()}, config=config, experiment="step_time")
         for seed, scale in enumerate((1.0, 2.0, 50.0))
     ]
-    report = report_text(Registry(0.05, 10, ()), group_runs(rows), [], "make reproduce")
+    report = markdown(contents(Registry(0.05, 10, ()), group_runs(rows), [], Origin("make reproduce"), {}))
     assert "| recurrent layer | runs | none | batch | layer |" in report
     assert "| `gru` | 3 | 4.00 | 4.00 (× 2.50) | 4.00 (× 2.20) |" in report

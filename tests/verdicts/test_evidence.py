@@ -1,9 +1,11 @@
-"""Learning rates are chosen by validation loss; missing or doubtful runs are named and settle nothing."""
+"""Learning rates are chosen by validation loss; missing or doubtful runs are told and settle nothing."""
 
 import pytest
 
 from experiments.records.tuning import best_learning_rate
 from experiments.verdicts.claims import ClaimError, Registry
+from experiments.verdicts.evidence import EDGE, GRID, PAIRS, RATE, REUSED, TUNING, Obstacle
+from experiments.verdicts.evidence import SEEDS as TOO_FEW
 from experiments.verdicts.verdicts import judge
 from tests.invented import SEEDS, arms, claim, row, spread, tuning, verdict
 
@@ -27,12 +29,12 @@ def test_best_learning_rate() -> None:
 
 def test_missing_seeds_are_never_averaged_over() -> None:
     rows = arms(spread(0.9), [1.0] * SEEDS)
-    assert "none lacks seed" not in verdict(rows).reason
+    assert verdict(rows).missing is None
     rows[-1]["seed"] = 77
     result = verdict(rows)
     assert (result.verdict, result.p, result.estimate) == ("incomplete", None, None)
-    assert "lacks seed 77" in result.reason
-    assert verdict([]).verdict == "incomplete"
+    assert result.missing == Obstacle(PAIRS, "layer", (77,))
+    assert verdict([]).missing == Obstacle(TOO_FEW, "layer", (0, SEEDS))
     assert judge(Registry(0.05, SEEDS, (claim(),)), rows[:3], seeds=2)[0].verdict == "incomplete"
 
 
@@ -41,7 +43,7 @@ def test_an_optimum_on_the_edge_settles_nothing(losses: dict[float, float | None
     interior = tuning("layer", {0.003: 2.0, 0.01: 1.0, 0.03: 2.0})
     rows = arms(spread(0.9), [1.0] * SEEDS) + interior
     result = verdict(rows + tuning("none", losses), claim(tuned=True))
-    assert result.verdict == "inconclusive" and "best learning rate of none, 0.01, is on the edge" in result.reason
+    assert result.verdict == "inconclusive" and result.doubt == Obstacle(EDGE, "none", (0.01,))
     inside = tuning("none", {0.003: 2.0, 0.01: 1.0, 0.03: None})
     assert verdict(rows + inside, claim(tuned=True)).verdict == "supported"
     undefined = tuning("none", losses, "undefined")  # no rate trains it: there is no optimum to look for
@@ -52,13 +54,13 @@ def test_tuning_must_be_whole_and_separate() -> None:
     rows = arms(spread(0.9), [1.0] * SEEDS)
     layer, none = (tuning(arm, {0.003: 2.0, 0.01: 1.0, 0.03: 2.0}) for arm in ("layer", "none"))
     tuned = claim(tuned=True)
-    assert "none has no tuning runs" in verdict(rows + layer, tuned).reason
-    assert "none lacks tuning runs at learning rate" in verdict(rows + layer + none[1:], tuned).reason
+    assert verdict(rows + layer, tuned).missing == Obstacle(TUNING, "none")
+    assert verdict(rows + layer + none[1:], tuned).missing == Obstacle(GRID, "none", (0.003,))
     moved = [one | {"learning_rate": 3 * one["learning_rate"]} for one in none]
-    assert "evaluated at learning rate 0.01, but tuning chose 0.03" in verdict(rows + layer + moved, tuned).reason
+    assert verdict(rows + layer + moved, tuned).missing == Obstacle(RATE, "none", (0.01, 0.03))
     reused = [one | {"seed": one["seed"] - 1000} for one in none]
     result = verdict(rows + layer + reused, tuned)
-    assert result.verdict == "inconclusive" and "tuned on seed 0, which it also reports" in result.reason
+    assert result.verdict == "inconclusive" and result.doubt == Obstacle(REUSED, "none", (0,))
 
 
 def test_rows_that_cannot_be_judged_are_refused() -> None:

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -42,12 +41,6 @@ def test_sign_flip_by_hand(d: list[float], less: float, greater: float) -> None:
     assert sign_flip_p(d, "two-sided") == min(1.0, 2 * min(less, greater))
 
 
-def test_ten_seeds_of_one_sign_give_the_smallest_p() -> None:
-    d = [-0.1 * k for k in range(1, 11)]
-    assert sign_flip_p(d, "less") == sign_test_p(d, "less") == 2**-10
-    assert sign_flip_p(d, "two-sided") == 2**-9
-
-
 @pytest.mark.parametrize("alternative", ["less", "greater", "two-sided"])
 def test_sign_flip_is_scipys_exact_permutation_test(alternative: Alternative) -> None:
     for seed in range(5):
@@ -59,39 +52,25 @@ def test_sign_flip_is_scipys_exact_permutation_test(alternative: Alternative) ->
 
 
 @given(differences)
-def test_sign_flip_counts_every_assignment(d: list[float]) -> None:
+def test_sign_flip_counts_every_assignment_ties_too(d: list[float]) -> None:
     flips = itertools.product((-1, 1), repeat=len(d))
     sums = [math.fsum(sign * x for sign, x in zip(signs, d, strict=True)) for signs in flips]
-    limit = math.fsum(d) + 1e-9
-    assert sign_flip_p(d, "less") == sum(total <= limit for total in sums) / len(sums)
-
-
-@given(differences, st.randoms())
-def test_sign_flip_ignores_the_order_of_seeds_and_the_unit(d: list[float], random: object) -> None:
-    shuffled = list(d)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert sign_flip_p(d) == sign_flip_p(shuffled) == sign_flip_p([1024 * x for x in d])
-
-
-@given(differences)
-def test_both_tails_share_the_observed_outcome(d: list[float]) -> None:
-    assert sign_flip_p(d, "less") + sign_flip_p(d, "greater") > 1
-    assert sign_flip_p(d, "less") == sign_flip_p([-x for x in d], "greater")
-    assert sign_flip_p(d, "less") >= 2 ** -len(d)
-
-
-@given(differences, st.integers(0, 9), st.floats(0.01, 50))
-def test_a_lower_difference_is_never_weaker_evidence(d: list[float], place: int, drop: float) -> None:
-    assume(place < len(d))
-    lower = [x - drop if i == place else x for i, x in enumerate(d)]
-    assert sign_flip_p(lower, "less") <= sign_flip_p(d, "less")
-    assert sign_test_p(lower, "greater") >= sign_test_p(d, "greater") or 0 in (d[place], lower[place])
+    assert sign_flip_p(d, "less") == sum(total <= math.fsum(d) + 1e-9 for total in sums) / len(sums)
 
 
 @pytest.mark.parametrize("bad", [[], [math.nan], [1.0, math.inf], [0.0] * (MOST_SEEDS + 1)])
 def test_sign_flip_refuses_what_it_cannot_count(bad: list[float]) -> None:
     with pytest.raises(ValueError, match="finite differences"):
         sign_flip_p(bad)
+
+
+@given(differences)
+def test_sign_test_is_scipys_binomial_test(d: list[float]) -> None:
+    below, above = sum(x < 0 for x in d), sum(x > 0 for x in d)
+    assume(below + above)
+    for alternative, wins in (("less", below), ("greater", above)):
+        exact = reference.binomtest(wins, below + above, alternative="greater").pvalue
+        assert sign_test_p(d, alternative) == pytest.approx(exact)  # type: ignore[arg-type]
 
 
 def test_sign_test_counts_infinities_and_drops_ties() -> None:
@@ -110,19 +89,6 @@ def test_interval_is_students() -> None:
     assert all(math.isnan(end) for end in paired_interval([1.0]))
 
 
-def test_interval_covers_and_test_keeps_its_size() -> None:
-    samples = np.random.default_rng(1).normal(0, 1, (2000, 10))
-    covered = np.mean([low <= 0 <= high for low, high in map(paired_interval, samples)])
-    rejected = np.mean([sign_flip_p(d, "less") <= 0.05 for d in samples])
-    assert abs(covered - 0.95) < 0.015  # three standard errors
-    assert rejected < 0.05 + 0.015
-
-
-def test_sign_flip_keeps_its_size_under_outliers() -> None:
-    samples = np.random.default_rng(2).standard_cauchy((2000, 8))
-    assert np.mean([sign_flip_p(d, "greater") <= 0.05 for d in samples]) < 0.05 + 0.015
-
-
 def test_equivalence_needs_every_difference_inside_for_the_smallest_p() -> None:
     inside = [0.01, -0.02, 0.005, 0.0, -0.01]
     assert tost_p(inside, 0.05) == 2**-5
@@ -134,11 +100,6 @@ def test_equivalence_needs_every_difference_inside_for_the_smallest_p() -> None:
 @given(differences, st.floats(0.1, 50), st.floats(0.1, 50))
 def test_a_wider_margin_is_never_harder(d: list[float], margin: float, more: float) -> None:
     assert tost_p(d, margin + more) <= tost_p(d, margin)
-
-
-def test_equivalence_errs_at_most_at_its_level_on_the_margin() -> None:
-    samples = np.random.default_rng(3).normal(0.5, 0.2, (2000, 8))
-    assert np.mean([tost_p(d, 0.5) <= 0.05 for d in samples]) < 0.05 + 0.015
 
 
 def test_holm_by_hand() -> None:
@@ -159,15 +120,6 @@ def test_a_whole_family_can_still_be_shown(tests: int, seeds: int) -> None:
     assert max(holm([2.0**-seeds] * tests)) < 0.05 <= max(holm([2.0 ** -(seeds - 2)] * tests))
 
 
-def test_holm_errs_at_most_at_its_level_in_any_mix_of_true_and_false_claims() -> None:
-    random = np.random.default_rng(8)
-    for effects in (0, 10, 30):  # of 40 claims there is something to find in so many
-        ps = random.uniform(size=(1000, 40))
-        ps[:, :effects] **= 8
-        errs = [min(holm(list(row))[effects:]) < 0.05 for row in ps]
-        assert np.mean(errs) < 0.05 + 0.02
-
-
 def test_equivalence_by_hand() -> None:
     # Shifted by the margin 3 to -2 -4 -1 and 4 2 5: all signs agree, the most extreme of 8 either way.
     assert tost_p([1.0, -1.0, 2.0], 3.0) == 1 / 8
@@ -175,26 +127,6 @@ def test_equivalence_by_hand() -> None:
     # way 2.5 0.5 3.5, the largest: the larger p counts.
     assert tost_p([1.0, -1.0, 2.0], 1.5) == 3 / 8
     assert tost_p([2.0, 2.0], 1.0) == 1.0
-
-
-def test_sign_test_by_hand() -> None:
-    assert sign_test_p([-1.0] * 9 + [1.0], "less") == (10 + 1) / 1024
-    assert sign_test_p([-1.0] * 9 + [1.0], "two-sided") == 22 / 1024
-    assert sign_test_p([-1.0] * 9 + [1.0], "greater") == 1023 / 1024
-
-
-def test_interval_by_hand() -> None:
-    # mean 2, sd 1, n 3; t with 2 degrees of freedom at .975 is 4.302653, by sqrt(3)
-    assert paired_interval([1.0, 2.0, 3.0]) == pytest.approx((2 - 2.484138, 2 + 2.484138))
-
-
-@pytest.mark.parametrize("seeds", [10, 12])
-def test_coverage_of_the_interval_where_differences_are_normal_or_skewed(seeds: int) -> None:
-    random = np.random.default_rng(9)
-    normal, skewed = random.normal(0, 1, (3000, seeds)), random.exponential(1, (3000, seeds)) - 1
-    coverage = [np.mean([low <= 0 <= high for low, high in map(paired_interval, d)]) for d in (normal, skewed)]
-    assert coverage[0] == pytest.approx(0.95, abs=0.012)  # three standard errors
-    assert coverage[1] == pytest.approx(0.90, abs=0.025)  # less than it says: why no decision rests on it
 
 
 def test_seeds_for_a_difference() -> None:
@@ -227,46 +159,20 @@ def test_seeds_for_wins() -> None:
     assert seeds_for_wins([-math.inf, math.inf, math.nan]) is None
 
 
-def power(ps: Iterable[float], alpha: float) -> float:
-    return float(np.mean([p < alpha for p in ps]))
-
-
 STRICT = 0.05 / 110  # the level of a family of 110 tests
 
 
-@pytest.mark.parametrize(("alpha", "size"), [(0.05, 0.7), (0.05, 1.2), (STRICT, 0.9), (STRICT, 1.4)])
-def test_seeds_for_a_difference_give_the_power(alpha: float, size: float) -> None:
-    pilot = np.array([-1.0, 1.0] * 10)
-    enough = seeds_for_difference(pilot + size, alpha=alpha)
-    assert enough is not None
-    samples = np.random.default_rng(4).normal(size, pilot.std(ddof=1), (500, enough))
-    assert 0.7 < power((sign_flip_p(d, "greater") for d in samples), alpha) < 0.9
-
-
-def test_seeds_for_a_difference_beyond_a_margin_give_the_power() -> None:
-    pilot = np.array([-1.0, 1.0] * 10) + 1.0
-    enough = seeds_for_difference(pilot, 0.8, alpha=0.05)
-    assert enough is not None
-    samples = np.random.default_rng(5).normal(1.0, pilot.std(ddof=1), (800, enough))
-    assert 0.7 < np.mean([sign_flip_p(d, "greater") < 0.05 and d.mean() >= 0.8 for d in samples]) < 0.9
-
-
-@pytest.mark.parametrize(
-    ("alpha", "mean", "margin"), [(0.05, 0.0, 1.0), (0.05, 0.5, 1.3), (STRICT, 0.0, 1.2), (STRICT, 0.4, 1.4)]
-)
-def test_seeds_for_equivalence_give_the_power(alpha: float, mean: float, margin: float) -> None:
-    pilot = np.array([-1.0, 1.0] * 10) + mean
-    enough = seeds_for_equivalence(pilot, margin, alpha)
-    assert enough is not None
-    samples = np.random.default_rng(6).normal(mean, pilot.std(ddof=1), (500, enough))
-    assert 0.7 < power((tost_p(d, margin) for d in samples), alpha) < 0.9
-
-
-@pytest.mark.parametrize(("alpha", "share"), [(0.05, 0.7), (0.05, 0.8), (STRICT, 0.8), (STRICT, 0.9)])
-def test_seeds_for_wins_give_the_power(alpha: float, share: float) -> None:
-    wins = round(20 * share)
-    enough = seeds_for_wins([-math.inf] * wins + [math.inf] * (20 - wins), alpha)
-    assert enough is not None
-    samples = np.random.default_rng(7).binomial(enough, share, 2000)
-    least = next(k for k in range(enough + 1) if sign_test_p([-1.0] * k + [1.0] * (enough - k)) < alpha)
-    assert 0.7 < np.mean(samples >= least) < 0.9
+@pytest.mark.parametrize(("alpha", "size"), [(0.05, 0.7), (STRICT, 1.4)])
+def test_as_many_seeds_as_are_said_to_be_enough_give_the_power(alpha: float, size: float) -> None:
+    pilot, random = np.array([-1.0, 1.0] * 10), np.random.default_rng(4)
+    sd = float(pilot.std(ddof=1))
+    found = seeds_for_difference(pilot + size, alpha=alpha), seeds_for_equivalence(pilot, size + 0.3, alpha)
+    different, same = (enough or 0 for enough in found)
+    rejected = [sign_flip_p(d, "greater") < alpha for d in random.normal(size, sd, (300, different))]
+    assert 0.7 < np.mean(rejected) < 0.9
+    rejected = [tost_p(d, size + 0.3) < alpha for d in random.normal(0, sd, (300, same))]
+    assert 0.7 < np.mean(rejected) < 0.93
+    share = 0.8
+    wins = seeds_for_wins([-math.inf] * 16 + [math.inf] * 4, alpha) or 0
+    least = next(k for k in range(wins + 1) if sign_test_p([-1.0] * k + [1.0] * (wins - k)) < alpha)
+    assert 0.7 < np.mean(random.binomial(wins, share, 2000) >= least) < 0.9

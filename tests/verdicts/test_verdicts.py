@@ -1,4 +1,4 @@
-"""Every verdict follows from the rows alone."""
+"""Every verdict follows from the rows alone, and is numbers; what is said of it is tested with the reports."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.verdicts.claims import ClaimError, Registry
+from experiments.verdicts.claims import Claim, ClaimError, Registry
 from experiments.verdicts.stats import seeds_for_difference, seeds_for_equivalence, seeds_for_wins
 from experiments.verdicts.verdicts import Verdict, judge
 from tests.invented import SEEDS, arms, claim, spread, tuning, verdict
@@ -30,7 +30,7 @@ from tests.invented import SEEDS, arms, claim, spread, tuning, verdict
 def test_the_five_verdicts(layer: Sequence[float | None], expected: str) -> None:
     result = verdict(arms(layer, [1.0] * SEEDS))
     assert result.verdict == expected
-    assert result.reason.endswith(".") and "\n" not in result.reason
+    assert (result.missing is not None) == (expected == "incomplete") and result.doubt is None
     if expected != "incomplete":
         assert result.interval is not None and result.estimate is not None
         assert result.interval[0] < result.estimate < result.interval[1]
@@ -46,7 +46,7 @@ def test_the_opposite_claim_gets_the_opposite_verdict() -> None:
 def test_significant_but_small_is_not_supported() -> None:
     result = verdict(arms(spread(0.981, 0.012), [1.0] * SEEDS), claim(margin=0.02))
     assert result.p_holm is not None and result.p_holm < 0.05
-    assert "smaller than the margin" in result.reason
+    assert result.verdict == "inconclusive" and -0.02 < (result.estimate or 0) < 0
 
 
 def test_a_logged_metric_is_a_ratio() -> None:
@@ -70,7 +70,6 @@ def test_an_interaction_across_experiments() -> None:
     rows = arms(spread(0.5), [1.0] * SEEDS) + arms([0.9] * SEEDS, [1.0] * SEEDS, experiment="other")
     result = verdict(rows, four)
     assert result.verdict == "supported" and result.estimate == pytest.approx(-0.4, abs=0.01)
-    assert "layer + other/none - none - other/layer" in result.reason
 
 
 def test_equivalence_is_supported_contradicted_or_open() -> None:
@@ -88,7 +87,7 @@ def test_a_bound_is_kept_by_every_run() -> None:
     assert (kept.verdict, kept.estimate, kept.interval, kept.p) == ("supported", 1e-12, (0.0, 1e-12), None)
     rows[3]["final"]["test_loss"] = 1e-6
     broken = verdict(rows, exact)
-    assert broken.verdict == "contradicted" and "19 of 20 runs" in broken.reason
+    assert (kept.kept, broken.verdict, broken.kept) == (20, "contradicted", 19)
     assert verdict(rows, claim(kind="bound", weights=(), at_least=0.0)).verdict == "supported"
     rows[3]["status"] = "diverged"
     assert verdict(rows, exact).estimate == math.inf
@@ -101,7 +100,7 @@ def test_diverged_runs_count_by_sign() -> None:
     result = verdict(rows)
     assert (result.verdict, result.p) == ("supported", 2**-10)
     assert result.interval is None and result.as_dict()["estimate"] is None
-    assert "only signs count" in result.reason and result.arms["none"]["diverged"] == 7
+    assert not result.finite and result.arms["none"]["diverged"] == result.arms["none"]["not_finite"] == 7
 
 
 def test_where_both_diverge_there_is_a_tie() -> None:
@@ -132,7 +131,7 @@ def test_holm_counts_the_whole_declared_family() -> None:
     whole, alone = judge(registry, rows)[0], judge(registry.select(["c0"]), rows)
     assert whole.p_holm == pytest.approx(30 * whole.p) and whole.verdict == "inconclusive"  # type: ignore[operator]
     assert alone == [whole]
-    assert whole.seeds_needed is not None and f"{whole.seeds_needed} seeds" in whole.reason
+    assert whole.seeds_needed is not None
 
 
 def test_an_equivalence_can_be_contradicted_in_a_large_family() -> None:
@@ -150,16 +149,11 @@ def test_verdicts_do_not_depend_on_the_order_of_rows() -> None:
     assert verdict(shuffled) == verdict(rows)
 
 
-def test_a_verdict_is_plain_json() -> None:
-    every: list[Sequence[float | None]] = [spread(0.9), [None] * SEEDS, spread(0.9)[:3]]
-    for layer in every:
-        json.dumps(verdict(arms(layer, [1.0] * SEEDS)).as_dict(), allow_nan=False)
-
-
 def test_a_verdict_comes_back_from_its_json() -> None:
     rows = arms(spread(0.9), [1.0] * SEEDS)
-    for one in (verdict(rows), verdict(rows[:3]), verdict(rows, claim(scale="log"))):
-        plain = json.loads(json.dumps(one.as_dict()))
+    diverged = verdict(arms([None] * SEEDS, [1.0] * SEEDS))
+    for one in (verdict(rows), verdict(rows[:3]), verdict(rows, claim(scale="log")), diverged):
+        plain = json.loads(json.dumps(one.as_dict(), allow_nan=False))
         assert Verdict.from_dict(plain).as_dict() == one.as_dict()
     one_seed = judge(Registry(0.05, 1, (claim(scale="log"),)), arms([0.9], [1.0]))[0]
     assert one_seed.as_dict()["interval"] == [None, None]  # no spread is known
@@ -181,33 +175,21 @@ FAMILY = (
     *(claim(id=f"m{k}", experiment=f"m{k}", margin=1.0) for k in range(4)),
     *(claim(id=f"e{k}", experiment=f"e{k}", kind="equivalence", direction="", margin=1.0) for k in range(3)),
 )
+LIMIT = 0.05 + 3 * math.sqrt(0.05 * 0.95 / 300)  # three standard errors
 
 
-def family_errors(mean: float, sd: float, families: int = 400) -> dict[str, float]:
-    """The share of simulated families, every claim with normal differences, in which some claim gets each verdict."""
+@pytest.mark.parametrize(("mean", "sd"), [(0.0, 5.0), (1.0, 0.2)])  # no effect; on the margin, opposite to the claims
+def test_a_family_errs_at_most_at_its_level(mean: float, sd: float) -> None:
     registry, random = Registry(0.05, SEEDS, FAMILY), np.random.default_rng(11)
-    counts: Counter[str] = Counter()
-    for _ in range(families):
+    false = {"contradicted", "supported"} if mean == 0 else {"supported", "equivalent"}
+    errors: Counter[str] = Counter()
+    for _ in range(300):
         drawn = random.normal(mean, sd, (len(FAMILY), SEEDS)).tolist()
         pairs = zip(FAMILY, drawn, strict=True)
         rows = [one for c, d in pairs for one in arms(d, [0.0] * SEEDS, experiment=c.experiment)]
-        counts.update({(v.kind, v.verdict) for v in judge(registry, rows)})  # type: ignore[misc]
-    return {f"{verdict} {kind}": count / families for (kind, verdict), count in counts.items()}  # type: ignore[str-unpack]
-
-
-LIMIT = 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)  # three standard errors
-
-
-def test_without_any_effect_a_family_errs_at_most_at_its_level() -> None:
-    shown = family_errors(mean=0.0, sd=5.0)
-    assert 0 < shown["supported difference"] < LIMIT
-    assert shown["contradicted difference"] + shown.get("contradicted equivalence", 0.0) < LIMIT
-
-
-def test_with_effects_on_the_margin_a_family_errs_at_most_at_its_level() -> None:
-    shown = family_errors(mean=1.0, sd=0.2)  # in the direction opposite to the claimed one: none may be supported
-    assert shown.get("supported difference", 0.0) + shown.get("supported equivalence", 0.0) < LIMIT
-    assert shown.get("equivalent difference", 0.0) < LIMIT
+        errors.update({v.verdict for v in judge(registry, rows)} & false)
+    assert all(count / 300 < LIMIT for count in errors.values())
+    assert mean or errors["supported"] > 0  # the tests have the power to err
 
 
 def test_two_tuning_runs_of_one_seed_are_refused() -> None:
@@ -216,46 +198,29 @@ def test_two_tuning_runs_of_one_seed_are_refused() -> None:
         verdict(rows)
 
 
-def test_an_effect_below_the_margin_is_settled_by_seeds_for_equivalence() -> None:
-    for noisy in (claim(), claim(kind="equivalence", direction="")):
-        result = verdict(arms(spread(0.995, 0.05), [1.0] * SEEDS), noisy)
-        assert result.verdict == "inconclusive" and abs(result.estimate or 9) < 0.02
-        assert result.seeds_needed == seeds_for_equivalence(
-            result.differences, 0.02, 0.05 / (1 + (noisy.kind[0] == "e"))
-        )
-        assert (
-            f"be shown to lie within the margin 4 times in 5 with about {result.seeds_needed} seeds." in result.reason
-        )
-
-
-def test_an_effect_beyond_the_margin_is_settled_by_seeds_for_a_difference() -> None:
-    for noisy, claimed in ((claim(), "difference"), (claim(kind="equivalence", direction=""), "equivalence")):
-        result = verdict(arms(spread(0.95, 0.2), [1.0] * SEEDS), noisy)
-        assert (result.verdict, result.kind) == ("inconclusive", claimed) and abs(result.estimate or 0) > 0.02
-        assert result.seeds_needed == seeds_for_difference(result.differences, 0.02, 0.05 / (1 + (claimed[0] == "e")))
-        assert f"beyond the margin 4 times in 5 with about {result.seeds_needed} seeds." in result.reason
+@pytest.mark.parametrize("noisy", [claim(), claim(kind="equivalence", direction="")])
+def test_more_seeds_are_for_what_the_runs_at_hand_suggest(noisy: Claim) -> None:
+    alpha = 0.05 / Registry(0.05, SEEDS, (noisy,)).tests
+    below, beyond = (verdict(arms(spread(*at), [1.0] * SEEDS), noisy) for at in ((0.995, 0.05), (0.95, 0.2)))
+    assert below.verdict == beyond.verdict == "inconclusive"
+    assert below.seeds_needed == seeds_for_equivalence(below.differences, 0.02, alpha)
+    assert beyond.seeds_needed == seeds_for_difference(beyond.differences, 0.02, alpha)
 
 
 def test_where_runs_diverged_wins_are_counted() -> None:
-    rows = arms([0.5] * 8 + [None] * 2, [None] * 8 + [0.5] * 2)
-    result = verdict(rows)
+    result = verdict(arms([0.5] * 8 + [None] * 2, [None] * 8 + [0.5] * 2))
     assert (result.verdict, result.estimate) == ("inconclusive", -math.inf)
     assert result.seeds_needed == seeds_for_wins(result.differences) and (result.seeds_needed or 0) > SEEDS
-    assert (
-        f"this share of wins would be significant 4 times in 5 with about {result.seeds_needed} seeds." in result.reason
-    )
 
 
 def test_no_number_of_seeds_settles_what_seeds_cannot() -> None:
-    tie = verdict(arms([None] * 8 + [0.5] * 2, [None] * 8 + [1.0] * 2))
-    assert tie.seeds_needed is None and "no practicable number of seeds would settle it" in tie.reason
+    assert verdict(arms([None] * 8 + [0.5] * 2, [None] * 8 + [1.0] * 2)).seeds_needed is None
     rows = arms(spread(0.9), [1.0] * SEEDS) + tuning("layer", {0.001: 2.0, 0.003: 1.5, 0.01: 1.0})
     edge = verdict(rows + tuning("none", {0.003: 2.0, 0.01: 1.0, 0.03: 2.0}), claim(tuned=True))
-    assert edge.seeds_needed is None
-    assert edge.reason.endswith("No number of seeds would settle it, only a wider grid.")
+    assert edge.seeds_needed is None and edge.doubt is not None
 
 
 def test_those_at_hand_are_never_said_to_be_enough() -> None:
-    for drawn in np.random.default_rng(12).standard_t(2, (100, SEEDS)) - 0.7:
+    for drawn in np.random.default_rng(12).standard_t(2, (50, SEEDS)) - 0.7:
         result = verdict(arms(drawn.tolist(), [0.0] * SEEDS), claim(margin=0.5))
         assert result.seeds_needed is None or (result.verdict, result.seeds_needed > SEEDS) == ("inconclusive", True)

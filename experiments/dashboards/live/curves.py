@@ -8,8 +8,8 @@ import numpy as np
 
 from experiments.dashboards.live.runs import RATE, Run, seed_of
 from experiments.records.rows import Floats
-from experiments.reports.series_figures import NUMBERED
 from experiments.reports.series_figures import RATE as AT_RATE
+from experiments.reports.settings import lines
 from experiments.verdicts.wording import by_number, tidy
 
 Groups = dict[str, list[Run]]  # by label
@@ -177,13 +177,22 @@ def measured_rates(groups: Groups) -> dict[str, Series]:
     return many_series({label: by_rate(runs) for label, runs in groups.items()})
 
 
-def by_stem(runs: Iterable[Run]) -> Groups:
-    """Runs by their arm without its number: `batch` of batch_b8."""
+def by_line(runs: Iterable[Run], every: Iterable[Run], key: str) -> Groups:
+    """Runs by what sets their arms apart, among those of every run, besides a number: `batch` of all batch sizes."""
+    tested = [run for run in every if run.role == "evaluate"]
+    arms = {run.arm: {name: run.config[name] for name in run.config if name not in ("seed", RATE)} for run in tested}
+    found = {arm: label for label, line in lines(arms, key).items() for arm in line.values()}
     groups: Groups = {}
     for run in runs:
-        parts = NUMBERED.fullmatch(run.arm)
-        groups.setdefault(parts["stem"] if parts else run.arm, []).append(run)
+        if run.role == "evaluate":
+            groups.setdefault(found.get(run.arm, run.arm), []).append(run)
     return dict(sorted(groups.items()))
+
+
+def norms(groups: Groups) -> dict[str, str]:
+    """The norm of each group whose runs have one in common."""
+    found = {label: {str(run.config.get("norm", "")) for run in runs} for label, runs in groups.items()}
+    return {label: names.pop() for label, names in found.items() if len(names) == 1}
 
 
 def numbers(runs: Sequence[Run]) -> list[str]:

@@ -190,7 +190,7 @@ class Page:
 
     def draw_curves(self, runs: Sequence[Run], shown: Sequence[Run], choice: dict[str, Any], anew: bool) -> None:
         metric, axis = choice["metric"], choice["axis"]
-        styles = arm_styles(list(grouped(runs, choice["group"])))
+        styles = styles_of(grouped(runs, choice["group"]))
         groups = grouped([run for run in shown if run.role == choice["role"] and metric in run.curves], choice["group"])
         chart, log = self.curves, choice["scale"] == "log"
         each = chart.update(groups, styles, metric, axis, choice["seeds"] == "every", log)
@@ -205,13 +205,13 @@ class Page:
         found, metric = curves.end_results(groups, RATE, choice["metric"]), choice["metric"]
         if not found:
             found, metric = curves.measured_rates(grouped(shown, key)), "validation_loss"
-        self.draw_series("rates", found, arm_styles(list(grouped(runs, key))), RATE, metric, anew)
+        self.draw_series("rates", found, styles_of(grouped(runs, key)), RATE, metric, anew)
 
     def draw_results(self, runs: Sequence[Run], shown: Sequence[Run], choice: dict[str, Any], anew: bool) -> None:
         """How the result of evaluation runs depends on a number in which they differ."""
-        groups = curves.by_stem([run for run in shown if run.role == "evaluate"])
+        groups = curves.by_line(shown, runs, choice["number"])
         found = curves.end_results(groups, choice["number"], choice["result"])
-        styles = arm_styles(list(curves.by_stem(runs)))
+        styles = styles_of(curves.by_line(runs, runs, choice["number"]))
         self.draw_series("results", found, styles, choice["number"], choice["result"], anew)
         self.widgets["number"].visible = bool(found)
 
@@ -231,6 +231,10 @@ class Page:
             holder.children = []
         elif anew or not holder.children:
             holder.children = [figure()]
+
+
+def styles_of(groups: curves.Groups) -> Styles:
+    return arm_styles(groups, curves.norms(groups))
 
 
 def asked(document: Document) -> dict[str, Any]:

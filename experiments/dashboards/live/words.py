@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from experiments.dashboards.live.curves import Groups, Series, mixed
 from experiments.dashboards.live.runs import STATES, Run
 from experiments.reports.scales import DASHES, Styles
 from experiments.reports.tables import SYMBOLS, estimate_text
-from experiments.verdicts.verdicts import Verdict, read_verdicts
+from experiments.verdicts.verdicts import Verdict, read_claims
 from experiments.verdicts.wording import number
 
 SVG_DASHES = dict(zip(DASHES, ("", "6 3", "2 2.5", "8 2 2 2"), strict=True))
@@ -103,20 +104,28 @@ def verdicts(results: Path) -> tuple[str, tuple[Verdict, ...]]:
     """What is to be said of claims.json, and its verdicts."""
     path = results / "claims.json"
     try:
-        written = path.stat().st_mtime
-        found = verdicts_of(path, written)
+        found, made = verdicts_of(path, path.stat().st_mtime)
     except OSError:
         return f"There is no {path} yet; make reproduce writes it, after the last run.", ()
     except ValueError as error:
         return str(error), ()
-    day = time.strftime("%d %B %H:%M", time.localtime(written)).lstrip("0")
-    return f"As judged by make reproduce {age(time.time() - written)} ago ({day}); not recomputed here.", found
+    return f"As judged by make reproduce{ago(made)}; not recomputed here.", found
+
+
+def ago(made: str | None) -> str:
+    """How long ago a time in UTC was; empty where claims.json does not say when it was made."""
+    if made is None:
+        return ""
+    then = datetime.fromisoformat(made)
+    day = then.astimezone().strftime("%d %B %H:%M").lstrip("0")
+    return f" {age(time.time() - then.timestamp())} ago ({day})"
 
 
 @lru_cache(maxsize=1)
-def verdicts_of(path: Path, written: float) -> tuple[Verdict, ...]:
-    """Those of a file of this time: it is read again only when it is written again."""
-    return tuple(read_verdicts(path))
+def verdicts_of(path: Path, written: float) -> tuple[tuple[Verdict, ...], str | None]:
+    """Those of a file of this time, and when they were made: it is read again only when it is written again."""
+    plain, origin = read_claims(path)
+    return tuple(map(Verdict.from_dict, plain)), origin.made
 
 
 def verdict_table(found: Sequence[Verdict]) -> Markup:

@@ -95,10 +95,10 @@ class Mirror:
 
     def verdicts(self, results: Path) -> None:
         """Show the verdicts of a reproduction, where it has come to any, anew if they have changed."""
-        from experiments.verdicts.verdicts import read_verdicts
+        from experiments.verdicts.verdicts import read_claims
 
         path = results / "claims.json"
-        verdicts = [verdict.as_dict() for verdict in read_verdicts(path)] if path.exists() else []
+        verdicts = read_claims(path)[0] if path.exists() else []
         if verdicts and not self.place.has(verdicts_id(verdicts), time_of(path)):
             show_verdicts(verdicts, results, self.place.stage)
             self.place.keep(verdicts_id(verdicts), time_of(path))

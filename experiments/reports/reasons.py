@@ -1,0 +1,104 @@
+"""Why a claim came to its verdict, in a sentence or two made of the verdict's numbers."""
+
+from collections.abc import Callable
+
+from experiments.verdicts.claims import Claim
+from experiments.verdicts.evidence import EDGE, GRID, PAIRS, RATE, REUSED, SEEDS, TUNING, Obstacle
+from experiments.verdicts.verdicts import CONTRADICTED, EQUIVALENT, INCONCLUSIVE, SUPPORTED, Verdict
+from experiments.verdicts.wording import number, span, tidy
+
+
+def reason(claim: Claim, verdict: Verdict, alpha: float) -> str:
+    """One or two sentences: the effect, the test, and what kept it from deciding."""
+    if verdict.missing:
+        return MISSING[verdict.missing.what](verdict.missing)
+    if claim.kind == "bound":
+        counted = f"{verdict.kept} of {len(verdict.runs)} runs keep {claim.metric} {claim.bound_text()}"
+        doubt = f" {_doubt(verdict.doubt)}" if verdict.doubt else ""
+        return f"{counted}; the worst is {number(verdict.estimate)}.{doubt}"
+    effect = f"{claim.subject()} = {number(verdict.estimate)}{span(verdict.interval)} {claim.metric}"
+    ratio = f" (a factor of {number(verdict.ratio)})" if verdict.ratio is not None else ""
+    test = f"{_test_name(verdict)} p = {number(verdict.p, 2)}, {number(verdict.p_holm, 2)} after Holm"
+    told = f"{effect}{ratio}{_not_finite(verdict)}; {test}{_remark(verdict, alpha)}"
+    return told if told.endswith(".") else f"{told}."
+
+
+def _edge(rate: float, arm: str) -> str:
+    return f"The best learning rate of {arm}, {rate:g}, is on the edge of its grid; a rate beyond may be better."
+
+
+def _absent(found: Obstacle) -> str:
+    seeds = ", ".join(f"{seed:g}" for seed in found.numbers)
+    return f"{found.arm} lacks seed {seeds}, which another arm has; arms are only compared seed by seed."
+
+
+def _evaluated_elsewhere(found: Obstacle) -> str:
+    used, chosen = found.numbers
+    return f"{found.arm} was evaluated at learning rate {used:g}, but tuning chose {chosen:g}."
+
+
+MISSING: dict[str, Callable[[Obstacle], str]] = {
+    SEEDS: lambda found: f"{found.arm} has {found.numbers[0]:g} of {found.numbers[1]:g} evaluation seeds.",
+    PAIRS: _absent,
+    TUNING: lambda found: f"{found.arm} has no tuning runs, so its learning rate was not chosen.",
+    GRID: lambda found: f"{found.arm} lacks tuning runs at learning rate {found.numbers[0]:g}.",
+    RATE: _evaluated_elsewhere,
+}
+DOUBT: dict[str, Callable[[Obstacle], str]] = {
+    EDGE: lambda found: _edge(found.numbers[0], found.arm),
+    REUSED: lambda found: f"{found.arm} was tuned on seed {found.numbers[0]:g}, which it also reports.",
+}
+REMEDY = {EDGE: "a wider grid", REUSED: "tuning on other seeds"}
+
+
+def _doubt(found: Obstacle) -> str:
+    """What keeps a claim from being decided, and that more of the same runs would not change it."""
+    return f"{DOUBT[found.what](found)} No number of seeds would settle it, only {REMEDY[found.what]}."
+
+
+def _test_name(verdict: Verdict) -> str:
+    if verdict.verdict == EQUIVALENT or (verdict.kind == "equivalence" and verdict.verdict != CONTRADICTED):
+        return f"equivalence within {tidy(verdict.margin)}:"
+    return "sign-flip" if verdict.finite else "sign test"
+
+
+def _not_finite(verdict: Verdict) -> str:
+    if verdict.finite:
+        return ""
+    failed = {label: arm["not_finite"] for label, arm in verdict.arms.items()}
+    counts = " and ".join(f"{label} in {count}" for label, count in failed.items() if count)
+    return f", with no finite value for {counts} of {len(verdict.seeds)} runs, so only signs count"
+
+
+def _remark(verdict: Verdict, alpha: float) -> str:
+    margin, kind = tidy(verdict.margin), verdict.kind
+    if verdict.verdict == SUPPORTED and kind == "difference":
+        return f"; the margin of {margin} is reached" if verdict.margin else ""
+    if verdict.verdict == CONTRADICTED:
+        effect = "a difference" if kind == "equivalence" else "an effect in the opposite direction"
+        return f"; {effect} of at least the margin of {margin}"
+    if verdict.verdict != INCONCLUSIVE:
+        return ""
+    if verdict.doubt:
+        return f". {_doubt(verdict.doubt)}"
+    small, more = _is_small(verdict), _more_seeds(verdict)
+    if kind == "difference" and verdict.p_holm is not None and verdict.p_holm < alpha:
+        return f"; a real effect, but smaller than the margin of {margin}, and not shown to be equivalent{more}"
+    if kind == "equivalence" or small:
+        return f"; neither an effect of {margin} nor its absence is shown{more}"
+    return f"; not significant{more}"
+
+
+def _more_seeds(verdict: Verdict) -> str:
+    enough = verdict.seeds_needed
+    if enough is None:
+        return "; no practicable number of seeds would settle it"
+    if not verdict.finite:
+        return f"; this share of wins would be significant 4 times in 5 with about {enough} seeds"
+    beyond = "be significant and beyond the margin" if verdict.margin else "be significant"
+    outcome = "be shown to lie within the margin" if _is_small(verdict) else beyond
+    return f"; an effect of this size would {outcome} 4 times in 5 with about {enough} seeds"
+
+
+def _is_small(verdict: Verdict) -> bool:
+    return verdict.estimate is not None and abs(verdict.estimate) < verdict.margin
