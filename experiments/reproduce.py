@@ -1,6 +1,7 @@
 """From the claims to their verdicts: tune, run, judge, report. The command behind `make reproduce`."""
 
 import argparse
+import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from experiments.reports.tables import verdict_table
 from experiments.reports.write import write_report
 from experiments.sweeps.arm import Arm
 from experiments.sweeps.collect import collect_rows
-from experiments.sweeps.compose import command_line, compose_arms, launcher
+from experiments.sweeps.compose import SCIENCE, command_line, compose_arms, launcher
 from experiments.sweeps.failure import SweepError
 from experiments.sweeps.preflight import declared
 from experiments.training.errors import told_in_one_line
@@ -56,7 +57,8 @@ def reproduce(options: argparse.Namespace) -> None:
 
 def command_of(options: argparse.Namespace) -> str:
     """What makes the same report again, in the words of the Makefile."""
-    return f"make reproduce SCALE={options.scale}"
+    changes = [text for text in options.overrides if text.lstrip("+~").partition("=")[0].partition(".")[0] in SCIENCE]
+    return f"make reproduce SCALE={options.scale}" + (f" ARGS={shlex.quote(' '.join(changes))}" if changes else "")
 
 
 def main() -> None:

@@ -74,7 +74,7 @@ def _page(
         "shared": shared(settings, changed),
         "curves": _told(losses, scale),
         "arms": told,
-        "crowded": sentences.WHOLE_CORE if any(_crowded(row) for row in runs.rows()) else None,
+        "crowded": sentences.BUSY if any(_crowded(row) for row in runs.rows()) else None,
     }
 
 
@@ -158,13 +158,13 @@ def table_of(name: str, role: str, arm: ArmRows, scale: Scale, claimed: Iterable
 
 
 def _seconds(row: Row) -> str:
-    """CPU seconds of training, with the share of a core a run had where that is no whole one."""
-    share = f" ({100 * sentences.share_of_core(row):.0f} %)" if _crowded(row) else ""
+    """CPU seconds of training, with their share of the wall time where a core may have been shared."""
+    share = f" ({100 * sentences.busy_share(row):.0f} %)" if _crowded(row) else ""
     return f"{number(row['timing'].get('cpu_seconds'), 3)}{share}"
 
 
 def _crowded(row: Row) -> bool:
-    return sentences.share_of_core(row) < sentences.WHOLE_CORE
+    return sentences.busy_share(row) < sentences.BUSY
 
 
 def metrics(rows: Sequence[Row], role: str, claimed: Iterable[str]) -> list[str]:

@@ -220,22 +220,22 @@ def timed_arms(runs: Runs) -> dict[str, list[Row]]:
     }
 
 
-WHOLE_CORE = 0.8  # the least share of a core with which a time is no matter of what else ran
+BUSY = 0.8  # the least share of a run's wall time, spent on training, of which no shared core need be suspected
 
 
-def share_of_core(row: Row) -> float:
-    """CPU seconds a run took for each second of wall time, NaN where that was not measured."""
+def busy_share(row: Row) -> float:
+    """CPU seconds of training for each wall second of a run, NaN where that was not measured."""
     wall, cpu = row["timing"].get("wall_seconds"), row["timing"].get("cpu_seconds")
     return cpu / wall if cpu and wall else math.nan
 
 
 def crowded(rows: Sequence[Row]) -> str:
-    """What is to be said of CPU times of runs that shared their cores; empty if they did not."""
-    few = sum(share_of_core(row) < WHOLE_CORE for row in rows)
+    """What is to be said of CPU times of runs that may have shared their cores; empty if they did not."""
+    few = sum(busy_share(row) < BUSY for row in rows)
     if not few:
         return ""
-    shared = f"{few} of {len(rows)} runs had less than {100 * WHOLE_CORE:.0f} % of a core"
-    return f"CPU time of an update is that of training and its evaluations; {shared}, which can lengthen it too."
+    shared = f"in {few} of {len(rows)} runs it was less than {100 * BUSY:.0f} % of the wall time, as on shared cores"
+    return f"CPU time is that of training with its evaluations; {shared}, which can lengthen CPU time too."
 
 
 def timing_text(arms: Mapping[str, Sequence[Row]]) -> str:

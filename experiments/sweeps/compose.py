@@ -21,8 +21,8 @@ from experiments.sweeps.naming import name_among
 from experiments.training import schema
 from experiments.training.schema import Config, ConfigError
 
-# What overrides can change an arm by.
-SCIENCE = {*SCIENTIFIC, "ranks", "training_cases", "arms"}
+# By these overrides runs, their number or what they are compared by change.
+SCIENCE = {*SCIENTIFIC, "ranks", "training_cases", "arms", "tuning", "seeds"}
 
 
 def known_experiments() -> list[str]:

@@ -15,7 +15,7 @@ ROOMS = ("models", "data", "experiments/training")
 ASIDE = {
     f"experiments.training.{name}" for name in ("code", "debug", "errors", "identity", "processes", "run", "schema")
 }
-IMPORT = re.compile(r"^\s*(?:from (\S+) )?import (.+)$", re.MULTILINE)
+IMPORT = re.compile(r"^\s*(?:from (\S+) )?import (\([^)]*\)|.+)$", re.MULTILINE)
 
 
 def read() -> dict[str, bytes]:

@@ -10,9 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.records.table import FILES, Origin, TableError, read_table, rounded, write_table
-from experiments.reports.write import write_report
-from experiments.verdicts.claims import Registry
-from experiments.verdicts.verdicts import judge
 from tests.invented import row
 
 ORIGIN = Origin("make reproduce SCALE=laptop", "2026-01-02T03:04:05+00:00")
@@ -82,32 +79,11 @@ def test_a_rounded_number_is_written_without_loss(
     assert read_table(folder)[0][0]["final"] == final == rounded(final)
 
 
-def test_the_golden_runs_give_the_golden_report_from_their_table(
-    registry: Registry, rows: list[dict[str, Any]], tmp_path: Path
-) -> None:
-    rows = rounded(rows)
-    write_table(rows, tmp_path / "table", ORIGIN)
-    back, _ = read_table(tmp_path / "table")
-    for name, source in (("records", rows), ("table", back)):
-        write_report(registry, source, judge(registry, source), tmp_path / name, ORIGIN)
-    files = [path.relative_to(tmp_path / "records") for path in (tmp_path / "records").rglob("*") if path.is_file()]
-    assert len(files) > 5
-    for file in files:
-        assert (tmp_path / "table" / file).read_bytes() == (tmp_path / "records" / file).read_bytes(), file
-
-
 def test_a_curve_shared_by_two_arms_is_there_once(tmp_path: Path) -> None:
     shared = [full_row("layer", 0, 1.0, experiment="lm"), full_row("layer", 0, 1.0, experiment="lm") | {"arm": "again"}]
     written(shared, tmp_path)
     assert len((tmp_path / "curves.csv").read_text().splitlines()) == 1 + 2
     assert [one["history"] for one in read_table(tmp_path)[0]] == [shared[0]["history"]] * 2
-
-
-def test_an_arm_has_one_configuration(tmp_path: Path) -> None:
-    rows = some_rows()
-    rows[0]["config"] = rows[0]["config"] | {"norm": "batch"}
-    with pytest.raises(TableError, match="its configuration is not that of arm 'none'"):
-        written(rows, tmp_path)
 
 
 def replaced(old: str, new: str) -> Callable[[str], str]:
@@ -120,10 +96,6 @@ def replaced(old: str, new: str) -> Callable[[str], str]:
 
 def without_last_line(text: str) -> str:
     return "".join(text.splitlines(keepends=True)[:-1])
-
-
-def last_line_twice(text: str) -> str:
-    return text + text.splitlines(keepends=True)[-1]
 
 
 DAMAGE: list[tuple[str, Callable[[str], str] | None, str]] = [

@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from experiments.sweeps import arm, cluster, compose, slurm, workers
+from experiments.sweeps import cluster, compose, slurm, workers
+from experiments.sweeps.arms import read_arms
 from experiments.sweeps.failure import SweepError
 from experiments.sweeps.slurm import Array, ClusterError, Options
 from experiments.training import processes
+from experiments.training.identity import Run
 from experiments.training.run import run
-from experiments.training.schema import Config, ConfigError, Optim, Tuning, at, register
+from experiments.training.schema import ConfigError, Optim, Tuning, register
 from tests.training.test_run import tiny
 
 LOCAL = Options(cluster="local", cpus=1, runs_per_task=3, tasks=2)
@@ -33,10 +35,10 @@ class FailingTask(slurm.Task):
         super().__call__()
 
 
-def fail_on_seed_1(config: Config, log: int) -> None:
-    if config.seed == 1:
+def fail_on_seed_1(wanted: Run, log: int) -> None:
+    if wanted.config.seed == 1:
         workers.run_alone = None  # type: ignore[assignment]
-    REAL_WORK(config, log)
+    REAL_WORK(wanted, log)
 
 
 def commands(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> None:
@@ -57,13 +59,13 @@ def test_tasks_divide_a_sweep_and_given_again_it_submits_what_is_missing_then_no
         cluster.run_arms(configs, LOCAL)
     assert "layer-s1" in raised.value.details and "'NoneType' object is not callable" in raised.value.details
     assert len(list(tmp_path.rglob("*_submitted.pkl"))) == 2
-    trials, evaluations = arm.read_arm(configs[0], (0, 1, 2))
-    assert len(trials) == 3 and [record["config"]["seed"] for record in evaluations] == [0, 2]
+    (arm,) = read_arms(configs)
+    assert arm.counts() == {"done": 5, "failed": 1} and [run["config"]["seed"] for run in arm.outcome().runs] == [0, 2]
     submitted = []
     monkeypatch.setattr(Array, "submit", lambda array, configs, count, n_jobs: submitted.append(count))
     with pytest.raises(SweepError, match="of 6 runs 1 failed"):
         cluster.run_arms(configs, LOCAL)
-    run(at(configs[1], 1, evaluations[0]["config"]["optim"]["learning_rate"]))
+    run(arm.evaluations[1].config)
     cluster.run_arms(configs, LOCAL)
     assert submitted == [1]
 

@@ -1,6 +1,5 @@
 """Sweeps: isolation, a second try, shared folders, the order of runs, what is told."""
 
-import dataclasses
 import os
 import resource
 import subprocess
@@ -12,25 +11,27 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.records.folder import CONFIG, FAILED, KEPT, RESULT, read_record, stable
-from experiments.records.locks import Busy, held, hold
+from experiments.records.folder import CONFIG, FAILED, KEPT, RESULT, RunFolder, stable
+from experiments.records.locks import Busy
 from experiments.sweeps import collect, failure, sweep, workers
-from experiments.sweeps.arm import read_arm
-from experiments.sweeps.arms import read_arms, run_arms, told_apart
+from experiments.sweeps.arm import Arm, Plan, arms_of
+from experiments.sweeps.arms import read_arms, run_arms
+from experiments.sweeps.audience import QUIET
 from experiments.sweeps.order import Order
 from experiments.training import schema
-from experiments.training.identity import folder_of, read
+from experiments.training.identity import Run
 from experiments.training.run import run, run_alone
-from experiments.training.schema import Config, Optim, Tuning
+from experiments.training.schema import Optim, Tuning
 from tests.training.test_run import tiny
 
 REAL_WORK = workers.work
 
 
-def fail_on_some_seeds(config: Config, log: int) -> None:
+def fail_on_some_seeds(wanted: Run, log: int) -> None:
     """In the worker's own process: seed 2 kills it, seed 3 raises, seed 4 wants more memory than there is."""
 
-    def run_or_fail(config: Config) -> dict[str, Any]:
+    def run_or_fail(wanted: Run) -> dict[str, Any]:
+        config = wanted.config
         if config.seed == 2:
             os._exit(9)
         if config.seed == 3:
@@ -40,10 +41,10 @@ def fail_on_some_seeds(config: Config, log: int) -> None:
             torch.ones(2**34)
         if config.seed == 5:
             print("a warning", file=sys.stderr)
-        return run_alone(config)
+        return run_alone(wanted)
 
     workers.run_alone = run_or_fail  # type: ignore[assignment]
-    REAL_WORK(config, log)
+    REAL_WORK(wanted, log)
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_a_sweep_tunes_then_evaluates_and_failing_runs_touch_no_other(
     assert "can't allocate memory" in told[4]
     for seed, part in told.items():
         assert f"again: python -m experiments.run resume=tiny/layer-s{seed}-" in part
-    rows = collect.collect_rows({("tiny", "layer"): dataclasses.replace(configs[0], seeds=6)})
+    rows = collect.collect_rows({("tiny", "layer"): Arm(configs[0], range(6))})
     evaluated = [("evaluate", seed) for seed in (0, 1, 5)]
     assert [(row["role"], row["seed"]) for row in rows] == [("tune", 1000)] * 3 + evaluated
     assert "layer-s5-" in (said := capfd.readouterr().err) and ": a warning" in said
@@ -76,7 +77,7 @@ def test_arms_that_share_their_tuning_are_all_evaluated(tmp_path: Path) -> None:
     tuning = Tuning(learning_rates=[1e-3, 1e-2, 1e-1], seeds=[1000])
     arms = [tiny(tmp_path, optim=Optim(), tuning=tuning, evaluations=evaluations) for evaluations in (2, 3)]
     run_arms(arms)
-    assert [len(read_arm(arm, [0])[1][0]["history"]) for arm in arms] == [2, 3]
+    assert [len(arm.outcome().runs[0]["history"]) for arm in read_arms(arms)] == [2, 3]
 
 
 @pytest.mark.parametrize("options", [{"debug": "nan"}, {"resume": "layer-s0-0"}])
@@ -89,21 +90,19 @@ def test_what_a_killed_process_left_in_the_folder_of_a_finished_run_goes(tmp_pat
     config = tiny(tmp_path)
     run(config)
     for name in (CONFIG, "lock", "checkpoint.pt"):
-        (folder_of(config) / name).touch()
-    sweep.run_all([config])
-    assert {path.name for path in folder_of(config).iterdir()} == set(KEPT)
+        (Run(config).folder.path / name).touch()
+    sweep.run_all([Run(config)])
+    assert {path.name for path in Run(config).folder.path.iterdir()} == set(KEPT)
 
 
 def test_what_failed_in_a_sweep_is_not_tried_again_by_its_other_tasks_but_by_the_next(tmp_path: Path) -> None:
-    config = tiny(tmp_path)
-    folder_of(config).mkdir(parents=True)
-    told = '{"sweep": "1", "attempts": 2, "reason": "no reason", "log": []}'
-    (folder_of(config) / FAILED).write_text(told)
+    wanted = Run(tiny(tmp_path))
+    wanted.folder.fail({"sweep": "1", "attempts": 2, "reason": "no reason", "log": []})
     with pytest.raises(failure.SweepError) as raised:
-        sweep.run_all([config], token="1")
-    assert "no reason" in raised.value.details and read(config) is None
-    sweep.run_all([config], token="2")
-    assert read(config) and not (folder_of(config) / FAILED).exists()
+        sweep.run_all([wanted], token="1")
+    assert "no reason" in raised.value.details and wanted.record() is None
+    sweep.run_all([wanted], token="2")
+    assert wanted.record() and not (wanted.folder.path / FAILED).exists()
 
 
 def test_two_sweeps_on_one_folder_divide_the_work(tmp_path: Path) -> None:
@@ -125,43 +124,43 @@ def test_two_sweeps_on_one_folder_divide_the_work(tmp_path: Path) -> None:
 
 def test_a_run_in_other_hands_is_refused_alone_and_waited_for_in_a_sweep(tmp_path: Path) -> None:
     config = tiny(tmp_path)
-    folder_of(config).mkdir(parents=True)
-    with hold(folder_of(config)):
-        assert held(folder_of(config))
+    wanted = Run(config)
+    with wanted.folder.hold():
+        assert wanted.folder.state == "running"
         with pytest.raises(Busy, match="is being run by another process"):
             run(config)
-    assert not held(folder_of(config))
+    assert not wanted.folder.held()
     command = f"""
 import sys, time, pathlib
-from experiments.locks import hold
-with hold(pathlib.Path({str(folder_of(config))!r})):
+from experiments.records.folder import RunFolder
+with RunFolder(pathlib.Path({str(wanted.folder.path)!r})).hold():
     print("held", flush=True)
     sys.stdin.read()
 """
     other = subprocess.Popen([sys.executable, "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdin and other.stdout and other.stdout.readline()
-    started = sweep.Sweep(lambda config, record: (), 1, (0, 1), "", lambda folder: None)
-    started.add([config])
+    started = sweep.Sweep(lambda run, record: (), 1, (0, 1), "", QUIET)
+    started.add([wanted])
     assert not started.fill() and started.elsewhere
     started.look_elsewhere()
     assert started.elsewhere
     other.stdin.close()  # it ends, and with it the lock
     other.wait()
-    sweep.run_all([config])
-    assert read(config)
+    sweep.run_all([wanted])
+    assert wanted.record()
 
 
 def test_a_damaged_record_is_named_and_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tiny(tmp_path)
     first = run(config)
-    path = folder_of(config) / RESULT
+    path = Run(config).folder.path / RESULT
     whole = path.read_text()
     for damaged in (whole[:300], whole.replace('"completed"', '"diverged"'), "", "[]"):
         path.write_text(damaged)
-        assert read(config) is None
+        assert Run(config).record() is None and Run(config).folder.state == "unreadable"
         assert stable(run(config)) == stable(first)
-        assert f"{path}: damaged, the run is done again" in capsys.readouterr().err
-    assert stable(read_record(path.parent) or {}) == stable(first)
+        assert f"{path}: damaged or another run's, the run is done again" in capsys.readouterr().err
+    assert stable(RunFolder(path.parent).record() or {}) == stable(first)
 
 
 def test_an_interrupted_run_is_resumed_by_its_id(tmp_path: Path) -> None:
@@ -171,15 +170,13 @@ def test_an_interrupted_run_is_resumed_by_its_id(tmp_path: Path) -> None:
     with pytest.raises(schema.ConfigError, match=r"resume=layer-s3-0: no such run below"):
         recorded(str(tmp_path), "layer-s3-0")
     whole = run(config)
-    name = folder_of(config).name
+    name = Run(config).id
     with pytest.raises(schema.ConfigError, match="this run is done"):
         recorded(str(tmp_path), name)
-    (folder_of(config) / RESULT).unlink()
-    with pytest.raises(ModuleNotFoundError):
-        run(dataclasses.replace(config, method="no such"))
-    assert not held(folder_of(config))
+    (Run(config).folder.path / RESULT).unlink()
     with pytest.raises(InterruptedError):
         run(config, interrupt)
+    assert Run(config).folder.state == "stopped"
     again = recorded(str(tmp_path), f"tiny/{name}")
     assert again == config and stable(run(again)) == stable(whole)
 
@@ -188,39 +185,50 @@ def interrupt(history: list[dict[str, float]]) -> None:
     raise InterruptedError
 
 
-def test_arms_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    small, large = (tiny(tmp_path, updates=updates) for updates in (4, 6))
-    other = tiny(tmp_path, norm="none", updates=4)
-    assert told_apart([small, other]) == ["layer_b8", "none_b8"]
-    assert told_apart([small, large, other]) == ["layer_b8 updates=4", "layer_b8 updates=6", "none_b8"]
-    run(large)
-    found = read_arms([large, dataclasses.replace(large, seed=1), other])
-    assert [(arm.arm, arm.asked, len(arm.runs)) for arm in found] == [("layer_b8", 2, 1), ("none_b8", 1, 0)]
+def test_an_arm_tunes_chooses_once_and_evaluates(tmp_path: Path) -> None:
+    """The rate is kept when it is chosen; who reads asks for it there, or of the tuning runs themselves."""
+    tuning = Tuning(learning_rates=[1e-3, 1e-2, 1e-1], seeds=[1000])
+    configs = [tiny(tmp_path, optim=Optim(), tuning=tuning, seed=seed) for seed in (0, 1, 1)]
+    (arm,) = arms_of(configs)
+    assert arm.seeds == [0, 1] and not arm.evaluations and Plan([arm]).total == 3 + 2
+    run_arms(configs)
+    (kept,) = (tmp_path / "rates").rglob("*.json")
+    (seen,) = read_arms(configs)
+    losses = {trial.config.optim.learning_rate: (trial.kept or {})["final"]["validation_loss"] for trial in seen.trials}
+    best = min(losses, key=lambda rate: losses[rate] or 0.0)
+    assert {run.config.optim.learning_rate for run in seen.evaluations} == {best}
+    assert seen.counts() == {"done": 5} and len(seen.outcome().runs) == 2
+    for damage in ("", "[]", '{"learning_rate": null}'):
+        kept.write_text(damage)
+        assert read_arms(configs)[0].counts() == {"done": 5}
+    (seen.trials[0].folder.path / RESULT).unlink()
+    kept.unlink()
+    assert read_arms(configs)[0].counts() == {"done": 2, "missing": 3}
 
 
 def test_long_runs_go_first_and_unknown_ones_before_them(tmp_path: Path) -> None:
-    quick, slow, new = (tiny(tmp_path, norm=norm) for norm in ("none", "layer", "batch"))
+    quick, slow, new = (Run(tiny(tmp_path, norm=norm)) for norm in ("none", "layer", "batch"))
     order = Order()
-    for config in (quick, slow):
-        order.timed(config, 1.0 if config is quick else 9.0)
-    for config in (quick, slow, quick, new):
-        order.push(config)
+    for one in (quick, slow):
+        order.timed(one, 1.0 if one is quick else 9.0)
+    for one in (quick, slow, quick, new):
+        order.push(one)
     order.push(quick, last=True)
     assert order.expected(1) == pytest.approx(1 + 1 + 9 + 5 + 2 * 5)  # an unknown kind takes the mean, 5
     assert list(drained(order)) == [new, slow, quick, quick, quick]
 
 
-def drained(order: Order) -> Iterator[Config]:
-    while (config := order.pop()) is not None:
-        yield config
+def drained(order: Order) -> Iterator[Run]:
+    while (one := order.pop()) is not None:
+        yield one
 
 
 def test_each_of_several_tasks_begins_with_kinds_of_its_own(tmp_path: Path) -> None:
-    kinds = [tiny(tmp_path, updates=updates) for updates in (1, 2, 3, 4)]
+    kinds = [Run(tiny(tmp_path, updates=updates)) for updates in (1, 2, 3, 4)]
     firsts = []
     for k in range(2):
         order = Order(share=(k, 2))
-        for config in kinds:
-            order.push(config)
-        firsts.append([config.updates for config in drained(order)])
+        for one in kinds:
+            order.push(one)
+        firsts.append([one.config.updates for one in drained(order)])
     assert firsts == [[1, 3, 2, 4], [2, 4, 1, 3]]

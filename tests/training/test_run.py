@@ -12,8 +12,8 @@ import pytest
 
 from data import mnist, text
 from experiments.records import files
-from experiments.records.folder import read_record, stable
-from experiments.sweeps.arm import tuned_rate, tuning_runs
+from experiments.records.folder import RunFolder, stable
+from experiments.sweeps.arm import Arm
 from experiments.sweeps.arms import run_arms
 from experiments.training import schema
 from experiments.training.run import run
@@ -41,7 +41,7 @@ def tiny(results: Path, **changes: Any) -> Config:
 def recorded(results: Path) -> dict[str, Any]:
     """The only record below a folder."""
     (path,) = results.rglob("result.json")
-    record = read_record(path.parent)
+    record = RunFolder(path.parent).record()
     assert record
     return record
 
@@ -115,9 +115,11 @@ def test_what_does_not_divide_is_told_in_one_line(
 
 def test_tuning_runs_never_see_the_test_set(tmp_path: Path) -> None:
     config = tiny(tmp_path, optim=Optim(), tuning=Tuning(learning_rates=[1e-7, 1e-2, 1e4], seeds=[1000]), updates=60)
-    trials = [run(trial) for trial in tuning_runs(config)]
+    arm = Arm(config, [0])
+    trials = [run(trial.config) for trial in arm.trials]
     assert len(trials) == 3 and not [name for trial in trials for name in trial["final"] if name.startswith("test")]
-    assert tuned_rate(config, trials) == 1e-2
+    arm.look()
+    assert [run.config.optim.learning_rate for run in arm.evaluations] == [1e-2]
 
 
 def test_a_tuning_seed_is_never_evaluated_and_a_tuning_record_never_taken_for_an_evaluation(tmp_path: Path) -> None:

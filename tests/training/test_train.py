@@ -15,6 +15,7 @@ import data
 import models
 from data import mnist, text
 from experiments.training import train as loop
+from experiments.training.checkpoint import CheckpointFile
 from experiments.training.train import Progress, decay, evaluate, train
 from models import cnn, language_model, mlp, sequence_classifier
 
@@ -37,6 +38,9 @@ def optim(**options: Any) -> Any:
     return SimpleNamespace(**{**defaults, **options})
 
 
+OWNER = "this run"
+
+
 def start(name: str) -> tuple[Any, Any]:
     model, source, norm = RUNS[name]
     loaded = data.load(source, batch_size=4, seed=0)
@@ -50,7 +54,7 @@ def go(model: Any, source: Any, checkpoint: Path | None = None, seconds: float =
         optim(),
         updates=UPDATES,
         evaluations=EVALUATIONS,
-        checkpoint=checkpoint,
+        checkpoint=checkpoint and CheckpointFile(checkpoint, OWNER),
         checkpoint_seconds=seconds,
     )
 
@@ -112,7 +116,7 @@ def test_an_observer_that_stops_the_run_does_not_change_it(tmp_path: Path) -> No
     options: Any = {
         "updates": UPDATES,
         "evaluations": EVALUATIONS,
-        "checkpoint": tmp_path / "checkpoint.pt",
+        "checkpoint": CheckpointFile(tmp_path / "checkpoint.pt", OWNER),
         "checkpoint_seconds": 0,
         "observe": stop_once,
     }
@@ -156,12 +160,39 @@ class Code:
         return os.mkdir, (str(self.folder / "executed"),)
 
 
+def changed(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    """A whole file with other content."""
+
+    def damage(path: Path) -> None:
+        content = torch.load(path, weights_only=True)
+        change(content)
+        torch.save(content, path)
+
+    return damage
+
+
+def to_double(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: weight.double() for name, weight in weights.items()}
+
+
+def of_other_shape(content: dict[str, Any]) -> None:
+    content["optimizer"]["state"][0]["exp_avg"] = torch.zeros(1)
+
+
 DAMAGES: dict[str, Callable[[Path], Any]] = {
     "empty": lambda path: path.write_bytes(b""),
     "truncated": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
     "overwritten": lambda path: path.write_bytes(b"not a checkpoint" * 100),
     "of something else": lambda path: torch.save({"weights": torch.zeros(3)}, path),
     "code": lambda path: torch.save({"progress": Code(path.parent)}, path),
+    "of another run or other code": changed(lambda content: content.update(owner="another")),
+    "moments of another shape": changed(of_other_shape),  # which native code would read beyond their end
+    "moments missing": changed(lambda content: content["optimizer"]["state"][0].pop("exp_avg_sq")),
+    "a moment too many": changed(lambda content: content["optimizer"]["state"].update({99: {}})),
+    "weights of another type": changed(lambda content: content["model"].update(to_double(content["model"]))),
+    "random state missing": changed(lambda content: content.pop("rng")),
+    "random state of another length": changed(lambda content: content.update(rng=content["rng"][:9])),
+    "progress incomplete": changed(lambda content: content["progress"].update(extra=1)),
 }
 
 
@@ -189,7 +220,7 @@ def test_a_kill_while_saving_leaves_the_last_checkpoint(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(torch, "save", killed)
     with pytest.raises(KeyboardInterrupt):
-        loop.save(path, model, loop.make_optimizer(model, optim()), Progress())
+        CheckpointFile(path, OWNER).save(model, loop.make_optimizer(model, optim()), Progress())
     assert path.read_bytes() == before
 
 
