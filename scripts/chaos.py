@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from experiments.records.folder import KEPT, RESULT, RunFolder, stable
+from experiments.records.table import read_table
 
 CLAIMS = ("A1-mlp-small-batch", "B4-lstm-better", "A3-rnn-better", "B5-gap-worse", "T1-invariant", "P5.2-fisher-law")
 WORKING = 4  # processes of a command that runs something: itself, the fork server, its tracker, a run
@@ -116,9 +117,10 @@ def untimed(folder: RunFolder) -> list[dict[str, Any]]:
 
 
 def reports(results: Path) -> dict[str, bytes]:
-    """Whatever stands beside the runs."""
+    """Whatever stands beside the runs, without the time when it was made."""
+    made = (read_table(results)[1].made or "").encode()
     files = [path for path in results.rglob("*") if path.is_file() and "runs" not in path.relative_to(results).parts]
-    return {str(path.relative_to(results)): path.read_bytes() for path in files}
+    return {str(path.relative_to(results)): path.read_bytes().replace(made, b"") for path in files}
 
 
 def check(results: Path, undisturbed: Path) -> None:
