@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from experiments.records import files
-from experiments.records.folder import CONFIG, write_record
+from experiments.records.folder import RunFolder
 from scripts.browser import Browser, installed
 
 NORMS, BATCHES, SEEDS = ("none", "batch", "layer", "rms", "group"), (2, 8, 32, 128), 25
@@ -58,17 +58,16 @@ def history(settings: dict[str, Any], points: int) -> list[dict[str, float]]:
     return rows
 
 
-def folder_of(results: Path, settings: dict[str, Any]) -> Path:
-    return files.run_folder(results, settings | {"experiment": EXPERIMENT})
+def folder_of(results: Path, settings: dict[str, Any]) -> RunFolder:
+    return RunFolder(files.run_folder(results, settings | {"experiment": EXPERIMENT}))
 
 
 def begin(results: Path, settings: dict[str, Any], rows: list[dict[str, float]]) -> Path:
     """A run in progress, as far as these evaluations."""
     folder = folder_of(results, settings)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG).write_text(json.dumps(described(settings)))
-    append(folder, rows)
-    return folder
+    folder.begin(described(settings))
+    append(folder.path, rows)
+    return folder.path
 
 
 def append(folder: Path, rows: list[dict[str, float]]) -> None:
@@ -79,11 +78,10 @@ def append(folder: Path, rows: list[dict[str, float]]) -> None:
 def end(results: Path, settings: dict[str, Any], rows: list[dict[str, float]], status: str = "completed") -> Path:
     """A run that is done."""
     folder = folder_of(results, settings)
-    folder.mkdir(parents=True, exist_ok=True)
     record = {"record_version": files.VERSION, **described(settings), "status": status}
     final = {"validation_loss": rows[-1]["validation_loss"], "test_loss": rows[-1]["validation_loss"]}
-    write_record(folder, record | {"history": rows, "final": final, "timing": {"cpu_seconds": 1.0}})
-    return folder
+    folder.finish(record | {"history": rows, "final": final, "timing": {"cpu_seconds": 1.0}})
+    return folder.path
 
 
 def invent(results: Path, runs: int, points: int) -> None:

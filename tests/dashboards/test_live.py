@@ -14,21 +14,22 @@ import pytest
 pytest.importorskip("bokeh")
 
 from experiments import dashboard
-from experiments.dashboards.live import curves, runs, words
-from experiments.dashboards.live.runs import RATE, Run, Watch, watched
+from experiments.dashboards.live import curves, texts
+from experiments.dashboards.live.runs import LiveResults, SeenRun, results_below
 from experiments.dashboards.live.server import PORTS, PortError, serve, started
-from experiments.records.folder import FAILED, RESULT, read_record
+from experiments.records.folder import FAILED, RESULT, RunFolder
 from experiments.records.locks import hold
 from experiments.records.table import read_table
+from experiments.reports.settings import RATE
 from scripts.browser import Browser
 from scripts.live_speed import DRAWN, EXPERIMENT, NEWEST, append, begin, config, end, history, served, until
 
 POINTS = 8
 
 
-def only_run(watch: Watch) -> Run:
-    watch.look(EXPERIMENT)
-    (run,) = watch.runs(EXPERIMENT)
+def only_run(live: LiveResults) -> SeenRun:
+    live.look(EXPERIMENT)
+    (run,) = live.runs(EXPERIMENT)
     return run
 
 
@@ -37,7 +38,7 @@ def only_run(watch: Watch) -> Run:
 
 def test_a_table_of_runs_shows_what_its_records_did() -> None:
     rows, _ = read_table("results/reference")
-    kept = watched(Path("results/reference"))
+    kept = results_below(Path("results/reference"))
     assert kept.counts() == {"done": len(rows)} and kept.folders[kept.latest()]
     shown = {(name, run.name): run for name in kept.folders for run in kept.runs(name)}
     for row in rows:
@@ -50,50 +51,50 @@ def test_a_table_of_runs_shows_what_its_records_did() -> None:
 
 
 def test_a_run_in_progress_is_read_on_and_half_a_line_waits_for_its_end(tmp_path: Path) -> None:
-    settings, watch = config("layer", 8, 0, 80), Watch(tmp_path)
+    settings, live = config("layer", 8, 0, 80), LiveResults(tmp_path)
     rows = history(settings, POINTS)
     folder = begin(tmp_path, settings, rows[:2])
-    assert only_run(watch).curves["update"].tolist() == [10, 20]
-    changes = watch.changes[EXPERIMENT]
+    assert only_run(live).curves["update"].tolist() == [10, 20]
+    changes = live.changes[EXPERIMENT]
     half = json.dumps(rows[2])
     with (folder / "metrics.jsonl").open("a") as file:
         file.write(half[:20])
         file.flush()
-        assert only_run(watch).curves["update"].tolist() == [10, 20] and watch.changes[EXPERIMENT] == changes
+        assert only_run(live).curves["update"].tolist() == [10, 20]
         file.write(half[20:] + "\nno JSON\n")
     append(folder, [rows[3] | {"validation_loss": None}])
-    found = only_run(watch).curves
-    assert found["update"].tolist() == [10, 20, 30, 40] and watch.changes[EXPERIMENT] > changes
+    found = only_run(live).curves
+    assert found["update"].tolist() == [10, 20, 30, 40] and live.changes[EXPERIMENT] > changes
     assert np.array_equal(found["validation_loss"], [r["validation_loss"] for r in rows[:3]] + [np.nan], equal_nan=True)
 
 
 def test_a_run_that_begins_anew_is_read_anew(tmp_path: Path) -> None:
-    settings, watch = config("layer", 8, 0), Watch(tmp_path)
+    settings, live = config("layer", 8, 0), LiveResults(tmp_path)
     rows = history(settings, POINTS)
     folder = begin(tmp_path, settings, rows[:3])
-    only_run(watch)
+    only_run(live)
     (folder / "metrics.jsonl").unlink()
     append(folder, [row | {"seconds": 9.0} for row in rows[:5]])  # already longer than what was read
-    assert only_run(watch).curves["seconds"].tolist() == [9.0] * 5
+    assert only_run(live).curves["seconds"].tolist() == [9.0] * 5
 
 
 def test_states_follow_the_folder_and_nothing_is_written(tmp_path: Path) -> None:
-    settings, watch = config("batch", 8, 3), Watch(tmp_path)
+    settings, live = config("batch", 8, 3), LiveResults(tmp_path)
     rows = history(settings, POINTS)
     folder = begin(tmp_path, settings, rows[:1])
     before = sorted(tmp_path.rglob("*"))
-    assert (only_run(watch).state, only_run(watch).arm, only_run(watch).role) == ("stopped", "batch_b8", "evaluate")
+    assert (only_run(live).state, only_run(live).arm, only_run(live).role) == ("stopped", "batch_b8", "evaluate")
     assert sorted(tmp_path.rglob("*")) == before
     with hold(folder):
-        assert only_run(watch).state == "running" and watch.counts() == {"running": 1}
+        assert only_run(live).state == "running" and live.counts() == {"running": 1}
     (folder / FAILED).write_text(json.dumps({"sweep": "", "attempts": 1, "reason": "no <room>", "log": []}))
-    assert (only_run(watch).state, only_run(watch).reason) == ("failed", "no <room>")
+    assert (only_run(live).state, only_run(live).reason) == ("failed", "no <room>")
     end(tmp_path, settings, rows, "diverged")
-    assert only_run(watch).diverged and watch.counts() == {"done": 1}
+    assert only_run(live).diverged and live.counts() == {"done": 1}
     end(tmp_path, settings, rows[:2])  # another record in its place
-    assert only_run(watch).state == "completed" and len(only_run(watch).curves["update"]) == 2
+    assert only_run(live).state == "completed" and len(only_run(live).curves["update"]) == 2
     (folder / RESULT).write_text("{}")
-    assert only_run(watch).state == "unreadable"
+    assert only_run(live).state == "unreadable"
 
 
 def test_done_runs_are_read_once_and_only_where_they_are_wanted(
@@ -103,31 +104,31 @@ def test_done_runs_are_read_once_and_only_where_they_are_wanted(
         settings = config("none", 2, seed)
         end(tmp_path, settings, history(settings, 2))
     read: list[Path] = []
-    whole = read_record
-    monkeypatch.setattr(runs, "read_record", lambda folder: read.append(folder) or whole(folder))
-    watch = Watch(tmp_path)
-    watch.look()
-    assert watch.counts() == {"done": 3} and watch.latest() in ("", EXPERIMENT) and read == []
+    whole = RunFolder.record
+    monkeypatch.setattr(RunFolder, "record", lambda folder: read.append(folder.path) or whole(folder))
+    live = LiveResults(tmp_path)
+    live.look()
+    assert live.counts() == {"done": 3} and live.latest() in ("", EXPERIMENT) and read == []
     for _ in range(3):
-        watch.look(EXPERIMENT)
-    assert len(read) == 3 == len(watch.runs(EXPERIMENT))
+        live.look(EXPERIMENT)
+    assert len(read) == 3 == len(live.runs(EXPERIMENT))
 
 
 @pytest.mark.parametrize("made", ["", "runs", "runs/empty"])
 def test_an_empty_folder_is_waited_for(tmp_path: Path, made: str) -> None:
     (tmp_path / made).mkdir(parents=True, exist_ok=True)
-    watch = Watch(tmp_path if made else tmp_path / "missing")
-    watch.look("anything")
-    assert (watch.counts().total(), watch.runs("anything"), watch.latest()) == (0, [], "")
+    live = LiveResults(tmp_path if made else tmp_path / "missing")
+    live.look("anything")
+    assert (live.counts().total(), live.runs("anything"), live.latest()) == (0, [], "")
 
 
 # ------------------------------------------------------------------------------------------------------ bands
 
 
-def read(results: Path) -> list[Run]:
-    watch = Watch(results)
-    watch.look(EXPERIMENT)
-    return watch.runs(EXPERIMENT)
+def read(results: Path) -> list[SeenRun]:
+    live = LiveResults(results)
+    live.look(EXPERIMENT)
+    return live.runs(EXPERIMENT)
 
 
 def test_a_band_is_numpys_of_the_records_values(tmp_path: Path) -> None:
@@ -181,34 +182,90 @@ def test_runs_can_be_grouped_by_whatever_differs_and_results_drawn_against_it(tm
             settings = config("layer", batch_size, seed, optim={"learning_rate": rate})
             end(tmp_path, settings, history(settings, POINTS), "diverged" if rate == 0.1 else "completed")
     runs = read(tmp_path)
-    differing = curves.settings(runs)
-    assert differing["optim.learning_rate"] == [0.01, 0.1] and differing["batch_size"] == [2, 8, 32]
+    differing = curves.varied(runs)
+    assert {"optim.learning_rate", "batch_size"} <= set(differing)
     assert "norm" not in differing and curves.numbers(runs)[0] == "batch_size"
     assert list(curves.grouped(runs, "batch_size")) == ["batch_size 2", "batch_size 8", "batch_size 32"]
     evaluated = [run for run in runs if run.role == "evaluate"]
-    (line,) = curves.end_results(curves.by_line(runs, runs, "batch_size"), "batch_size", "test_loss").values()
-    assert line.x.tolist() == [2, 8, 32] and line.best == 2
+    (line,) = curves.end_results(curves.lines(evaluated, "batch_size"), "batch_size", "test_loss").values()
+    assert line.x.tolist() == [2, 8, 32]
     assert line.mean.tolist() == [run.final["test_loss"] for run in evaluated]
     tuning = curves.grouped([run for run in runs if run.role == "tune"], "arm")
     found = curves.end_results(tuning, RATE, "validation_loss")
-    assert all(line.x.tolist() == [0.01, 0.1] and np.isnan(line.mean[1]) and line.best == 0 for line in found.values())
+    assert all(line.x.tolist() == [0.01, 0.1] and np.isnan(line.mean[1]) for line in found.values())
+    assert all(curves.chosen(line) == 0.01 for line in found.values())
     assert curves.end_results(tuning, "norm", "validation_loss") == {}
 
 
+def test_the_rate_that_is_marked_is_the_one_that_is_chosen(tmp_path: Path) -> None:
+    """By the final validation loss, whatever is shown; a rate at which one seed diverged is not chosen."""
+    for rate, level, status in ((0.01, 2.0, "completed"), (0.1, 1.0, "completed"), (1.0, 0.5, "diverged")):
+        for seed in (1000, 1001):
+            settings = config("layer", 8, seed, optim={"learning_rate": rate})
+            row = {"update": 10, "seconds": 1.0, "validation_loss": level, "validation_error": -level}
+            end(tmp_path, settings, [row], status if seed == 1000 else "completed")
+    groups = curves.grouped(read(tmp_path), "arm")
+    for metric in ("validation_loss", "validation_error"):
+        (line,) = curves.end_results(groups, RATE, metric).values()
+        assert curves.chosen(line) == 0.1
+
+
+def test_runs_of_one_arm_that_differ_are_apart_and_named_by_it(tmp_path: Path) -> None:
+    """Whatever their records call them: a mean is over seeds, or it is said what else it is over."""
+    for batch_size, data in ((8, "mnist"), (16, "mnist"), (16, "mine")):
+        for seed in (0, 1):
+            settings = config("layer", batch_size, seed, data={"name": data, "path": f"/{seed}"})
+            folder = RunFolder(end(tmp_path, settings, history(settings, POINTS)))
+            folder.finish({**(folder.record() or {}), "group": "layer"})
+    for seed in (1000, 1001):
+        for rate in (0.01, 0.1):
+            settings = config("layer", 8, seed, optim={"learning_rate": rate})
+            begin(tmp_path, settings, history(settings, 2))
+    found = read(tmp_path)
+    evaluated = curves.grouped([run for run in found if run.role == "evaluate"], "arm")
+    assert {label: len(runs) for label, runs in evaluated.items()} == {
+        "layer batch_size=8 data.name=mnist": 2,
+        "layer batch_size=16 data.name=mine": 2,
+        "layer batch_size=16 data.name=mnist": 2,
+    }
+    assert texts.members(evaluated) == "the seeds of a group"
+    every = curves.grouped(found, "arm")
+    assert len(every["layer_b8"]) == 4 and set(curves.among(every, found[:1])) <= set(every)
+    assert texts.members(every) == "runs of a group that differ in seed, learning rate"
+    by_norm = curves.grouped([run for run in found if run.role == "evaluate"], "norm")
+    assert len(by_norm["layer"]) == 6
+    assert texts.members(by_norm) == "runs of a group that differ in seed, batch size, data"
+
+
+def test_lines_are_runs_that_differ_only_in_the_number(tmp_path: Path) -> None:
+    """Fewer updates at larger batches belong to the number; another kind of layer is another line."""
+    for norm, kind in (("layer", "hidden"), ("batch", "hidden"), ("batch", "all")):
+        for batch_size in (2, 8):
+            settings = config(norm, batch_size, 0, 320 // batch_size, model={"name": "mlp", "normalize": kind})
+            end(tmp_path, settings, history(settings, 2))
+    found = read(tmp_path)
+    assert {label: len(runs) for label, runs in curves.lines(found, "batch_size").items()} == {
+        "batch, normalize all": 2,
+        "batch, normalize hidden": 2,
+        "layer": 2,
+    }
+    assert curves.numbers(found) == ["batch_size"]
+
+
 def test_what_comes_from_files_is_escaped_and_missing_verdicts_are_told(tmp_path: Path) -> None:
-    assert "&lt;b&gt;" in words.waiting(Path("<b>"))
-    assert "make reproduce writes it" in words.verdicts(tmp_path)[0]
+    assert "&lt;b&gt;" in texts.waiting(Path("<b>"))
+    assert "make reproduce writes it" in texts.verdicts(tmp_path)[0]
     (tmp_path / "claims.json").write_text("{")
-    assert "claims.json" in words.verdicts(tmp_path)[0] and words.verdicts(tmp_path)[1] == ()
+    assert "claims.json" in texts.verdicts(tmp_path)[0] and texts.verdicts(tmp_path)[1] == ()
 
 
 def test_when_verdicts_were_made_is_what_their_file_says(tmp_path: Path) -> None:
     path = tmp_path / "claims.json"
     path.write_text("[]")  # just written, of unknown age
-    assert words.verdicts(tmp_path)[0] == "As judged by make reproduce; not recomputed here."
+    assert texts.verdicts(tmp_path)[0] == "As judged by make reproduce; not recomputed here."
     made = (datetime.now(UTC) - timedelta(days=3, hours=1)).isoformat(timespec="seconds")
     path.write_text(json.dumps({"made": made, "command": "make reproduce", "verdicts": []}))
-    assert words.verdicts(tmp_path)[0].startswith("As judged by make reproduce 3 days ago (")
+    assert texts.verdicts(tmp_path)[0].startswith("As judged by make reproduce 3 days ago (")
 
 
 # ------------------------------------------------------------------------------------------------------ serving
@@ -219,7 +276,7 @@ def test_a_taken_port_is_passed_over_and_one_that_cannot_be_is_told(tmp_path: Pa
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        server = started(Watch(tmp_path), port)
+        server = started(LiveResults(tmp_path), port)
         assert server.port is not None and port < server.port < port + PORTS
         server.stop()
     with pytest.raises(PortError, match="--port 70000"):
@@ -227,7 +284,7 @@ def test_a_taken_port_is_passed_over_and_one_that_cannot_be_is_told(tmp_path: Pa
 
 
 def test_where_bokeh_is_not_installed_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith(("bokeh", "experiments.live"))]:
+    for name in [name for name in sys.modules if name.startswith(("bokeh", "experiments.dashboards.live"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "bokeh", None)
     monkeypatch.setattr(sys, "argv", ["dashboard"])

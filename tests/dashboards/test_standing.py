@@ -13,6 +13,7 @@ from rich.console import Console
 
 from experiments.dashboards.sparklines import ArmRuns
 from experiments.dashboards.standing import line, state_table, watch
+from experiments.records.folder import RunFolder
 
 
 @dataclass
@@ -20,9 +21,13 @@ class TwoRuns:
     """Of an arm of two runs one is done, the other as it is said; at each look the next state is reached."""
 
     states: list[str]
-    folder: Path = Path("layer-s1-0")
+    folder: RunFolder = field(default_factory=lambda: RunFolder(Path("layer-s1-0")))
     config: Any = field(default_factory=lambda: SimpleNamespace(experiment="tiny", norm="layer", seed=1, updates=6))
     by_arm = True
+
+    @property
+    def run(self) -> "TwoRuns":
+        return self
 
     def look(self) -> None:
         self.states = self.states[1:] or self.states
@@ -64,13 +69,10 @@ def test_a_terminal_shows_the_runs_in_progress_and_what_came_of_the_others(
 
     monkeypatch.setattr(time, "sleep", interrupted)
     with pytest.raises(KeyboardInterrupt, match=r"^1 of 2 runs done, 1 running; 00:07 left; runs in progress go on$"):
-        watch(
-            TwoRuns(["running"], tmp_path),
-            Console(file=screen, force_terminal=True, color_system=None, width=100),
-            curves=True,
-        )
+        console = Console(file=screen, force_terminal=True, color_system=None, width=150)
+        watch(TwoRuns(["running"], RunFolder(tmp_path)), console, curves=True)
     text = screen.getvalue()
-    assert f"tiny/{tmp_path.name}  3 of 6 updates  loss 2.250  01:01" in text
+    assert f"{tmp_path.parent.name}/{tmp_path.name}  3 of 6 updates  loss 2.250  01:01" in text
     assert "1/2" in text and "validation" in text and "█▁" in text
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from experiments import dashboard
-from experiments.dashboards.settings import RATE
 from experiments.dashboards.wandb import outline as parts
 from experiments.dashboards.wandb import workspace
 from experiments.dashboards.wandb.outline import Outline, outlines
 from experiments.dashboards.wandb.workspace import WorkspaceError
 from experiments.records.table import read_table
+from experiments.reports.settings import RATE
 from experiments.verdicts.claims_file import load_claims
 from tests.dashboards.wandb_server import ENTITY, WandbServer
 
@@ -57,12 +57,12 @@ def test_what_there_is_to_show_is_what_runs_have(every: list[Outline], table: li
 def test_batch_sizes_are_asked_of_configurations_not_of_names() -> None:
     rows: list[dict[str, Any]] = [
         {"experiment": "mine", "arm": arm, "role": "evaluate", "learning_rate": 0.1, "history": [], "final": {}}
-        | {"config": {"batch_size": size}}
+        | {"config": {"norm": "none", "batch_size": size}}
         for arm, size in (("plain", 8), ("other_b8", 8))
     ]
     registry = load_claims()
     assert not parts.outline_of("mine", rows, registry).by_batch
-    rows[0]["config"] = {"batch_size": 4}
+    rows[0]["config"] = {"norm": "none", "batch_size": 4}
     assert parts.outline_of("mine", rows, registry).by_batch
 
 

@@ -1,7 +1,7 @@
-"""A wandb server on loopback that keeps what it is sent: for tests of online logging, `wandb sync` and workspaces.
+"""A wandb server on loopback that keeps what it is sent: for tests of online logging and of workspaces.
 
-It speaks the operations that wandb 0.31 and wandb-workspaces 0.4 use, and answers any other with an error that names
-it, so that a newer client shows at once what it wants.
+It speaks the operations that our tests make wandb 0.31 and wandb-workspaces 0.4 use, and answers any other with an
+error that names it, so that a newer client shows at once what it wants.
 """
 
 import gzip
@@ -10,7 +10,6 @@ import os
 import re
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from typing import Any
 
 import pytest
 
-ENTITY, NOWHERE = "tester", "nowhere"  # who is logged in; a project that is not there
+ENTITY = "tester"  # who is logged in
 Json = dict[str, Any]
 
 
@@ -29,24 +28,9 @@ class Run:
     """One run as the server knows it."""
 
     project: str
-    name: str = ""
-    group: str = ""
-    job_type: str = ""
     state: str = "running"
-    exit_code: int | None = None
-    tags: list[str] = field(default_factory=list)
-    config: Json = field(default_factory=dict)
     history: list[Json] = field(default_factory=list)
     summary: Json = field(default_factory=dict)
-    files: dict[str, bytes] = field(default_factory=dict)
-
-    def upsert(self, given: Json) -> None:
-        for key, name in (("displayName", "name"), ("groupName", "group"), ("jobType", "job_type"), ("tags", "tags")):
-            if given.get(key) is not None:
-                setattr(self, name, given[key])
-        found = json.loads(given.get("config") or "{}")
-        self.config.update({key: entry["value"] for key, entry in found.items()})
-        self.summary.update(json.loads(given.get("summaryMetrics") or "{}"))
 
     def stream(self, sent: Json) -> None:
         """One part of the stream of a run's files: history and summary; and, at its end, the exit code."""
@@ -57,15 +41,14 @@ class Run:
             elif name == "wandb-summary.json":
                 self.summary = lines[-1]
         if sent.get("complete"):
-            self.exit_code = sent["exitcode"]
-            self.state = "failed" if self.exit_code else "finished"
+            self.state = "failed" if sent["exitcode"] else "finished"
 
 
 class WandbServer(ThreadingHTTPServer):
-    """`runs` by id, `views` (workspaces and reports) by id, `operations` in the order they came.
+    """`runs` by id, `views` (workspaces) by id, `operations` in the order they came.
 
-    `latency` seconds are waited before each answer; `refuse` is an HTTP status given to everything instead of it;
-    `denied` are operations this account may not do, `file_stream` among them.
+    `refuse` is an HTTP status given to everything instead of an answer; `denied` are operations this account may not
+    do, `file_stream` among them.
     """
 
     daemon_threads = True
@@ -76,7 +59,7 @@ class WandbServer(ThreadingHTTPServer):
         self.runs: dict[str, Run] = {}
         self.views: dict[str, Json] = {}
         self.operations: list[str] = []
-        self.latency, self.refuse = 0.0, 0
+        self.refuse = 0
         self.denied: set[str] = set()
         self.lock = threading.Lock()
 
@@ -102,15 +85,12 @@ class WandbServer(ThreadingHTTPServer):
         nothing: Json = {"edges": []}
         return {"viewer": {**user, "flags": "{}", "deletedAt": None, "teams": nothing, "apiKeys": nothing}}
 
-    def on_serverFeaturesQuery(self, given: Json) -> Json:
-        return {"serverInfo": {"features": []}}
-
     # ---------------------------------------------------------------------------------------------------- runs
 
     def on_upsertBucket(self, given: Json) -> Json:
         new = given["name"] not in self.runs
         run = self.runs.setdefault(given["name"], Run(given["project"]))
-        run.upsert(given)
+        run.summary.update(json.loads(given.get("summaryMetrics") or "{}"))
         return {"upsertBucket": {"bucket": self.bucket(given["name"]), "inserted": new}}
 
     def on_runResumeStatus(self, given: Json) -> Json:
@@ -128,27 +108,15 @@ class WandbServer(ThreadingHTTPServer):
         files = [{"name": name, "uploadUrl": f"{self.url}/run/{given['run']}/{name}"} for name in given["files"]]
         return {"createRunFiles": {"runID": given["run"], "uploadHeaders": [], "files": files}}
 
-    def on_artifactType(self, given: Json) -> Json:
-        return {"project": {"artifact": None}}
-
-    def on_createArtifact(self, given: Json) -> Json:
-        """Tables are artifacts too; said to be there already, for the run's own files hold the same."""
-        artifact = {"id": given["input"]["digest"], "state": "COMMITTED", "artifactSequence": {"latestArtifact": None}}
-        return {"createArtifact": {"artifact": artifact}}
-
     def bucket(self, name: str) -> Json:
         run = self.runs[name]
-        told: Json = {"id": name, "name": name, "displayName": run.name, "description": None, "sweepName": None}
-        told |= {"config": json.dumps({key: {"value": value} for key, value in run.config.items()}), "notes": None}
-        told |= {"tags": run.tags, "summaryMetrics": json.dumps(run.summary), "wandbConfig": '{"t": 1}'}
         tail = json.dumps([json.dumps(line) for line in run.history[-1:]])
-        told |= {"historyLineCount": len(run.history), "historyTail": tail, "eventsLineCount": 0, "eventsTail": "[]"}
-        return told | {"logLineCount": 0, "project": self.project(run.project)}
+        empty: Json = {"description": None, "sweepName": None, "notes": None, "tags": [], "config": "{}"}
+        empty |= {"eventsLineCount": 0, "eventsTail": "[]", "logLineCount": 0, "wandbConfig": '{"t": 1}'}
+        kept = {"historyLineCount": len(run.history), "historyTail": tail, "summaryMetrics": json.dumps(run.summary)}
+        return {**empty, **kept, "id": name, "name": name, "displayName": name, "project": self.project(run.project)}
 
     # --------------------------------------------------------------------------------------------------- views
-
-    def on_projectInternalId(self, given: Json) -> Json:
-        return {"project": self.project(given["projectName"])}
 
     def on_upsertView2(self, given: Json) -> Json:
         """A view with an id is changed, one without is new: two of one name are two, so a test sees them."""
@@ -160,24 +128,9 @@ class WandbServer(ThreadingHTTPServer):
         told = {**view, "project": self.project(given["projectName"]) | {"entityName": ENTITY}}
         return {"upsertView": {"view": told, "inserted": new}}
 
-    on_upsertView = on_upsertView2  # a report's
-
     def on_view(self, given: Json) -> Json:
-        if NOWHERE in (given.get("name"), given.get("project")):
-            return {"project": None}
-        name, wanted = given.get("viewName"), given["viewType"]
-        views = [view for view in self.views.values() if view["type"] == wanted and name in (None, view["name"])]
-        pages = {"pageInfo": {"endCursor": None, "hasNextPage": False}}
-        return {"project": {"allViews": {"edges": [{"node": view, "cursor": ""} for view in views], **pages}}}
-
-    on_views = on_projectViews = on_view
-
-    def on_getProjects(self, given: Json) -> Json:
-        pages = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
-        return {"models": {"pageInfo": pages, "edges": []}}
-
-    def on_createProject(self, given: Json) -> Json:
-        return {"upsertModel": {"project": None, "model": None, "inserted": True}}
+        views = [view for view in self.views.values() if view["name"] == given["viewName"]]
+        return {"project": {"allViews": {"edges": [{"node": view} for view in views]}}}
 
     def project(self, name: str) -> Json:
         return {"id": "UHJvamVjdDox", "internalId": "MQ==", "name": name, "entity": {"id": "e", "name": ENTITY}}
@@ -191,7 +144,6 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
-        time.sleep(self.server.latency)
         if self.server.refuse:
             self.answer({"errors": [{"message": "refused"}]}, self.server.refuse)
             return
@@ -209,8 +161,6 @@ class Handler(BaseHTTPRequestHandler):
             return self.server.graphql(json.loads(body))
         if place[-1] == "file_stream":
             self.server.runs[place[-2]].stream(json.loads(body))
-        elif place[1] == "run":
-            self.server.runs[place[2]].files["/".join(place[3:])] = body
         return {}
 
     def answer(self, result: Json, status: int = 200) -> None:

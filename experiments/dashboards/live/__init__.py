@@ -2,7 +2,7 @@
 
 runs.py      the folders of runs, read as they change
 curves.py    groups of runs, their bands, results against a number
-words.py     the texts of the page as HTML
+texts.py     the texts of the page as HTML
 plots.py     the charts
 page.py      what one visitor has chosen and sees
 table.py     the table of runs

@@ -1,20 +1,23 @@
 """What the live page draws of runs: groups and their curves, and end results against a number. Plain NumPy."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from experiments.dashboards.live.runs import RATE, Run, seed_of
+from experiments.dashboards.live.runs import SEED, SeenRun, seed_of
 from experiments.records.rows import Floats
+from experiments.records.tuning import best_learning_rate
+from experiments.reports import settings
 from experiments.reports.series_figures import RATE as AT_RATE
-from experiments.reports.settings import lines
-from experiments.verdicts.wording import by_number, tidy
+from experiments.reports.settings import RATE, is_number, plain
+from experiments.verdicts.wording import by_number
 
-Groups = dict[str, list[Run]]  # by label
+Groups = dict[str, list[SeenRun]]  # by label
 AXES = {"update": "updates", "samples": "samples", "seconds": "seconds of training"}
 ARM = "arm"
+UNSCIENTIFIC = ("data.path",)  # of a text its digest counts, not where it lies
 
 
 @dataclass(frozen=True)
@@ -28,62 +31,126 @@ class Band:
     runs: Floats
 
 
-def settings(runs: Iterable[Run]) -> dict[str, list[Any]]:
-    """The settings in which runs differ, and the values of each in order; the arm is one of them."""
-    found: dict[str, list[Any]] = {ARM: sorted({run.arm for run in runs if run.arm}, key=by_number)}
-    for key in dict.fromkeys(key for run in runs for key in run.config):
-        values = {repr(run.config.get(key)): run.config.get(key) for run in runs if run.config}
-        if len(values) > 1:
-            found[key] = sorted(values.values(), key=lambda value: (not is_number(value), by_number(told(value))))
-    return found
+# ---------------------------------------------------------------------------------------------------- groups
 
 
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def varied(runs: Iterable[SeenRun]) -> list[str]:
+    """The settings in which runs differ."""
+    configs = [run.config for run in runs if run.config]
+    keys = [key for key in settings.differing(configs) if key not in UNSCIENTIFIC]
+    return [key for key in keys if key != "norm" or len({config.get(key) for config in configs}) > 1]
 
 
-def told(value: Any) -> str:
-    return tidy(value) if isinstance(value, float) else str(value)
+def grouped(runs: Iterable[SeenRun], key: str) -> Groups:
+    """Runs by their arm, or by the value of a setting.
+
+    Whatever an arm's runs of one role differ in, but the seed and in tuning the learning rate, makes groups of their
+    own, named by it as records name them: `layer_b8 batch_size=16`. By a setting, all alike in it are one group.
+    """
+    if key != ARM:
+        return named(runs, lambda run: value_name(run, key))
+    groups: Groups = {}
+    known = list(runs)
+    for role in dict.fromkeys(run.role for run in known):
+        free = (SEED, RATE) if role == "tune" else (SEED,)
+        of_role = [run for run in known if run.role == role]
+        for label, same in apart(named(of_role, lambda run: run.arm), free).items():
+            groups.setdefault(label, []).extend(same)
+    return in_order(groups)
 
 
-def grouped(runs: Iterable[Run], key: str) -> Groups:
-    """Runs by the value of a setting: `layer` of a norm or an arm, `batch_size 8` of anything else."""
+def among(groups: Groups, runs: Iterable[SeenRun]) -> Groups:
+    """Of groups what is in these runs: their names, and so their colours, do not hang on what is shown just now."""
+    names = {run.name for run in runs}
+    found = {label: [run for run in group if run.name in names] for label, group in groups.items()}
+    return {label: group for label, group in found.items() if group}
+
+
+def value_name(run: SeenRun, key: str) -> str:
+    """`layer` of a norm, `batch_size 8` or `data mnist` of anything else."""
+    value = plain(run.config.get(key))
+    return value if key == "norm" else f"{key.removesuffix('.name').rpartition('.')[2]} {value}"
+
+
+def alike(runs: Iterable[SeenRun]) -> tuple[Groups, dict[str, settings.Settings]]:
+    """Runs that differ in their seeds and tuned learning rates alone, and what each of these groups has in common."""
+    free = (SEED, RATE, *UNSCIENTIFIC)
+    common = {run.name: {key: value for key, value in run.config.items() if key not in free} for run in runs}
+    groups = named(runs, lambda run: repr(common[run.name]))
+    return groups, {label: common[group[0].name] for label, group in groups.items()}
+
+
+def lines(runs: Sequence[SeenRun], key: str) -> Groups:
+    """Runs that differ in a number, as lines over it: `batch`, `batch, normalize all`."""
+    groups, common = alike(runs)
+    over = settings.lines(common, key)
+    return {label: [run for one in line.values() for run in groups[one]] for label, line in over.items()}
+
+
+def numbers(runs: Sequence[SeenRun]) -> list[str]:
+    """The numbers in which runs differ that are otherwise alike, the batch size first."""
+    return settings.numbers(alike(runs)[1])
+
+
+def norms(groups: Groups) -> dict[str, str]:
+    """The norm of each group whose runs have one in common."""
+    every = {label: {str(run.config.get("norm", "")) for run in runs} for label, runs in groups.items()}
+    return {label: names.pop() for label, names in every.items() if len(names) == 1}
+
+
+def named(runs: Iterable[SeenRun], name: Callable[[SeenRun], str]) -> Groups:
     groups: Groups = {}
     for run in runs:
-        groups.setdefault(label_of(run, key), []).append(run)
+        groups.setdefault(name(run), []).append(run)
+    return in_order(groups)
+
+
+def apart(groups: Groups, free: Sequence[str]) -> Groups:
+    """Groups whose runs differ in free settings alone, named by the others as well."""
+    found: Groups = {}
+    for label, runs in groups.items():
+        keys = [key for key in varied(runs) if key not in free]
+        for run in runs:
+            name = " ".join([label, *(f"{key}={plain(run.config.get(key))}" for key in keys)])
+            found.setdefault(name, []).append(run)
+    return in_order(found)
+
+
+def in_order(groups: Groups) -> Groups:
     return {label: groups[label] for label in sorted(groups, key=by_number)}
 
 
-def label_of(run: Run, key: str) -> str:
-    if key == ARM:
-        return run.arm
-    value = told(run.config.get(key))
-    return value if key == "norm" else f"{key.rpartition('.')[2]} {value}"
+def pooled(groups: Groups) -> list[str]:
+    """In what runs of one group differ: at best in their seeds alone."""
+    return list(dict.fromkeys(key for runs in groups.values() for key in varied(runs)))
 
 
-def metrics(runs: Iterable[Run]) -> list[str]:
+# ---------------------------------------------------------------------------------------------------- curves
+
+
+def metrics(runs: Iterable[SeenRun]) -> list[str]:
     """What the curves of these runs show, the validation loss first."""
     found = dict.fromkeys(key for run in runs for key in run.curves if key not in ("update", "seconds"))
     return sorted(found, key=lambda name: (name != "validation_loss", name))
 
 
-def places(run: Run, axis: str) -> Floats:
+def places(run: SeenRun, axis: str) -> Floats:
     """Where the evaluations of a run are on an axis; on that of seconds they are still compared at equal updates."""
     return run.curves["update"] * (run.config["batch_size"] if axis == "samples" else 1)
 
 
-def band(runs: Sequence[Run], metric: str, axis: str) -> Band:
+def band(runs: Sequence[SeenRun], metric: str, axis: str) -> Band:
     """Mean and extremes of a metric over runs wherever one of them was evaluated, from those that came that far.
 
     Runs evaluated elsewhere are interpolated. NaN from where the first run diverged.
     """
     runs = [run for run in runs if metric in run.curves]
     grid = np.unique(np.concatenate([places(run, axis) for run in runs] or [np.array([])]))
-    values, x = table(runs, grid, metric, axis), grid
+    values, x = at_places(runs, grid, metric, axis), grid
     here = np.array([within(grid, run, axis) for run in runs], dtype=bool).reshape(len(runs), grid.size)
     values, runs_here = np.where(here, values, 0), here.sum(axis=0)
     if axis == "seconds":
-        x = np.nanmean(table(runs, grid, "seconds", axis), axis=0) if runs else grid
+        x = np.nanmean(at_places(runs, grid, "seconds", axis), axis=0) if runs else grid
     broken = np.isnan(values).any(axis=0)
     low = np.where(here, values, np.inf).min(axis=0, initial=np.inf)
     high = np.where(here, values, -np.inf).max(axis=0, initial=-np.inf)
@@ -101,22 +168,25 @@ def mixed(groups: Groups, metric: str, axis: str) -> bool:
     return False
 
 
-def within(grid: Floats, run: Run, axis: str) -> Any:
+def within(grid: Floats, run: SeenRun, axis: str) -> Any:
     """Where a run counts. One that diverged does not drop out of the mean: there is none any more."""
     x = places(run, axis)
     return (x[0] <= grid) & (run.diverged | (grid <= x[-1]))
 
 
-def table(runs: Sequence[Run], grid: Floats, column: str, axis: str) -> Floats:
+def at_places(runs: Sequence[SeenRun], grid: Floats, column: str, axis: str) -> Floats:
     """A row for each run; what was measured at a place is taken as it is, NaN beyond the ends."""
     rows = [np.interp(grid, places(run, axis), run.curves[column], np.nan, np.nan) for run in runs]
     return np.array(rows).reshape(len(runs), grid.size)
 
 
-def curve(run: Run, metric: str, axis: str) -> tuple[Floats, Floats]:
+def curve(run: SeenRun, metric: str, axis: str) -> tuple[Floats, Floats]:
     """Places and values of one run."""
     x = run.curves["seconds"] if axis == "seconds" else places(run, axis)
     return x, run.curves[metric]
+
+
+# ------------------------------------------------------------------------------------- results against a number
 
 
 @dataclass(frozen=True)
@@ -125,17 +195,12 @@ class Series:
 
     x: Floats
     mean: Floats
-    runs: list[Run]
+    runs: list[SeenRun]
     at: Floats  # the number of each run
     values: Floats  # and its result
 
-    @property
-    def best(self) -> int | None:
-        """Where the mean is least."""
-        return int(np.nanargmin(self.mean)) if np.isfinite(self.mean).any() else None
 
-
-Point = tuple[float, float, Run]  # number, result, whose
+Point = tuple[float, float, SeenRun]  # number, result, whose
 
 
 def series(points: Iterable[Point]) -> Series | None:
@@ -148,14 +213,14 @@ def series(points: Iterable[Point]) -> Series | None:
     return Series(x, np.array([values[at == place].mean() for place in x]), [run for *_, run in ordered], at, values)
 
 
-def by_setting(runs: Iterable[Run], key: str, metric: str) -> Iterator[Point]:
+def by_setting(runs: Iterable[SeenRun], key: str, metric: str) -> Iterator[Point]:
     """The end of finished runs against a setting."""
     for run in runs:
         if run.ended and is_number(run.config.get(key)):
             yield run.config[key], run.last(metric), run
 
 
-def by_rate(runs: Iterable[Run]) -> Iterator[Point]:
+def by_rate(runs: Iterable[SeenRun]) -> Iterator[Point]:
     """What a measurement at many learning rates found at each."""
     for run in runs:
         for name in run.final:
@@ -177,31 +242,21 @@ def measured_rates(groups: Groups) -> dict[str, Series]:
     return many_series({label: by_rate(runs) for label, runs in groups.items()})
 
 
-def by_line(runs: Iterable[Run], every: Iterable[Run], key: str) -> Groups:
-    """Runs by what sets their arms apart, among those of every run, besides a number: `batch` of all batch sizes."""
-    tested = [run for run in every if run.role == "evaluate"]
-    arms = {run.arm: {name: run.config[name] for name in run.config if name not in ("seed", RATE)} for run in tested}
-    found = {arm: label for label, line in lines(arms, key).items() for arm in line.values()}
-    groups: Groups = {}
-    for run in runs:
-        if run.role == "evaluate":
-            groups.setdefault(found.get(run.arm, run.arm), []).append(run)
-    return dict(sorted(groups.items()))
+def chosen(line: Series) -> float | None:
+    """The learning rate that is chosen by such runs; None where all diverged."""
+    if not np.isfinite(line.mean).any():
+        return None
+    if all(RATE in run.config and run.role == "tune" for run in line.runs):
+        losses = [run.last("validation_loss") for run in line.runs]
+    else:
+        losses = list(line.values)
+    tried = zip(line.at, line.runs, losses, strict=True)
+    return best_learning_rate(
+        {"learning_rate": rate, "seed": seed_of(run), "final": {"validation_loss": loss}} for rate, run, loss in tried
+    )[0]
 
 
-def norms(groups: Groups) -> dict[str, str]:
-    """The norm of each group whose runs have one in common."""
-    found = {label: {str(run.config.get("norm", "")) for run in runs} for label, runs in groups.items()}
-    return {label: names.pop() for label, names in found.items() if len(names) == 1}
-
-
-def numbers(runs: Sequence[Run]) -> list[str]:
-    """The numeric settings results can be drawn against, the batch size first; learning rates are tuned."""
-    found = [key for key, values in settings(runs).items() if sum(map(is_number, values)) > 1]
-    return sorted((key for key in found if key not in ("seed", RATE)), key=lambda key: key != "batch_size")
-
-
-def end_metric(metric: str, runs: Iterable[Run]) -> str:
+def end_metric(metric: str, runs: Iterable[SeenRun]) -> str:
     """The test metric that belongs to one of training or validation: test_loss to validation_loss."""
     known = dict.fromkeys(name for run in runs for name in run.final)
     wanted = "test_" + metric.partition("_")[2]

@@ -14,14 +14,16 @@ from bokeh.models.widgets.markups import Div
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import escape
 
-from experiments.dashboards.live import curves, words
-from experiments.dashboards.live.curves import ARM, AXES, Series, grouped
+from experiments.dashboards.live import curves, texts
+from experiments.dashboards.live.curves import ARM, AXES, Series, among, grouped
 from experiments.dashboards.live.plots import CurvesChart, ResultsChart
-from experiments.dashboards.live.runs import RATE, Run, Watch
+from experiments.dashboards.live.runs import SEED, LiveResults, SeenRun
 from experiments.dashboards.live.table import RunTable
 from experiments.reports.scales import Styles, arm_styles
+from experiments.reports.settings import RATE
 from experiments.verdicts.wording import by_number
 
+Choice = dict[str, Any]  # by the name of the widget
 HERE = Path(__file__).parent
 A_LOOK = 1000  # milliseconds between two looks at the folder
 ROLES = {"evaluate": "evaluation", "tune": "tuning of learning rates"}
@@ -57,8 +59,8 @@ LOOKS = (HERE / "page.css").read_text(encoding="utf-8")
 class Page:
     """Widgets, charts and texts; a look at the folder every second."""
 
-    def __init__(self, document: Document, watch: Watch) -> None:
-        self.watch, self.experiment, self.seen, self.settling = watch, "", -1, False
+    def __init__(self, document: Document, results: LiveResults) -> None:
+        self.results, self.experiment, self.drawn, self.settling = results, "", -1, False
         self.looks = InlineStyleSheet(css=LOOKS)
         self.widgets: dict[str, Any] = {name: self.select(name, title) for name, title in SELECTS.items()}
         self.widgets["only"] = MultiChoice(name="only", title="Only these arms", placeholder="all", **self.fluid())
@@ -68,7 +70,7 @@ class Page:
         self.holders = {name: Column(name=f"{name}_chart", **self.fluid()) for name in ("curves", *self.charts)}
         self.table = RunTable(self.fluid())
         self.picks = asked(document)
-        self.watch.look()
+        self.results.look()
         self.look()
         for name, widget in self.widgets.items():
             widget.on_change("value", partial(self.picked, name))
@@ -82,8 +84,8 @@ class Page:
         for root in (*self.widgets.values(), *self.texts.values(), *self.holders.values(), self.table.view):
             document.add_root(root)
         document.template = Environment(loader=FileSystemLoader(HERE)).get_template("page.html.jinja")
-        document.template_variables.update(results=str(self.watch.results), looks=LOOKS, waiting=not self.experiment)
-        document.title = f"{self.watch.results} live"
+        document.template_variables.update(results=str(self.results.path), looks=LOOKS, waiting=not self.experiment)
+        document.title = f"{self.results.path} live"
         document.config.update(notify_connection_status=False, reconnect_session=False)  # the page does both itself
         document.js_on_event("connection_lost", CustomJS(code=LOST))
 
@@ -97,30 +99,30 @@ class Page:
 
     def look(self) -> None:
         """See what has changed, and show it."""
-        self.watch.look(self.experiment)
-        experiments = list(self.watch.folders)
+        self.results.look(self.experiment)
+        experiments = list(self.results.folders)
         if self.experiment not in experiments:
             wanted = self.picks.get("experiment", "")
-            self.experiment = wanted if wanted in experiments else self.watch.latest()
-            self.watch.look(self.experiment)
-        self.say("counts", words.counts(self.watch.counts()))
-        self.say("waiting", "" if experiments else words.waiting(self.watch.results))
+            self.experiment = wanted if wanted in experiments else self.results.latest()
+            self.results.look(self.experiment)
+        self.say("counts", texts.counts(self.results.counts()))
+        self.say("waiting", "" if experiments else texts.waiting(self.results.path))
         self.show_verdicts()
-        if self.watch.changes[self.experiment] != self.seen:
+        if self.results.changes[self.experiment] != self.drawn:
             self.settle()
 
     def show_verdicts(self) -> None:
-        about, verdicts = words.verdicts(self.watch.results)
+        about, verdicts = texts.verdicts(self.results.path)
         ours = [verdict for verdict in verdicts if verdict.experiment == self.experiment]
         offered = {"all": f"all {len(verdicts)}", "these": f"{len(ours)} of this experiment"}
         self.choose("claims", offered)
         self.widgets["claims"].visible = bool(verdicts)
         self.say("judged", escape(about))
-        self.say("verdicts", words.verdict_table(ours if self.widgets["claims"].value == "these" else verdicts))
+        self.say("verdicts", texts.verdict_table(ours if self.widgets["claims"].value == "these" else verdicts))
 
-    def say(self, name: str, told: str) -> None:
-        if self.texts[name].text != str(told) or self.texts[name].visible != bool(told):
-            self.texts[name].update(text=str(told), visible=bool(told))
+    def say(self, name: str, text: str) -> None:
+        if self.texts[name].text != str(text) or self.texts[name].visible != bool(text):
+            self.texts[name].update(text=str(text), visible=bool(text))
 
     # ------------------------------------------------------------------------------------------ as one chooses
 
@@ -131,14 +133,14 @@ class Page:
         if name == "experiment":
             self.experiment = new
             self.picks.pop("only", None)
-            self.watch.look(new)
+            self.results.look(new)
         self.show_verdicts()
         self.settle()
 
     def settle(self) -> None:
         """Offer what there is to choose, then draw: new figures where another choice is made, else new data."""
-        self.seen = self.watch.changes[self.experiment]
-        runs = [run for run in self.watch.runs(self.experiment) if run.config]
+        self.drawn = self.results.changes[self.experiment]
+        runs = [run for run in self.results.runs(self.experiment) if run.config]
         before = {name: widget.value for name, widget in self.widgets.items()}
         self.settling = True
         self.offer(runs)
@@ -148,20 +150,19 @@ class Page:
         self.draw_curves(runs, shown, choice, choice != before)
         self.draw_rates(runs, shown, choice, choice != before)
         self.draw_results(runs, shown, choice, choice != before)
-        self.say("runs", words.counts(self.watch.counts(self.experiment), always=()))
-        rest = [run for run in self.watch.runs(self.experiment) if not run.config]
+        self.say("runs", texts.counts(self.results.counts(self.experiment), always=()))
+        rest = [run for run in self.results.runs(self.experiment) if not run.config]
         self.table.show([*rest, *shown], choice["metric"], choice["result"])
 
-    def offer(self, runs: Sequence[Run]) -> None:
+    def offer(self, runs: Sequence[SeenRun]) -> None:
         """What can be chosen; what was picked, or the first, is."""
-        self.choose("experiment", {name: self.title(name) for name in self.watch.folders}, self.experiment)
-        self.choose("role", {role: told for role, told in ROLES.items() if any(run.role == role for run in runs)})
+        self.choose("experiment", {name: self.title(name) for name in self.results.folders}, self.experiment)
+        self.choose("role", {role: text for role, text in ROLES.items() if any(run.role == role for run in runs)})
         of_role = [run for run in runs if run.role == self.widgets["role"].value]
-        settings = curves.settings(of_role)
         self.choose("metric", spoken(curves.metrics(of_role)))
         self.choose("axis", AXES)
         self.choose("scale", {"linear": "linear", "log": "logarithmic"})
-        self.choose("group", {key: key for key in settings})
+        self.choose("group", {key: key for key in (ARM, *curves.varied(of_role))})
         self.choose("seeds", EVERY)
         finals = dict.fromkeys(name for run in runs for name in run.final)
         self.choose("number", {key: key for key in curves.numbers([run for run in runs if run.role == "evaluate"])})
@@ -174,54 +175,54 @@ class Page:
 
     def title(self, experiment: str) -> str:
         """Its name, and what one has to know before looking at it."""
-        counts = self.watch.counts(experiment)
+        counts = self.results.counts(experiment)
         return ", ".join([experiment, *(state for state in ("running", "failed") if counts[state])])
 
     def choose(self, name: str, options: Mapping[str, str], default: str = "") -> None:
         widget = self.widgets[name]
-        found = list(options.items())
-        if widget.options != found:
-            widget.update(options=found, disabled=not found)
+        offered = list(options.items())
+        if widget.options != offered:
+            widget.update(options=offered, disabled=not offered)
         default = default if default in options else next(iter(options), "")
         wanted = self.picks.get(name, "")
         widget.value = wanted if wanted in options and name != "experiment" else default
 
     # ------------------------------------------------------------------------------------------ drawing
 
-    def draw_curves(self, runs: Sequence[Run], shown: Sequence[Run], choice: dict[str, Any], anew: bool) -> None:
+    def draw_curves(self, runs: Sequence[SeenRun], shown: Sequence[SeenRun], choice: Choice, anew: bool) -> None:
         metric, axis = choice["metric"], choice["axis"]
-        styles = styles_of(grouped(runs, choice["group"]))
-        groups = grouped([run for run in shown if run.role == choice["role"] and metric in run.curves], choice["group"])
+        every = grouped(runs, choice["group"])
+        styles = styles_of(every)
+        groups = among(every, [run for run in shown if run.role == choice["role"] and metric in run.curves])
         chart, log = self.curves, choice["scale"] == "log"
         each = chart.update(groups, styles, metric, axis, choice["seeds"] == "every", log)
         self.place("curves", bool(groups), anew, partial(chart.figure, metric, axis, log))
-        self.say("legend", words.legend(groups, styles))
-        self.say("about", words.about_curves(groups, metric, axis, each) if groups else words.no_curves(runs))
+        self.say("legend", texts.legend(groups, styles))
+        self.say("about", texts.about_curves(groups, metric, axis, each) if groups else texts.no_curves(runs))
 
-    def draw_rates(self, runs: Sequence[Run], shown: Sequence[Run], choice: dict[str, Any], anew: bool) -> None:
+    def draw_rates(self, runs: Sequence[SeenRun], shown: Sequence[SeenRun], choice: Choice, anew: bool) -> None:
         """How the end of tuning runs depends on their learning rate."""
-        key = choice["group"] if choice["group"] not in ("seed", RATE) else ARM
-        groups = grouped([run for run in shown if run.role == "tune"], key)
-        found, metric = curves.end_results(groups, RATE, choice["metric"]), choice["metric"]
-        if not found:
-            found, metric = curves.measured_rates(grouped(shown, key)), "validation_loss"
-        self.draw_series("rates", found, styles_of(grouped(runs, key)), RATE, metric, anew)
+        every = grouped(runs, choice["group"] if choice["group"] not in (SEED, RATE) else ARM)
+        groups = among(every, [run for run in shown if run.role == "tune"])
+        drawn, metric = curves.end_results(groups, RATE, choice["metric"]), choice["metric"]
+        if not drawn:
+            drawn, metric = curves.measured_rates(among(every, shown)), "validation_loss"
+        self.draw_series("rates", drawn, styles_of(every), RATE, metric, anew)
 
-    def draw_results(self, runs: Sequence[Run], shown: Sequence[Run], choice: dict[str, Any], anew: bool) -> None:
+    def draw_results(self, runs: Sequence[SeenRun], shown: Sequence[SeenRun], choice: Choice, anew: bool) -> None:
         """How the result of evaluation runs depends on a number in which they differ."""
-        groups = curves.by_line(shown, runs, choice["number"])
-        found = curves.end_results(groups, choice["number"], choice["result"])
-        styles = styles_of(curves.by_line(runs, runs, choice["number"]))
-        self.draw_series("results", found, styles, choice["number"], choice["result"], anew)
-        self.widgets["number"].visible = bool(found)
+        every = curves.lines([run for run in runs if run.role == "evaluate"], choice["number"])
+        drawn = curves.end_results(among(every, shown), choice["number"], choice["result"])
+        self.draw_series("results", drawn, styles_of(every), choice["number"], choice["result"], anew)
+        self.widgets["number"].visible = bool(drawn)
 
     def draw_series(
-        self, name: str, found: Mapping[str, Series], styles: Styles, key: str, metric: str, anew: bool
+        self, name: str, drawn: Mapping[str, Series], styles: Styles, key: str, metric: str, anew: bool
     ) -> None:
         chart = self.charts[name]
-        fits = chart.update(found, styles)
-        self.place(name, bool(found), anew or not fits, partial(chart.figure, key, metric))
-        self.say(name, words.results(name, found, styles, key, metric) if found else "")
+        fits = chart.update(drawn, styles)
+        self.place(name, bool(drawn), anew or not fits, partial(chart.figure, key, metric))
+        self.say(name, texts.results(name, drawn, styles, key, metric) if drawn else "")
 
     def place(self, name: str, there: bool, anew: bool, figure: Callable[[], Any]) -> None:
         """Put a chart on the page, a new figure where another choice is made; or take it off."""
@@ -244,4 +245,4 @@ def asked(document: Document) -> dict[str, Any]:
 
 
 def spoken(names: Iterable[str]) -> dict[str, str]:
-    return {name: words.short(name) for name in names}
+    return {name: texts.short(name) for name in names}

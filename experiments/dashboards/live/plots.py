@@ -8,9 +8,9 @@ from bokeh.models import BasicTickFormatter, ColumnDataSource, FixedTicker, Hove
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
 
-from experiments.dashboards.live.curves import AXES, Band, Groups, Series, band, curve
+from experiments.dashboards.live.curves import AXES, Band, Groups, Series, band, chosen, curve
 from experiments.dashboards.live.runs import seed_of
-from experiments.dashboards.live.words import short
+from experiments.dashboards.live.texts import short
 from experiments.reports.scales import DASHES, FRAME, INK, Styles, thin, wide
 from experiments.verdicts.wording import tidy
 
@@ -47,8 +47,8 @@ class CurvesChart(Chart):
         plot.multi_line("xs", "ys", source=source["means"], color="colour", line_dash="dash", line_width=2.2)
         dots = plot.scatter("x", "mean", source=source["dots"], size=6, color="colour", alpha="alpha", hover_alpha=1)
         dots.hover_glyph.line_color = "colour"  # type: ignore[union-attr]
-        told = [("", "@label"), (AXES[axis], "@x{0,0.[000]}"), ("mean", "@mean{0.0000}")]
-        point(plot, dots, [*told, ("range", "@low{0.0000} to @high{0.0000}"), ("runs", "@runs")])
+        tooltips = [("", "@label"), (AXES[axis], "@x{0,0.[000]}"), ("mean", "@mean{0.0000}")]
+        point(plot, dots, [*tooltips, ("range", "@low{0.0000} to @high{0.0000}"), ("runs", "@runs")])
         point(plot, seeds, [("", "@run"), (AXES[axis], "$snap_x{0,0.[000]}"), (short(metric), "$snap_y{0.0000}")])
         if axis != "seconds":
             plot.xaxis.formatter = NumeralTickFormatter(format="0,0")
@@ -57,7 +57,7 @@ class CurvesChart(Chart):
     def update(self, groups: Groups, styles: Styles, metric: str, axis: str, every: bool, log: bool) -> int:
         """Show these groups; of every seed each how manyth evaluation is drawn is returned."""
         bands = {label: band(runs, metric, axis) for label, runs in groups.items()}
-        bands = {label: found for label, found in bands.items() if found.x.size}
+        bands = {label: one for label, one in bands.items() if one.x.size}
         seeds, each = seed_lines(groups, styles, metric, axis) if every else (EMPTY_SEEDS, 1)
         self.show(areas=areas(bands, styles, log), means=means(bands, styles), dots=dots(bands, styles), seeds=seeds)
         return each
@@ -69,9 +69,9 @@ EMPTY_SEEDS: Data = {"xs": [], "ys": [], "colour": [], "run": []}
 def areas(bands: Mapping[str, Band], styles: Styles, log: bool) -> Data:
     """Polygons from least to greatest; none for a single run."""
     data: dict[str, list[Any]] = {"xs": [], "ys": [], "colour": []}
-    for label, found in bands.items():
-        inside = np.isfinite(found.low) & ((found.low > 0) | (not log))
-        x, low, high = found.x[inside], found.low[inside], found.high[inside]
+    for label, one in bands.items():
+        inside = np.isfinite(one.low) & ((one.low > 0) | (not log))
+        x, low, high = one.x[inside], one.low[inside], one.high[inside]
         if (high > low).any():
             data["xs"].append(np.concatenate([x, x[::-1]]))
             data["ys"].append(np.concatenate([low, high[::-1]]))
@@ -81,8 +81,8 @@ def areas(bands: Mapping[str, Band], styles: Styles, log: bool) -> Data:
 
 def means(bands: Mapping[str, Band], styles: Styles) -> Data:
     return {
-        "xs": [found.x for found in bands.values()],
-        "ys": [found.mean for found in bands.values()],
+        "xs": [one.x for one in bands.values()],
+        "ys": [one.mean for one in bands.values()],
         "colour": [styles[label][0] for label in bands],
         "dash": [LINES[styles[label][1]] for label in bands],
     }
@@ -90,9 +90,9 @@ def means(bands: Mapping[str, Band], styles: Styles) -> Data:
 
 def dots(bands: Mapping[str, Band], styles: Styles) -> Data:
     """The points of the means, one a row."""
-    sizes = [found.x.size for found in bands.values()]
+    sizes = [one.x.size for one in bands.values()]
     columns = {
-        name: np.concatenate([getattr(found, name) for found in bands.values()] or [[]])
+        name: np.concatenate([getattr(one, name) for one in bands.values()] or [[]])
         for name in ("x", "mean", "low", "high", "runs")
     }
     return {
@@ -105,20 +105,20 @@ def dots(bands: Mapping[str, Band], styles: Styles) -> Data:
 
 def seed_lines(groups: Groups, styles: Styles, metric: str, axis: str) -> tuple[Data, int]:
     """A line for each run; of very many points each `n`th, and n."""
-    found = [(label, run) for label, runs in groups.items() for run in runs if metric in run.curves]
-    lines = [curve(run, metric, axis) for _, run in found]
+    drawn = [(label, run) for label, runs in groups.items() for run in runs if metric in run.curves]
+    lines = [curve(run, metric, axis) for _, run in drawn]
     each = 1 + sum(x.size for x, _ in lines) // MOST
     data: Data = {
         "xs": [x[::each] for x, _ in lines],
         "ys": [y[::each] for _, y in lines],
-        "colour": [styles[label][0] for label, _ in found],
-        "run": [f"{label}, seed {seed_of(run)}: {run.name}" for label, run in found],
+        "colour": [styles[label][0] for label, _ in drawn],
+        "run": [f"{label}, seed {seed_of(run)}: {run.name}" for label, run in drawn],
     }
     return data, each
 
 
 class ResultsChart(Chart):
-    """End results against a number: every run, the mean of each group and, where asked for, a ring at the least."""
+    """End results against a number: every run, the mean of each group and, if asked for, a ring at the chosen rate."""
 
     names = ("lines", "rings", "dots")
 
@@ -133,38 +133,38 @@ class ResultsChart(Chart):
         plot.multi_line("xs", "ys", source=source["lines"], color="colour", line_dash="dash", line_width=2)
         plot.scatter("x", "y", source=source["rings"], size=13, line_color="colour", fill_color=None, line_width=1.6)
         dots = plot.scatter("x", "y", source=source["dots"], size=6, color="colour", alpha=0.65)
-        point(plot, dots, [("", "@label"), ("run", "@run"), (short(place), "@told"), (short(metric), "@y{0.0000}")])
+        point(plot, dots, [("", "@label"), ("run", "@run"), (short(place), "@number"), (short(metric), "@y{0.0000}")])
         plot.xaxis.ticker = FixedTicker(ticks=thin(self.x, 7), minor_ticks=self.x)
         plot.xaxis.major_label_overrides = {value: tidy(value) for value in self.x}
         return plot
 
-    def update(self, found: Mapping[str, Series], styles: Styles) -> bool:
+    def update(self, drawn: Mapping[str, Series], styles: Styles) -> bool:
         """Show these lines; whether a figure made before still has the right scales."""
         before = self.x, self.log
-        self.x = sorted({float(x) for line in found.values() for x in line.x}) or [0.0]
-        values = np.concatenate([line.values[np.isfinite(line.values)] for line in found.values()] or [np.ones(1)])
+        self.x = sorted({float(x) for line in drawn.values() for x in line.x}) or [0.0]
+        values = np.concatenate([line.values[np.isfinite(line.values)] for line in drawn.values()] or [np.ones(1)])
         # What is far too high must not press the differences that count into one line.
         self.log = bool(values.min() > 0 and wide(values, 4))
-        best = {label: line.best for label, line in found.items() if self.ring and line.best is not None}
+        rings = {label: rate for label, line in drawn.items() if self.ring and (rate := chosen(line)) is not None}
         self.show(
             lines={
-                "xs": [line.x for line in found.values()],
-                "ys": [line.mean for line in found.values()],
-                "colour": [styles[label][0] for label in found],
-                "dash": [LINES[styles[label][1]] for label in found],
+                "xs": [line.x for line in drawn.values()],
+                "ys": [line.mean for line in drawn.values()],
+                "colour": [styles[label][0] for label in drawn],
+                "dash": [LINES[styles[label][1]] for label in drawn],
             },
             rings={
-                "x": [found[label].x[place] for label, place in best.items()],
-                "y": [found[label].mean[place] for label, place in best.items()],
-                "colour": [styles[label][0] for label in best],
+                "x": list(rings.values()),
+                "y": [drawn[label].mean[drawn[label].x == rate][0] for label, rate in rings.items()],
+                "colour": [styles[label][0] for label in rings],
             },
             dots={
-                "x": [x for line in found.values() for x in line.at],
-                "y": [y for line in found.values() for y in line.values],
-                "told": [tidy(x) for line in found.values() for x in line.at],
-                "run": [run.name for line in found.values() for run in line.runs],
-                "label": [label for label, line in found.items() for _ in line.runs],
-                "colour": [styles[label][0] for label, line in found.items() for _ in line.runs],
+                "x": [x for line in drawn.values() for x in line.at],
+                "y": [y for line in drawn.values() for y in line.values],
+                "number": [tidy(x) for line in drawn.values() for x in line.at],
+                "run": [run.name for line in drawn.values() for run in line.runs],
+                "label": [label for label, line in drawn.items() for _ in line.runs],
+                "colour": [styles[label][0] for label, line in drawn.items() for _ in line.runs],
             },
         )
         return before == (self.x, self.log)
@@ -203,6 +203,6 @@ def plain(place: str, value: str, y_axis: Any, x_axis: Any = "linear", height: i
     return plot
 
 
-def point(plot: figure, on: "GlyphRenderer[Any]", told: list[tuple[str, str]]) -> None:
+def point(plot: figure, on: "GlyphRenderer[Any]", tooltips: list[tuple[str, str]]) -> None:
     """What is said of what one points at."""
-    plot.add_tools(HoverTool(renderers=[on], tooltips=told, visible=False, line_policy="nearest"))
+    plot.add_tools(HoverTool(renderers=[on], tooltips=tooltips, visible=False, line_policy="nearest"))

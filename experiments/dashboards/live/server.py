@@ -12,7 +12,7 @@ from bokeh.document import Document
 from bokeh.server.server import Server
 
 from experiments.dashboards.live.page import Page
-from experiments.dashboards.live.runs import Watch, watched
+from experiments.dashboards.live.runs import LiveResults, results_below
 from experiments.records.files import SuiteError
 
 ADDRESS = "127.0.0.1"
@@ -27,11 +27,11 @@ def serve(results: Path, port: int, open_browser: bool = False) -> None:
     """Serve the live page of a results folder until interrupted."""
     logging.getLogger("bokeh").setLevel(logging.ERROR)
     signal.signal(signal.SIGTERM, stop)
-    watch = watched(results)
-    server = started(watch, port)
+    live = results_below(results)
+    server = started(live, port)
     try:
-        watch.look()
-        watch.look(watch.latest())  # what is shown first is read before anybody waits for it
+        live.look()
+        live.look(live.latest())  # what is shown first is read before anybody waits for it
         address = f"http://{ADDRESS}:{server.port}"
         print(f"{results} is shown at {address}, until Ctrl-C", flush=True)
         if open_browser:
@@ -46,11 +46,11 @@ def stop(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def started(watch: Watch, port: int) -> Server:
+def started(live: LiveResults, port: int) -> Server:
     """A server on the first free port from `port` on; pages from anywhere else may not talk to it."""
 
     def document(doc: Document) -> None:
-        Page(doc, watch)
+        Page(doc, live)
 
     if not 0 < port <= 65535 - PORTS:
         raise PortError(f"--port {port}: choose one from 1024 to {65535 - PORTS}")

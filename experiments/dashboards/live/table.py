@@ -8,8 +8,9 @@ from bokeh.models.filters import AllIndices
 from bokeh.models.sources import ColumnDataSource
 from bokeh.models.widgets.tables import DataTable, HTMLTemplateFormatter, NumberFormatter, TableColumn
 
-from experiments.dashboards.live.runs import RATE, Run
-from experiments.dashboards.live.words import short
+from experiments.dashboards.live.runs import SeenRun
+from experiments.dashboards.live.texts import short
+from experiments.reports.settings import RATE
 
 FIRST = ("running", "failed", "stopped", "unreadable", "diverged", "undefined", "completed")
 STATE = '<span class="state <%- value %>"><%- value %></span>'
@@ -51,7 +52,7 @@ class RunTable:
             **looks,
         )
 
-    def show(self, runs: Sequence[Run], metric: str, result: str) -> None:
+    def show(self, runs: Sequence[SeenRun], metric: str, result: str) -> None:
         self.last.title, self.result.title = f"last {short(metric)}", short(result)
         ordered = sorted(runs, key=lambda run: FIRST.index(run.state))
         rows = [row_of(run, metric, result) for run in ordered]
@@ -61,7 +62,7 @@ class RunTable:
         self.view.height = ROW * (min(len(rows), 14) + 1) + 14
 
 
-def row_of(run: Run, metric: str, result: str) -> dict[str, Any]:
+def row_of(run: SeenRun, metric: str, result: str) -> dict[str, Any]:
     updates, update = run.config.get("updates", 0), run.curves.get("update", np.zeros(1))[-1]
     if run.ended and not run.curves:  # a measurement: done at once
         update = updates

@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from experiments.dashboards.settings import differing
 from experiments.records.rows import Row
 from experiments.reports.scales import arm_styles
+from experiments.reports.settings import differing
 from experiments.verdicts.claims import Registry
 from experiments.verdicts.wording import METRICS
 
@@ -45,12 +45,13 @@ def outline_of(experiment: str, rows: Sequence[Row], registry: Registry) -> Outl
     main = next((name for name in METRICS if f"validation_{name}" in at_evaluations), None)
     claims = [claim for claim in registry.family if experiment in {name for name, _ in claim.arms()}]
     wanted = [f"test_{main}", *sorted({claim.metric for claim in claims})]
+    norms = {row["arm"]: row["config"]["norm"] for row in rows}
     rates: dict[str, set[float]] = defaultdict(set)
     for row in rows:
         rates[row["arm"]] |= {row["learning_rate"]} - {None}
     return Outline(
         experiment,
-        {arm: colour for arm, (colour, _) in arm_styles(sorted(rates)).items()},
+        {arm: colour for arm, (colour, _) in arm_styles(sorted(norms), norms).items()},
         {arm: frozenset(tried) for arm, tried in rates.items()},
         (f"validation_{main}", "train_loss") if main else (),
         tuple(dict.fromkeys(name for name in wanted if name in at_the_end)),

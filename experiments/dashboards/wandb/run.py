@@ -14,7 +14,8 @@ AXES = ("update", "samples", "seconds")  # what curves can be drawn against
 INIT_TIMEOUT = 20.0  # seconds; wandb itself tries for 90 where its server cannot be reached
 FINISH_TIMEOUT = 60.0  # for a run's last rows; wandb itself would wait for ever
 API_TIMEOUT = 20
-TAG = 64  # characters at most
+TAG, GROUP = 64, 128  # characters at most
+JUDGED = ("laptop", "paper")  # scales at which claims are; a smoke run says nothing of one
 
 Record = dict[str, Any]  # of a run, or as much of it as there is yet
 
@@ -26,23 +27,18 @@ def identifier(record: Record) -> str:
 def described(record: Record, claims: Iterable[str]) -> dict[str, Any]:
     """What wandb is told of a run when it is opened: its place, its tags, and its configuration to filter by."""
     config, arm = record["config"], record["group"]
+    claims = claims if record["scale"] in JUDGED else ()
     place = {"experiment": record["experiment"], "arm": arm, "role": record["role"], "scale": record["scale"]}
     tags = [config["norm"], config["model"]["name"], config["data"]["name"], record["scale"], *claims]
     tags += ["synthetic"] if record.get("synthetic") else []
     return {
         "id": identifier(record),
         "name": record["run"],
-        "group": f"{record['experiment']}/{arm}",
+        "group": f"{record['experiment']}/{arm}"[:GROUP],
         "job_type": record["role"] if config["method"] == "train" else "exact",
         "tags": [tag[:TAG] for tag in dict.fromkeys(tags)],
         "config": {**place, **config},
     }
-
-
-def axis(record: Record) -> str:
-    """What its curves are drawn against: where arms differ in batch size, updates do not compare."""
-    stem, _, number = record["group"].rpartition("_b")
-    return "samples" if stem and number.isdecimal() else "update"
 
 
 def logged(record: Record, row: dict[str, Any]) -> dict[str, Any]:
@@ -71,7 +67,7 @@ def prefixed(record: Record, values: dict[str, Any]) -> dict[str, Any]:
     return {place + name: math.nan if value is None else value for name, value in values.items()}
 
 
-class Run:
+class WandbRun:
     """A run open in wandb. Rows that are there already, of an earlier attempt too, are not sent again."""
 
     def __init__(self, record: Record, claims: Iterable[str], folder: Path) -> None:
@@ -81,7 +77,9 @@ class Run:
         self.rows = 0  # that there must be when it has ended
         for name in AXES:
             self.run.define_metric(name, hidden=True)
-        self.run.define_metric(f"{record['experiment']}/*", step_metric=axis(record))
+        self.run.define_metric(
+            f"{record['experiment']}/*", step_metric="samples"
+        )  # fair also where arms differ in batch size
 
     def log(self, rows: Iterable[dict[str, Any]]) -> None:
         for row in rows:

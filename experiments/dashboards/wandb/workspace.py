@@ -20,9 +20,9 @@ import wandb_workspaces.reports.v2.interface as wr
 import wandb_workspaces.workspaces as ws
 from wandb_workspaces import expr
 
-from experiments.dashboards.settings import RATE
 from experiments.dashboards.wandb.outline import Outline
 from experiments.records import files
+from experiments.reports.settings import RATE
 from experiments.verdicts.verdicts import VERDICTS
 
 TITLE = "Layer Normalization, reproduced"

@@ -6,10 +6,10 @@ from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from experiments.dashboards.live.curves import Groups, Series, mixed
-from experiments.dashboards.live.runs import STATES, Run
+from experiments.dashboards.live.curves import Groups, Series, mixed, pooled
+from experiments.dashboards.live.runs import SEED, STATES_SHOWN, SeenRun
 from experiments.reports.scales import DASHES, Styles
 from experiments.reports.tables import SYMBOLS, estimate_text
 from experiments.verdicts.verdicts import Verdict, read_claims
@@ -23,21 +23,21 @@ ROW = Markup(
 )
 
 
-def counts(found: Mapping[str, int], always: Sequence[str] = STATES[:3]) -> Markup:
+def counts(numbers: Mapping[str, int], always: Sequence[str] = STATES_SHOWN[:3]) -> Markup:
     """How many runs are done, running, failed, ..."""
-    shown = [state for state in STATES if found.get(state) or state in always]
+    shown = [state for state in STATES_SHOWN if numbers.get(state) or state in always]
     chip = Markup('<span class="count {}"><b>{:,}</b> {}</span>')
     return Markup("").join(
-        chip.format(state if found.get(state) else "", found.get(state, 0), state) for state in shown
+        chip.format(state if numbers.get(state) else "", numbers.get(state, 0), state) for state in shown
     )
 
 
 def waiting(results: Path) -> Markup:
     """For a folder without runs."""
     where = str(results)
-    told = "<p>There are no runs below <code>{0}/runs</code> yet; they appear here as they start.</p>"
-    told += "<p>To start some: <code>make reproduce</code> (everything), or <code>{1}{0}</code> (a small sweep).</p>"
-    return Markup(told).format(where, BEGIN)
+    text = "<p>There are no runs below <code>{0}/runs</code> yet; they appear here as they start.</p>"
+    text += "<p>To start some: <code>make reproduce</code> (everything), or <code>{1}{0}</code> (a small sweep).</p>"
+    return Markup(text).format(where, BEGIN)
 
 
 def legend(groups: Groups, styles: Styles) -> Markup:
@@ -53,39 +53,47 @@ def about_curves(groups: Groups, metric: str, axis: str, each: int) -> str:
     """What lines and bands are."""
     diverged = sum(run.diverged for runs in groups.values() for run in runs)
     equal = "samples" if axis == "samples" else "updates"
-    parts = [f"Line: mean over the seeds of a group; band: from its lowest seed to its highest, at equal {equal}."]
-    parts += ["Seeds evaluated elsewhere are interpolated."] if mixed(groups, metric, axis) else []
+    parts = [f"Line: mean over {members(groups)}; band: from the lowest to the highest of them, at equal {equal}."]
+    parts += ["Runs evaluated elsewhere are interpolated."] if mixed(groups, metric, axis) else []
     parts += ["While runs are under way: of those that came so far."] if unfinished(groups) else []
     parts += [f"{plural(diverged, 'run')} diverged: a line ends where its first run did."] if diverged else []
     parts += [f"Of every seed each {each}th evaluation is drawn."] if each > 1 else []
     return " ".join(parts)
 
 
+def members(groups: Groups) -> str:
+    """What a mean is over, said of what its runs really differ in."""
+    keys = pooled(groups)
+    if not set(keys) - {SEED}:
+        return "the seeds of a group"
+    return f"runs of a group that differ in {escape(', '.join(map(short, keys)))}"
+
+
 def unfinished(groups: Groups) -> bool:
     return any(not run.ended for runs in groups.values() for run in runs)
 
 
-def no_curves(runs: Sequence[Run]) -> str:
+def no_curves(runs: Sequence[SeenRun]) -> str:
     if any(run.ended and not run.curves for run in runs):
         return "These runs are measurements: they have results, in the table below, and no learning curves."
     return "No evaluation yet." if runs else ""
 
 
-def results(name: str, found: Mapping[str, Series], styles: Styles, key: str, metric: str) -> Markup:
+def results(name: str, drawn: Mapping[str, Series], styles: Styles, key: str, metric: str) -> Markup:
     """Heading, lines and what they are, of the results of tuning or of evaluation runs against a number."""
-    runs = {label: list({run.name: run for run in line.runs}.values()) for label, line in found.items()}
+    runs = {label: list({run.name: run for run in line.runs}.values()) for label, line in drawn.items()}
     every = [run for group in runs.values() for run in group]
     what = "Sensitivity to the learning rate" if name == "rates" else f"Results by {short(key)}"
-    told = f"{short(metric).capitalize()} of the {'tuning' if every[0].role == 'tune' else 'evaluation'} runs"
-    told += f": a dot each, their mean as a line{'; a ring at the lowest' if name == 'rates' else ''}"
+    text = f"{short(metric).capitalize()} of the {'tuning' if every[0].role == 'tune' else 'evaluation'} runs"
+    text += f": a dot each, their mean as a line{'; a ring at the rate that is chosen' if name == 'rates' else ''}"
     diverged = sum(run.diverged for run in every)
-    told += f"; a gap where one of {plural(diverged, 'run')} diverged." if diverged else "."
-    return Markup("<h2>{}</h2><p>{}</p>{}").format(what, told, legend(runs, styles))
+    text += f"; a gap where one of {plural(diverged, 'run')} diverged." if diverged else "."
+    return Markup("<h2>{}</h2><p>{}</p>{}").format(what, text, legend(runs, styles))
 
 
 def short(key: str) -> str:
     """A setting or metric for people: `learning rate` of optim.learning_rate."""
-    return key.rpartition(".")[2].replace("_", " ")
+    return key.removesuffix(".name").rpartition(".")[2].replace("_", " ")
 
 
 def plural(count: int, name: str) -> str:
@@ -128,16 +136,16 @@ def verdicts_of(path: Path, written: float) -> tuple[tuple[Verdict, ...], str | 
     return tuple(map(Verdict.from_dict, plain)), origin.made
 
 
-def verdict_table(found: Sequence[Verdict]) -> Markup:
-    if not found:
+def verdict_table(verdicts: Sequence[Verdict]) -> Markup:
+    if not verdicts:
         return Markup("")
     heads = ("claim", "statement", "verdict", "estimate [95 %]", "p (Holm)")
     head = Markup("").join(Markup('<th scope="col">{}</th>').format(name) for name in heads)
-    return Markup("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>").format(head, rows(found))
+    return Markup("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>").format(head, rows(verdicts))
 
 
-def rows(found: Iterable[Verdict]) -> Markup:
+def rows(verdicts: Iterable[Verdict]) -> Markup:
     return Markup("").join(
         ROW.format(v.id, v.statement, v.verdict, SYMBOLS[v.verdict], v.verdict, estimate_text(v), number(v.p_holm, 2))
-        for v in found
+        for v in verdicts
     )
