@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from experiments.training.probes import PROBES
+from experiments.training.probes import table1
 from experiments.training.probes.table1 import TRANSFORMATIONS
 from models import ModelError
 from models.batch_norms import MOMENTUM
@@ -89,7 +89,8 @@ def test_in_evaluation_a_case_is_treated_alike_in_any_company(norm: str, shape: 
     for _ in range(2):
         unit(normal(*shape))
     a, before = normal(*shape).requires_grad_(), {name: buffer.clone() for name, buffer in unit.named_buffers()}
-    trained, out = None if norm in OF_A_BATCH else unit(a), unit.eval()(a)
+    trained: Any = None if norm in OF_A_BATCH else unit(a)
+    out = unit.eval()(a)
     for case in range(N):
         assert close(unit(a[case : case + 1])[0], out[case])
     assert close(unit(torch.cat([a[:1], 1e3 * a[1:]]))[0], out[0])
@@ -119,10 +120,10 @@ def test_equal_inputs_give_finite_outputs_and_gradients(norm: str, shape: tuple[
 
 # A single value has no spread
 
-MASK = torch.tensor([True])
+STEPWISE: list[dict[str, Any]] = [{"step": 0}, {"step": 0, "mask": torch.tensor([True])}]
 SINGLE: list[tuple[str, dict[str, Any], tuple[int, ...], dict[str, Any]]] = [  # norm, options, shape, what else it gets
     *product(OF_A_BATCH, [{}], [(1, C), (1, C, 1, 1), (2, 1, C)], [{}]),
-    *product(OF_A_BATCH, [{}], [(1, C)], [{"step": 0}, {"step": 0, "mask": MASK}]),
+    *product(OF_A_BATCH, [{}], [(1, C)], STEPWISE),
     *product(["batch"], [{"ghost_size": 1}], [UNITS, (1, C), (N, C, 1, 1)], [{}]),
     *product(["instance", "group"], [{"groups": C}], [UNITS, (1, C), STEPS, (N, C, 1, 1)], [{}]),
 ]
@@ -234,7 +235,7 @@ ROWS = {
 
 @every_norm
 def test_table_1(norm: str) -> None:
-    rows = [PROBES["table1"](SimpleNamespace(norm=norm, seed=seed), None) for seed in range(10)]
+    rows = [table1.measure(SimpleNamespace(norm=norm, seed=seed), None) for seed in range(10)]
     for transformation, invariant in zip(TRANSFORMATIONS, ROWS[norm].split(), strict=True):
         changes = [row[transformation] for row in rows]
         # Of group norm 2e-9, where the eps of 1e-12 stands beside three values that lie close; of others 5e-12.

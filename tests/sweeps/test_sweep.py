@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -43,8 +44,8 @@ def fail_on_some_seeds(wanted: Run, log: int) -> None:
             print("a warning", file=sys.stderr)
         return run_alone(wanted)
 
-    workers.run_alone = run_or_fail  # type: ignore[assignment]
-    REAL_WORK(wanted, log)
+    with patch.object(workers, "run_alone", run_or_fail):
+        REAL_WORK(wanted, log)
 
 
 @pytest.fixture

@@ -119,7 +119,7 @@ def test_the_command_line_wins_over_the_papers_sizes() -> None:
     config = compose("mlp_batch4", "scale=paper", "updates=7", "model.hidden_sizes=[5]")
     assert (config.model.hidden_sizes, config.updates, config.evaluations) == ([5], 7, 60)
     GlobalHydra.instance().clear()
-    arms = compose_module.compose_arms(["scale=paper", "updates=7"])
+    arms = compose_module.compose_arms(["scale=paper", "updates=7", "training_cases=0"])
     assert {config.updates for config in arms.values() if not config.training_cases} == {7}
 
 
@@ -174,7 +174,7 @@ def test_a_run_that_is_no_arm_is_named_by_what_differs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ("{norm: foo}", "custom: arms.mine: norm=foo: choose one of none, batch"),
+        ("{norm: foo}", "custom: arms.mine: norm=foo: choose one of none, layer, rms"),
         ("{nrm: layer}", "custom: arms.mine.nrm: Key 'nrm' not in 'Config'; valid keys: method, norm"),
         ("{model: {gane: 1}}", "custom: arms.mine.model.gane: Key 'gane' not in 'Config'; valid keys: detach"),
         ("{batch_size: abc}", "custom: arms.mine.batch_size: Value 'abc' of type 'str' could not be converted to Int"),

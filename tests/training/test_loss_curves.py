@@ -20,11 +20,11 @@ from typing import Any
 
 import pytest
 import torch
-from experiments.train import train
 
 import data
 import models
 from data import mnist, text
+from experiments.training.train import train
 from models import cnn, language_model, mlp
 
 torch.set_num_threads(1)
