@@ -87,17 +87,17 @@ def identified(config: Any) -> Any:
 
 def available() -> dict[str, type]:
     """The `Config` dataclass of every data set, by name."""
-    return {name: module.Config for name, module in _modules().items()}
+    return {name: module.Config for name, module in modules().items()}
 
 
 def _module(config: Any) -> ModuleType:
-    data_sets = _modules()
+    data_sets = modules()
     if config.name not in data_sets:
         raise DataError(f"there is no data set {config.name!r}; choose one of: {', '.join(data_sets)}")
     return data_sets[config.name]
 
 
-def _modules() -> dict[str, ModuleType]:
+def modules() -> dict[str, ModuleType]:
     names = [found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_")]
     modules = {name: import_module(f"{__name__}.{name}") for name in sorted(names)}
     return {name: module for name, module in modules.items() if hasattr(module, "Config")}

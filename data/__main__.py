@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Callable
 
-from data import DataError, _modules
+from data import DataError, modules
 
 LAPTOP = ["mnist", "text"]
 
@@ -15,7 +15,7 @@ LAPTOP = ["mnist", "text"]
 def main(arguments: list[str] | None = None) -> int:
     """Prepare each data set and say what is where; 1 if any cannot be had."""
     downloads: dict[str, Callable[[], str]] = {}
-    for module in _modules().values():
+    for module in modules().values():
         downloads |= getattr(module, "DOWNLOADS", {})
     parser = argparse.ArgumentParser(prog="python -m data", description=__doc__)
     choices = f"{', '.join(downloads)} (default: {' '.join(LAPTOP)})"

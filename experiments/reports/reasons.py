@@ -9,6 +9,14 @@ from experiments.verdicts.wording import number, span, tidy
 
 
 def reason(claim: Claim, verdict: Verdict, alpha: float) -> str:
+    """One to three sentences: effect and test, what kept it from deciding, and whether its runs are of one code."""
+    if verdict.codes == 1:
+        return _decision(claim, verdict, alpha)
+    mixed = f"Its runs were made by {verdict.codes} versions of the code; rerun_changed=true makes the older ones anew."
+    return f"{_decision(claim, verdict, alpha)} {mixed}"
+
+
+def _decision(claim: Claim, verdict: Verdict, alpha: float) -> str:
     """One or two sentences: the effect, the test, and what kept it from deciding."""
     if verdict.missing:
         return MISSING[verdict.missing.what](verdict.missing)

@@ -7,6 +7,7 @@ from experiments.records.table import rounded
 from experiments.sweeps.arm import Arm, Name
 
 KEPT = ("run", "config", "status", "synthetic", "final", "history", "timing", "environment")  # of a record, in a row
+MADE_OF = ("code", "data_digest")  # what a run went through and what it read
 
 
 def collect_rows(arms: Mapping[Name, Arm]) -> list[dict[str, Any]]:
@@ -22,6 +23,7 @@ def collect_rows(arms: Mapping[Name, Arm]) -> list[dict[str, Any]]:
 def to_row(record: dict[str, Any], experiment: str, arm: str, role: str, scale: str) -> dict[str, Any]:
     """A run as it is judged and tabulated: measured numbers rounded, here and nowhere else."""
     kept: dict[str, Any] = rounded({key: record[key] for key in KEPT})
+    kept["environment"] |= {key: record[key] for key in MADE_OF if key in record}
     return {
         "experiment": experiment,
         "arm": arm,

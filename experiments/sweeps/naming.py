@@ -32,14 +32,14 @@ def name_among(config: Config, declared: Config, arms: Mapping[str, Config]) -> 
 
 def differences(config: Config, arm: Config) -> list[str]:
     """The settings in which a configuration is not an arm's, as on the command line."""
-    own, other = flat(schema.scientific(config)), flat(schema.scientific(arm))
+    own, other = ({"ranks": 1, **flat(schema.scientific(either))} for either in (config, arm))
     parts = []
     for group, known in (("model", models.available()), ("data", data.available())):
         name = own[f"{group}.name"]
         if name != other[f"{group}.name"]:  # then what differs is what is not the model's, or the data's, default
             parts.append(f"{group}={name}")
             other |= flat({group: asdict(known[name]())})
-    changed = [key for key, value in own.items() if key not in ASIDE and value != other.get(key, value)]
+    changed = [key for key, value in own.items() if key not in ASIDE and value != other.get(key)]
     return parts + [f"{key}={text(own[key])}" for key in shown(changed)] + users_file(own, changed)
 
 

@@ -4,8 +4,8 @@ A row is one run: its plan (experiment, arm, role, seed, learning rate) and its 
 """
 
 import math
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +54,7 @@ class Evidence:
     differences: Floats  # one per seed; NaN is a tie of two diverged runs
     missing: Obstacle | None
     doubt: Obstacle | None
+    codes: int = 1  # versions of the code that runs of one kind were made by
 
     @property
     def finite(self) -> bool:
@@ -76,7 +77,7 @@ def gather(claim: Claim, runs: Runs, seeds: int) -> Evidence:
     doubt = _doubt(arms) if claim.tuned and not missing else None
     shared = set.intersection(*({row["seed"] for row in rows[label]} for label in claim.labels))
     differences = np.array([]) if missing or claim.kind == "bound" else _differences(claim, values)
-    return Evidence(claim, rows, tuple(sorted(shared)), values, differences, missing, doubt)
+    return Evidence(claim, rows, tuple(sorted(shared)), values, differences, missing, doubt, _codes(arms.values()))
 
 
 def evaluations(claim: Claim, label: str, runs: Runs) -> list[Row]:
@@ -94,6 +95,19 @@ def _differences(claim: Claim, values: Mapping[str, Floats]) -> Floats:
             table = np.log(np.maximum(table, 0))  # a diverged accuracy, -infinity, is none at all
     with np.errstate(invalid="ignore"):  # infinity - infinity: both diverged, neither is better
         return np.array((np.array(claim.weights)[:, None] * table).sum(axis=0))
+
+
+def _codes(arms: Iterable[ArmRows]) -> int:
+    """How many versions of its code runs of one method, model and data set went through, at most.
+
+    Older records do not say: together they count as one version.
+    """
+    versions: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for row in (row for arm in arms for row in arm.every if "config" in row):
+        config = row["config"]
+        kind = config["method"], config["model"]["name"], config["data"]["name"]
+        versions[kind].add(row.get("environment", {}).get("code", ""))
+    return max(map(len, versions.values()), default=1)
 
 
 def _missing_seeds(claim: Claim, rows: Mapping[str, list[Row]], needed: int) -> Obstacle | None:

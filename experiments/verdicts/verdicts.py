@@ -86,6 +86,7 @@ class Verdict:
     kept: int | None = None  # runs that keep the bound of an exact claim
     missing: Obstacle | None = None
     doubt: Obstacle | None = None
+    codes: int = 1  # versions of the code that its runs went through; more than one is told
 
     @property
     def finite(self) -> bool:
@@ -114,7 +115,7 @@ class Verdict:
         return cls(**values)
 
 
-_LATER = ("kept", "missing", "doubt")  # what the first reports did not tell apart from their sentences
+_LATER = ("kept", "missing", "doubt", "codes")  # what the first reports did not tell apart from their sentences
 
 
 @dataclass(frozen=True)
@@ -272,6 +273,7 @@ def _verdict(evidence: Evidence, outcome: _Outcome, scales: Sequence[str]) -> Ve
         arms={label: _describe(evidence.runs[label], evidence.values[label]) for label in claim.labels},
         missing=evidence.missing,
         doubt=evidence.doubt,
+        codes=evidence.codes,
         **outcome.details,
     )
 

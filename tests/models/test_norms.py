@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from experiments.training.probes.table1 import TRANSFORMATIONS, measure
+from experiments.training.probes import table1
+from experiments.training.probes.table1 import TRANSFORMATIONS
 from models import ModelError
 from models.batch_norms import MOMENTUM
 from models.case_norms import DETACH, LAYER_AXES
@@ -234,7 +235,7 @@ ROWS = {
 
 @every_norm
 def test_table_1(norm: str) -> None:
-    rows = [measure(SimpleNamespace(norm=norm, seed=seed), None) for seed in range(10)]
+    rows = [table1.measure(SimpleNamespace(norm=norm, seed=seed), None) for seed in range(10)]
     for transformation, invariant in zip(TRANSFORMATIONS, ROWS[norm].split(), strict=True):
         changes = [row[transformation] for row in rows]
         # Of group norm 2e-9, where the eps of 1e-12 stands beside three values that lie close; of others 5e-12.

@@ -119,7 +119,7 @@ def test_the_command_line_wins_over_the_papers_sizes() -> None:
     config = compose("mlp_batch4", "scale=paper", "updates=7", "model.hidden_sizes=[5]")
     assert (config.model.hidden_sizes, config.updates, config.evaluations) == ([5], 7, 60)
     GlobalHydra.instance().clear()
-    arms = compose_module.compose_arms(["scale=paper", "updates=7"])
+    arms = compose_module.compose_arms(["scale=paper", "updates=7", "training_cases=0"])
     assert {config.updates for config in arms.values() if not config.training_cases} == {7}
 
 
@@ -146,6 +146,17 @@ def test_a_run_is_an_arms_if_its_whole_configuration_is(experiment: str, setting
     assert chosen("norm=rms").arm not in ("mine", "layer")
 
 
+def test_an_arm_keeps_its_name_whatever_a_command_line_makes_of_it() -> None:
+    """Claims rest on arms by name: no other configuration can take one."""
+
+    def name(*overrides: str) -> str:
+        return compose_module.compose_config("mlp_batches", overrides).arm
+
+    batch, layer = (("norm=batch", "batch_size=4"), ("norm=layer", "batch_size=4"))
+    assert name(*batch, "arms.layer_b4={norm: batch, batch_size: 4}") == name(*batch) == "batch_b4"
+    assert name(*layer, "~arms.layer_b4") == name(*layer) == "layer_b4"
+
+
 def test_a_run_that_is_no_arm_is_named_by_what_differs(tmp_path: Path) -> None:
     def name(*overrides: str) -> str:
         return compose_module.compose_config("lm_gru", overrides).arm
@@ -163,7 +174,7 @@ def test_a_run_that_is_no_arm_is_named_by_what_differs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ("{norm: foo}", "custom: arms.mine: norm=foo: choose one of none, batch"),
+        ("{norm: foo}", "custom: arms.mine: norm=foo: choose one of none, layer, rms"),
         ("{nrm: layer}", "custom: arms.mine.nrm: Key 'nrm' not in 'Config'; valid keys: method, norm"),
         ("{model: {gane: 1}}", "custom: arms.mine.model.gane: Key 'gane' not in 'Config'; valid keys: detach"),
         ("{batch_size: abc}", "custom: arms.mine.batch_size: Value 'abc' of type 'str' could not be converted to Int"),
