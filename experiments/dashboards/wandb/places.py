@@ -11,14 +11,14 @@ from experiments.records import files
 from experiments.records.locks import held, hold
 
 PROJECT = "layer-normalization-reproduced"  # unless WANDB_PROJECT names another
-DATE = "????????_??????"
+DATE, MARK = "????????_??????", "mirrored"
 
 
 class Place:
     """Runs are written on a stage first and kept when they are whole.
 
     What is there is known by the name of a run and a stamp: when what it shows was written, in nanoseconds. Offline
-    the name of a kept folder says so, to the second; online a list of what the project is known to have.
+    a mark in a kept folder says so; online a list of what the project is known to have.
     """
 
     def __init__(self, into: Path) -> None:
@@ -41,11 +41,16 @@ class Place:
         return self.project if self.online else str(self.folder)
 
     def has(self, name: str, stamp: int) -> bool:
-        return self.entry(name, stamp) in self.sent if self.online else self.kept(name, stamp).exists()
+        if self.online:
+            return self.entry(name, stamp) in self.sent
+        mark = self.kept(name, stamp) / MARK
+        return mark.exists() and mark.read_text() == str(stamp)
 
     def keep(self, name: str, stamp: int) -> None:
         """Take over a run that was written to its end; whatever an earlier attempt at it left goes."""
         made = list(self.stage.glob(f"wandb/*run-{DATE}-{name}"))
+        if not self.online:
+            (made[0] / MARK).write_text(str(stamp))
         old = made if self.online else self.folder.glob(f"offline-run-{DATE}-{name}")
         for folder in old:
             shutil.rmtree(folder, ignore_errors=True)
