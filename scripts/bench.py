@@ -8,7 +8,7 @@ import csv
 import platform
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -46,9 +46,7 @@ class Row:
     ratio_to_torch: float
 
 
-def measure(cases: list[Case], quick: bool) -> Iterator[Row]:
-    for case in cases:
-        case.rounds = QUICK_ROUNDS if quick else case.rounds
+def measure(cases: list[Case]) -> Iterator[Row]:
     with bar() as progress:
         task = progress.add_task("", total=sum(case.rounds for case in cases))
         for case in cases:
@@ -137,7 +135,7 @@ def main(quick: bool, only: str, output: Path | None, page: Path | None = None) 
         sys.exit(f"error: nothing to compare: {reason}")
     cases = [case for section in SECTIONS for case in section() if only in f"{case.section} {case.net}"]
     rows = []
-    for row in measure(cases, quick):
+    for row in measure([replace(case, rounds=QUICK_ROUNDS) for case in cases] if quick else cases):
         rows.append(row)
         print(f"{label(row):60}{row.milliseconds:9.3f} ms{row.ratio_to_torch:7.2f} ± {row.spread:.2f}", flush=True)
     if output is not None:

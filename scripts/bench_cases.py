@@ -1,7 +1,7 @@
 """What is timed: whole training steps, and recurrent layers forward and backward. PyTorch's own comes first."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from types import SimpleNamespace
@@ -47,9 +47,9 @@ NETS: dict[str, Any] = {
 }
 
 
-def training_steps() -> Iterator[Case]:
+def training_steps(nets: Mapping[str, Any] = NETS) -> Iterator[Case]:
     for net, batch in (("mlp", 128), ("mlp", 4), ("mlp", 1), ("cnn 2 layers", 32), ("cnn 16 layers", 32)):
-        config = NETS[net]
+        config = nets[net]
         hidden, done = (config.width, 5) if net.startswith("cnn") else (config.hidden_sizes[0], 4)
         made = [Alternative(STEPS[i], "layer", training_step(config, batch, STEPS[: i + 1])) for i in range(done)]
         yield Case("training step", net, None, batch, hidden, made)
@@ -81,14 +81,15 @@ def training_step(config: Any, batch: int, done: tuple[str, ...]) -> Start:
 
 # Recurrent layers: outputs, and gradients of all parameters, of a sequence of floats
 
-SHAPES = ((64, 32, 256), (100, 64, 512), (28, 128, 128), (64, 1, 256))  # (T, B, H); as many inputs as units
+Shape = tuple[int, int, int]  # T, B, H; as many inputs as units
+SHAPES = ((64, 32, 256), (100, 64, 512), (28, 128, 128), (64, 1, 256))
 NATIVE, REFERENCE, SCRIPT, PRODUCTS = "native", "reference loop", "TorchScript cell", "products alone"
 THEIRS: dict[str, Any] = {"lstm": nn.LSTM, "gru": nn.GRU, "tanh": nn.RNN}
 
 
-def recurrent_layers() -> Iterator[Case]:
-    for cell in THEIRS:
-        for steps, batch, hidden in SHAPES:
+def recurrent_layers(cells: Iterable[str] = THEIRS, shapes: Sequence[Shape] = SHAPES) -> Iterator[Case]:
+    for cell in cells:
+        for steps, batch, hidden in shapes:
             norms = ("none", "layer", "batch") if batch > 1 else ("none", "layer")
             size = (cell, steps, batch, hidden)
             alternatives = [

@@ -36,7 +36,8 @@ class Browser:
         )
         os.close(theirs_in)
         os.close(theirs_out)
-        self.rest, self.number, self.session = b"", 0, {}
+        self.rest, self.number = b"", 0
+        self.session: dict[str, str] = {}
         self.events: list[dict[str, Any]] = []
         try:
             self.attach()
@@ -50,7 +51,7 @@ class Browser:
         for domain in ("Page", "Runtime", "Log"):
             self.call(f"{domain}.enable")
 
-    def call(self, method: str, **params: Any) -> dict[str, Any]:
+    def call(self, method: str, **params: Any) -> Any:
         """The answer to a command; events that come before it are kept."""
         self.number += 1
         message = {"id": self.number, "method": method, "params": params, **self.session}
@@ -59,7 +60,7 @@ class Browser:
         assert "error" not in answer, f"{method}: {answer['error']}"
         return answer["result"]
 
-    def wait(self, wanted: Any) -> dict[str, Any]:
+    def wait(self, wanted: Any) -> Any:
         deadline = time.monotonic() + PATIENCE
         while True:
             while b"\0" in self.rest:

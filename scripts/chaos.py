@@ -9,7 +9,6 @@ follows from them. Rounds are repeated in new folders until all kills are spent.
 """
 
 import argparse
-import json
 import os
 import random
 import shutil
@@ -25,7 +24,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from experiments.records.folder import KEPT, RESULT, read_record, stable, write_record
+from experiments.records.folder import KEPT, RESULT, RunFolder, stable
+from experiments.records.table import read_table
 
 CLAIMS = ("A1-mlp-small-batch", "B4-lstm-better", "A3-rnn-better", "B5-gap-worse", "T1-invariant", "P5.2-fisher-law")
 WORKING = 4  # processes of a command that runs something: itself, the fork server, its tracker, a run
@@ -98,29 +98,29 @@ def adopt_volatile(results: Path, undisturbed: Path) -> list[str]:
     folders = [{str(path.relative_to(base)) for path in base.glob("runs/*/*")} for base in (results, undisturbed)]
     differences += [f"only in one of both: {name}" for name in sorted(folders[0] ^ folders[1])]
     for name in sorted(folders[0] & folders[1]):
-        ours, twin = (read_record(base / name) for base in (results, undisturbed))
-        if ours is None or twin is None or stable(ours) != stable(twin):
+        ours, theirs = (RunFolder(base / name) for base in (results, undisturbed))
+        record, twin = ours.record(), theirs.record()
+        if record is None or twin is None or stable(record) != stable(twin):
             differences.append(f"another record: {name}")
             continue
-        left = sorted(path.name for path in (results / name).iterdir() if path.name not in KEPT)
+        left = sorted(path.name for path in ours.path.iterdir() if path.name not in KEPT)
         differences += [f"left behind: {name}/{other}" for other in left]
-        if rows(results / name) != rows(undisturbed / name):
+        if untimed(ours) != untimed(theirs):
             differences.append(f"other evaluations: {name}")
-        write_record(results / name, twin)
+        ours.finish(twin)
     return differences
 
 
-def rows(folder: Path) -> list[dict[str, Any]]:
+def untimed(folder: RunFolder) -> list[dict[str, Any]]:
     """The evaluations of a run, without their times."""
-    path = folder / "metrics.jsonl"  # which only training writes
-    loaded = map(json.loads, path.read_text().splitlines() if path.exists() else [])
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in loaded]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in folder.evaluations()]
 
 
 def reports(results: Path) -> dict[str, bytes]:
-    """Whatever stands beside the runs."""
+    """Whatever stands beside the runs, without the time when it was made."""
+    made = (read_table(results)[1].made or "").encode()
     files = [path for path in results.rglob("*") if path.is_file() and "runs" not in path.relative_to(results).parts]
-    return {str(path.relative_to(results)): path.read_bytes() for path in files}
+    return {str(path.relative_to(results)): path.read_bytes().replace(made, b"") for path in files}
 
 
 def check(results: Path, undisturbed: Path) -> None:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -19,26 +20,35 @@ from experiments.records.files import SuiteError
 from experiments.records.rows import Row
 from experiments.records.table import Origin, write_table
 from experiments.reports.write import update_readme, write_report
-from experiments.reproduce import check_claims
+from experiments.sweeps.arm import Arm
 from experiments.sweeps.collect import collect_rows
 from experiments.sweeps.compose import compose_arms
-from experiments.verdicts.claims_file import load_claims
+from experiments.sweeps.preflight import declared
+from experiments.verdicts.claims import Registry, check_against
+from experiments.verdicts.claims_file import CLAIMS, load_claims
 from experiments.verdicts.verdicts import INCOMPLETE, Verdict, judge, read_verdicts
-from experiments.verify import CLAIMS, README, REFERENCE, verify
+from experiments.verify import README, REFERENCE, verify
 
 SCALE = "laptop"
 COMMAND = f"make reproduce SCALE={SCALE}"
 BENCHMARK = ("bench.csv", "bench.svg")  # there already: no run makes them
 
 
-def freeze(results: Path, reference: Path, claims: Path, readme: Path) -> str:
-    """Replace `reference` by what the records of `results` lead to; returns what was done, in a line."""
+def recorded(results: Path, registry: Registry) -> list[dict[str, Any]]:
+    """The runs of all declared arms, as they are judged. Raises ClaimError if a claim is about an arm there is not."""
+    configs = compose_arms([f"scale={SCALE}", f"results={results}"])
+    check_against(registry, *declared(configs))
+    return collect_rows({name: Arm(config, range(config.seeds)) for name, config in configs.items()})
+
+
+def keep(rows: Sequence[Row], reference: Path, claims: Path, readme: Path) -> str:
+    """Replace `reference` by what these runs lead to; returns what was done, in a line.
+
+    Raises ValueError, and touches nothing, unless they may be kept.
+    """
     registry = load_claims(claims)
-    arms = compose_arms([f"scale={SCALE}", f"results={results}"])
-    check_claims(registry, arms)
-    rows = collect_rows(arms)
     verdicts = judge(registry, rows)
-    refuse_unfit(results, rows, verdicts)
+    refuse_unfit(rows, verdicts)
     origin = Origin(COMMAND, datetime.now(UTC).isoformat(timespec="seconds"))
     draft = reference.with_name(f".{reference.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
@@ -56,18 +66,17 @@ def freeze(results: Path, reference: Path, claims: Path, readme: Path) -> str:
     return f"{done}; kept in {reference}, README.md updated"
 
 
-def refuse_unfit(results: Path, rows: Sequence[Row], verdicts: Sequence[Verdict]) -> None:
-    """Raise ValueError unless these runs may be kept."""
+def refuse_unfit(rows: Sequence[Row], verdicts: Sequence[Verdict]) -> None:
     other = sorted({str(row["scale"]) for row in rows} - {SCALE})
     if other:
-        raise ValueError(f"{results}: runs of scale {', '.join(other)} are not kept, only those of {SCALE}")
+        raise ValueError(f"runs of scale {', '.join(other)} are not kept, only those of {SCALE}")
     incomplete = [verdict.id for verdict in verdicts if verdict.verdict == INCOMPLETE]
     if incomplete:
         first = ", ".join(incomplete[:5]) + (" ..." if len(incomplete) > 5 else "")
-        raise ValueError(f"{results}: {len(incomplete)} claims are incomplete: {first}; run {COMMAND} first")
+        raise ValueError(f"{len(incomplete)} claims are incomplete: {first}; run {COMMAND} first")
     synthetic = sorted({row["experiment"] for row in rows if row["synthetic"]})
     if synthetic:
-        raise ValueError(f"{results}: runs on synthetic data are not kept: {', '.join(synthetic)}")
+        raise ValueError(f"runs on synthetic data are not kept: {', '.join(synthetic)}")
 
 
 def swap(draft: Path, reference: Path) -> None:
@@ -93,6 +102,6 @@ def aside(reference: Path) -> Path:
 if __name__ == "__main__":
     try:
         source = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "results"
-        print(freeze(source, REFERENCE, CLAIMS, README))
+        print(keep(recorded(source, load_claims()), REFERENCE, CLAIMS, README))
     except (OSError, ValueError, SuiteError) as error:
         sys.exit(f"error: {error}")

@@ -46,7 +46,7 @@ def described(settings: dict[str, Any]) -> dict[str, Any]:
     return run | {"role": role, "group": group, "config": settings}
 
 
-def history(settings: dict[str, Any], points: int) -> list[dict[str, float]]:
+def history(settings: dict[str, Any], points: int) -> list[dict[str, Any]]:
     """A loss that falls, other for each norm and batch size, and a little for each seed."""
     level = 0.1 * NORMS.index(settings["norm"]) + 0.5 / settings["batch_size"]
     rows = []
@@ -62,7 +62,7 @@ def folder_of(results: Path, settings: dict[str, Any]) -> RunFolder:
     return RunFolder(files.run_folder(results, settings | {"experiment": EXPERIMENT}))
 
 
-def begin(results: Path, settings: dict[str, Any], rows: list[dict[str, float]]) -> Path:
+def begin(results: Path, settings: dict[str, Any], rows: list[dict[str, Any]]) -> Path:
     """A run in progress, as far as these evaluations."""
     folder = folder_of(results, settings)
     folder.begin(described(settings))
@@ -70,12 +70,12 @@ def begin(results: Path, settings: dict[str, Any], rows: list[dict[str, float]])
     return folder.path
 
 
-def append(folder: Path, rows: list[dict[str, float]]) -> None:
+def append(folder: Path, rows: list[dict[str, Any]]) -> None:
     with (folder / "metrics.jsonl").open("a") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
-def end(results: Path, settings: dict[str, Any], rows: list[dict[str, float]], status: str = "completed") -> Path:
+def end(results: Path, settings: dict[str, Any], rows: list[dict[str, Any]], status: str = "completed") -> Path:
     """A run that is done."""
     folder = folder_of(results, settings)
     record = {"record_version": files.VERSION, **described(settings), "status": status}

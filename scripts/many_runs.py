@@ -3,6 +3,7 @@
 python scripts/many_runs.py [1000 10000 100000]
 """
 
+import dataclasses
 import json
 import random
 import shutil
@@ -16,54 +17,56 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from experiments import status
+from hydra import initialize_config_dir
+
 from experiments.records import files
-from experiments.records.folder import RESULT, checked
+from experiments.records.folder import RESULT, checksum
 from experiments.sweeps import sweep
-from experiments.sweeps.arm import evaluation_configs, read_arm
+from experiments.sweeps.arm import Arm, Name
 from experiments.sweeps.collect import collect_rows
-from experiments.sweeps.compose import Arm, compose_arms
+from experiments.sweeps.compose import compose_config
+from experiments.sweeps.standing import Standing
 from experiments.training import schema
-from experiments.training.identity import folder_of
 from experiments.training.run import run
-from experiments.training.schema import Config, Optim
+from experiments.training.schema import Config
 from experiments.verdicts.claims import Claim, Registry
 from experiments.verdicts.verdicts import judge
 
 SEEDS = 12
 
 
-def invented(results: Path, runs: int) -> dict[Arm, Config]:
+def composed(results: Path) -> Config:
+    """Of one run of a usual experiment."""
+    schema.register()
+    with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
+        options = [f"results={results}", "data.source=synthetic", "norm=layer", "optim.learning_rate=0.01"]
+        return compose_config("mlp_batch128", options)
+
+
+def invented(template: Config, runs: int) -> dict[Name, Arm]:
     """The arms `none` and `layer` of as many experiments as it takes."""
-    template = next(config for (experiment, _), config in compose_arms([]).items() if experiment == "mlp_batch128")
-    arms = {}
-    for index in range(runs // (2 * SEEDS)):
-        for norm in ("none", "layer"):
-            arm = schema.at(template, 0, 0.01)
-            name = f"invented_{index}"
-            arms[name, norm] = Config(**{**vars(arm), "norm": norm, "experiment": name, "results": str(results)})
-    return arms
+    names = [(f"invented_{index}", norm) for index in range(runs // (2 * SEEDS)) for norm in ("none", "layer")]
+    return {name: arm(template, *name) for name in names}
 
 
-def write_records(arms: dict[Arm, Config]) -> None:
+def arm(template: Config, experiment: str, norm: str) -> Arm:
+    return Arm(dataclasses.replace(template, experiment=experiment, arm=norm, norm=norm), range(SEEDS))
+
+
+def write_records(arms: dict[Name, Arm], template: Config) -> None:
     """A record of the usual size for each run of each arm, its loss drawn at random."""
     draw = random.Random(0)
-    config = next(iter(arms.values()))
-    small = Config(**{**vars(config), "updates": 20, "optim": Optim(learning_rate=0.01), "tracking": "none"})
-    record = run(Config(**{**vars(small), "results": tempfile.mkdtemp(prefix="template-")}))
+    record = run(template)
     for arm in arms.values():
-        for config in evaluation_configs(arm):
-            plain = schema.scientific(config)
-            record |= {"run": files.run_id(plain), "experiment": config.experiment, "scale": config.scale}
-            record["config"] = {key: plain[key] for key in files.SCIENTIFIC}
+        for one in arm.evaluations:
+            record |= one.described()
             record["final"]["test_loss"] = draw.gauss(0.3, 0.01)
-            folder = folder_of(config)
-            folder.mkdir(parents=True)
             body = json.dumps(files.finite(record), indent=1)[1:] + "\n"
-            (folder / RESULT).write_text(checked(body) + body)  # not synced to the disk, for once
+            one.folder.path.mkdir(parents=True)
+            (one.folder.path / RESULT).write_text(checksum(body) + body)  # not synced to the disk, for once
 
 
-def registry_of(arms: dict[Arm, Config]) -> Registry:
+def registry_of(arms: dict[Name, Arm]) -> Registry:
     """One claim an experiment."""
     experiments = dict.fromkeys(experiment for experiment, _ in arms)
     common: dict[str, Any] = {"source": "others", "statement": "Invented.", "kind": "difference", "margin": 0.01}
@@ -82,15 +85,18 @@ def timed(name: str, runs: int, action: Callable[[], Any]) -> Any:
 
 def measure(runs: int) -> None:
     results = Path(tempfile.mkdtemp(prefix="many-runs-"))
-    arms = invented(results, runs)
-    write_records(arms)
-    configs = [config for arm in arms.values() for config in evaluation_configs(arm)]
-    timed("list", len(configs), lambda: [list(status.states(arm)) for arm in arms.values()])
-    timed("skip", len(configs), lambda: sweep.run_all(configs))
-    rows = timed("read", len(configs), lambda: collect_rows(arms))
-    verdicts = timed("judge", len(configs), lambda: judge(registry_of(arms), rows))
-    assert len(rows) == len(configs) and len(verdicts) == len(configs) // (2 * SEEDS)
-    assert all(read_arm(arm, range(SEEDS))[1] for arm in list(arms.values())[:2])
+    template = composed(results)
+    arms = invented(template, runs)
+    runs = SEEDS * len(arms)
+    write_records(arms, template)
+    standing = Standing(list(arms.values()))
+    timed("list", runs, standing.look)
+    timed("again", runs, standing.look)
+    timed("skip", runs, lambda: sweep.run_all([run for arm in arms.values() for run in arm.evaluations]))
+    rows = timed("read", runs, lambda: collect_rows(invented(template, runs)))
+    verdicts = timed("judge", runs, lambda: judge(registry_of(arms), rows))
+    done = sum(counts["done"] for counts in standing.counts().values())
+    assert done == len(rows) == len(verdicts) * 2 * SEEDS, (done, len(rows), len(verdicts))
     shutil.rmtree(results)
 
 

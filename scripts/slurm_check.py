@@ -15,52 +15,52 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from experiments import run as cli
-from experiments.records.folder import read_record, stable
+from experiments.records.folder import RunFolder, stable
 from experiments.sweeps import slurm, workers
 from experiments.training import run, schema
 from experiments.training.errors import told_in_one_line
-from experiments.training.schema import Config
+from experiments.training.identity import Run
 
 SLURM = ROOT / "scripts" / "slurm_local.sh"
 SWEEP = ["-m", "experiments.run", "-m", "data.source=synthetic", "model.hidden_sizes=[16]", "tracking=none"]
 SWEEP += ["optim.learning_rate=0.01", "norm=layer"]
 ON_SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus=1"]
 RAISES, KILLED = 7, 11  # seeds
-REAL_WORK, REAL_RUN = workers.work, run.run_alone
+REAL_WORK = workers.work
 
 
 class FailingTask(slurm.Task):
     """A task with two runs that fail, in a worker's own process."""
 
     def __call__(self) -> None:
-        workers.work = fail_on_some_seeds
-        super().__call__()
+        with patch.object(workers, "work", fail_on_some_seeds):
+            super().__call__()
 
 
-def fail_on_some_seeds(config: Config, log: int) -> None:
-    workers.run_alone = run_or_fail
-    REAL_WORK(config, log)
+def fail_on_some_seeds(wanted: Run, log: int) -> None:
+    with patch.object(workers, "run_alone", run_or_fail):
+        REAL_WORK(wanted, log)
 
 
-def run_or_fail(config: Config) -> dict[str, Any]:
-    if config.seed == KILLED:
+def run_or_fail(wanted: Run) -> dict[str, Any]:
+    if wanted.config.seed == KILLED:
         os.kill(os.getpid(), signal.SIGKILL)
-    if config.seed == RAISES:
+    if wanted.config.seed == RAISES:
         raise ValueError(f"seed {RAISES} raises")
-    return REAL_RUN(config)
+    return run.run_alone(wanted)
 
 
 def failing_sweep(arguments: list[str]) -> None:
     """The command `python <arguments>` with two runs that fail."""
-    slurm.Task = FailingTask
-    sys.argv = arguments[2:]
     schema.register()
-    told_in_one_line(cli.main)
+    with patch.object(slurm, "Task", FailingTask), patch.object(sys, "argv", arguments[2:]):
+        told_in_one_line(cli.main)
 
 
 @contextmanager
@@ -136,7 +136,7 @@ def a_run_longer_than_the_time_limit_ends_with_the_same_bits(results: Path) -> N
         [log] = requeued.glob("slurm/*/*_log.out")
         requeues = log.read_text().count("Requeued job")
         check(requeues > 0, log.read_text())
-        one, other = (read_record(next(iter(results_in(folder))).parent) for folder in (local, requeued))
+        one, other = (RunFolder(next(iter(results_in(folder))).parent).record() for folder in (local, requeued))
         check(stable(one or {}) == stable(other or {}), "other bits")
     print(errors, f"requeued {requeues} times", sep="")
 

@@ -62,7 +62,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     program = installed()
     if program is None:
         reason = f"no browser ({', '.join(NAMES)}) is installed; apt-get install chromium"
-        pytest.fail(reason) if os.environ.get("REQUIRE_BROWSER") == "1" else pytest.skip(reason)
+        if os.environ.get("REQUIRE_BROWSER") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
     started = Browser(program, tmp_path_factory.mktemp("profile"))
     yield started
     started.close()

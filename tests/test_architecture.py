@@ -66,7 +66,7 @@ def imports(path: Path) -> tuple[tuple[str, tuple[str, ...], bool], ...]:
     """Module, names taken from it, and whether it is imported as soon as the file is."""
     tree = ast.parse(path.read_text())
     late = {child for node in ast.walk(tree) if is_late(node) for child in ast.walk(node)}
-    found = []
+    found: list[tuple[str, tuple[str, ...], bool]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found += [(alias.name, (), node not in late) for alias in node.names]

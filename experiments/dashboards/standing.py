@@ -13,8 +13,9 @@ from rich.table import Table
 
 from experiments.dashboards.progress import LINES_APART, InProgress, lines_of, minutes
 from experiments.dashboards.sparklines import ArmOutcome, arm_tables
+from experiments.records.folder import DONE, FAILED_STATE, MISSING, RUNNING, STATES
 
-STATES = ("done", "running", "failed", "missing")
+ALWAYS = (DONE, RUNNING, FAILED_STATE, MISSING)  # shown, also where there is none
 APART = 2.0  # seconds from look to look, at least
 SHARE = 0.05  # of a core's time for looking, at most
 
@@ -41,7 +42,7 @@ def watch(standing: Standing, console: Console, *, curves: bool) -> None:
     try:
         with terminal as live:
             last = -LINES_APART
-            while not set(total(standing)) <= {"done"}:
+            while not set(total(standing)) <= {DONE}:
                 if live:
                     live.update(Group(*view(standing, console, curves)), refresh=True)
                 elif time.monotonic() - last > LINES_APART:
@@ -67,21 +68,23 @@ def total(standing: Standing) -> Counter[str]:
 def line(standing: Standing) -> str:
     """Such as `812 of 2990 runs done, 2 running, 2176 missing; 12:30 left`."""
     count, left = total(standing), standing.seconds_left()
-    parts = [f"{count['done']} of {count.total()} runs done"]
-    parts += [f"{count[state]} {state}" for state in STATES[1:] if count[state]]
+    parts = [f"{count[DONE]} of {count.total()} runs done"]
+    parts += [f"{count[state]} {state}" for state in STATES if state != DONE and count[state]]
     return ", ".join(parts) + ("" if left is None else f"; {minutes(left)} left")
 
 
 def state_table(standing: Standing, *, whole: bool) -> Table:
     """How many runs are in each state, by experiment or arm; `whole`: also where all are done."""
     table = Table("arm" if standing.by_arm else "experiment", box=box.SIMPLE_HEAD, pad_edge=False)
-    for state in STATES:
+    all_runs = total(standing)
+    shown = [state for state in STATES if state in ALWAYS or all_runs[state]]
+    for state in shown:
         table.add_column(state, justify="right")
     for name, count in standing.counts().items():
-        if whole or set(count) != {"done"}:
-            table.add_row(name, *(str(count[state] or "") for state in STATES))
+        if whole or set(count) != {DONE}:
+            table.add_row(name, *(str(count[state] or "") for state in shown))
     table.add_section()
-    table.add_row("all", *(str(total(standing)[state]) for state in STATES))
+    table.add_row("all", *(str(all_runs[state]) for state in shown))
     return table
 
 

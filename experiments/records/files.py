@@ -51,7 +51,7 @@ def finite(value: Any) -> Any:
 
 
 @contextmanager
-def replace(path: Path) -> Iterator[Path]:
+def draft(path: Path) -> Iterator[Path]:
     """Gives a place to write to; what was written there becomes the file `path`, whole, or nothing remains of it."""
     partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     try:
@@ -67,7 +67,7 @@ def write(path: Path, content: str | bytes) -> None:
     """Write a file whole or not at all."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replace(path) as partial:
+        with draft(path) as partial:
             partial.write_bytes(content if isinstance(content, bytes) else content.encode())
     except OSError as error:
         raise RecordError(unwritable(path.parent, error)) from error

@@ -109,8 +109,7 @@ class RunFolder:
             return None
         try:
             record: dict[str, Any] = json.loads("{" + body)
-            mine = run_id(record["config"]) == self.path.name and record["experiment"] == self.path.parent.name
-            return record if mine else None
+            return record if run_id(record["config"]) == self.path.name else None
         except (ValueError, KeyError, TypeError):
             return None
 
@@ -122,14 +121,18 @@ class RunFolder:
             return None
         begin = len(checksum(""))
         is_whole = text[:begin] == checksum(text[begin:])
-        return text[begin:] if is_whole and text.startswith(heading(self.path.name), begin) else None
+        return text[begin:] if is_whole and text.startswith(heading(self.path), begin) else None
 
     def start(self) -> dict[str, Any] | None:
-        """What was known of the run before it began: all of a record that is no result, and the options given."""
+        """What was known of the run before it began: all of a record that is no result, and the options given.
+
+        None where that is missing, damaged or another run's.
+        """
         try:
             found: dict[str, Any] = json.loads((self.path / CONFIG).read_text())
-            return found if found.keys() >= {"run", "experiment", "scale", "role", "group", "config"} else None
-        except (OSError, ValueError, AttributeError):
+            mine = f"{found['experiment']}/{found['run']}" == self.name and run_id(found["config"]) == self.path.name
+            return found if mine and found.keys() >= {"scale", "role", "group"} else None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def failure(self) -> dict[str, Any] | None:
@@ -188,9 +191,9 @@ def checksum(body: str) -> str:
     return f'{{\n "sha256": "{hashlib.sha256(body.encode()).hexdigest()}",'
 
 
-def heading(run: str) -> str:
-    """How a record goes on after its checksum."""
-    return f'\n "record_version": {VERSION},\n "run": "{run}",'
+def heading(folder: Path) -> str:
+    """How the record that belongs in a folder goes on after its checksum."""
+    return f'\n "record_version": {VERSION},\n "run": "{folder.name}",\n "experiment": "{folder.parent.name}",'
 
 
 def evaluations(lines: bytes) -> list[dict[str, Any]]:

@@ -45,15 +45,23 @@ def best_learning_rate(rows_of_arm: Iterable[Row]) -> tuple[float, bool]:
 
 def write_choice(path: Path, choice: Choice, about: Mapping[str, str]) -> None:
     losses = [{"learning_rate": rate, "validation_loss": loss} for rate, loss in choice.losses.items()]
-    kept = {**about, "learning_rate": choice.learning_rate, "on_edge": choice.on_edge, "losses": losses}
+    kept = {
+        "choice": f"{path.parent.name}/{path.stem}",
+        **about,
+        "learning_rate": choice.learning_rate,
+        "on_edge": choice.on_edge,
+        "losses": losses,
+    }
     write(path, json.dumps(kept, indent=1) + "\n")
 
 
 def read_choice(path: Path) -> Choice | None:
-    """None where there is none, or only a damaged one: then the tuning runs are asked again."""
+    """None where there is none, or only one that is damaged or of other runs: then the tuning runs are asked again."""
     try:
         kept = json.loads(path.read_text())
         losses = {float(tried["learning_rate"]): tried["validation_loss"] for tried in kept["losses"]}
+        if kept["choice"] != f"{path.parent.name}/{path.stem}":
+            return None
         return Choice(float(kept["learning_rate"]), bool(kept["on_edge"]), losses)
     except (OSError, ValueError, KeyError, TypeError):
         return None

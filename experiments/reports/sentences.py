@@ -25,7 +25,7 @@ ABOUT = """The claims of "Layer Normalization" (Ba, Kiros and Hinton, 2016, arXi
 each with its verdict and the runs behind it. A claim, its test and the smallest effect that counts were declared \
 before the runs."""
 SYNTHETIC = "**Synthetic data**: some runs used generated data; they say nothing about real data."
-MEASURED = "What experiments without a test set measure, by experiments/probes: mean ± sd over the evaluation seeds."
+MEASURED = "What experiments without a test set measure, by experiments/training/probes: mean ± sd over the evaluation seeds."
 MEANING = {
     SUPPORTED: """the effect is significant in the claimed direction and reaches the margin; an exact claim holds in \
 every run.""",
@@ -121,7 +121,7 @@ def _runs(experiment: str, claim: Claim, runs: Runs) -> str:
     )
     optim = first["optim"]
     how = f"{', '.join(sizes)}, {optim['name']}, {optim['schedule']} schedule"
-    how = how if first["method"] == "train" else f"no tuning, measured by `{first['method']}` of experiments/probes"
+    how = how if first["method"] == "train" else f"no tuning, measured by `{first['method']}` of experiments/training/probes"
     norms = {config["norm"] for config in configs}
     model, source = (_options([config[part] for config in configs], norms) for part in ("model", "data"))
     return f"Runs of `{experiment}`: {model} on {source}; {how}."

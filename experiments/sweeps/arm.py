@@ -64,7 +64,7 @@ class Arm:
         if self.evaluations or len(self.tuned) < len({run.folder.path for run in self.trials}):
             return []
         choice = tuning.choose(map(tuning_row, self.tuned.values()))
-        tuning.write_choice(self.choice_file, choice, {"arm": self.config.arm, "experiment": self.config.experiment})
+        tuning.write_choice(self.choice_file, choice, {"arm": self.config.arm})
         self.evaluate_at(choice.learning_rate)
         return self.evaluations
 

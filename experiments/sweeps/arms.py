@@ -1,5 +1,6 @@
 """Runs arms: each tunes its learning rate, then runs its seeds."""
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 from experiments.sweeps.arm import Arm, Plan, arms_of
 from experiments.sweeps.audience import QUIET, Audience
 from experiments.sweeps.preflight import check_runnable, check_sweep
-from experiments.sweeps.sweep import run_all
+from experiments.sweeps.sweep import changed_text, run_all
+from experiments.training.identity import Run
 from experiments.training.run import run
 from experiments.training.schema import Config
 from experiments.training.training_run import Observer
@@ -45,9 +47,18 @@ def run_tuned(
     """The record of one run, after the tuning runs where its learning rate is open; `tell` gets the folder of each."""
     check_runnable([config])
     arm = Arm(config, [config.seed])
+    found: list[tuple[Run, dict[str, Any]]] = []  # those that were done before
+
+    def made(wanted: Run, observe: Observer = lambda history: None) -> dict[str, Any]:
+        tell(wanted.folder.path)
+        if (record := wanted.record()) is not None:
+            found.append((wanted, record))
+        return record or run(wanted.config, observe)
+
     for trial in arm.trials:
-        tell(trial.folder.path)
-        arm.after(trial, run(trial.config))
+        arm.after(trial, made(trial))
     (final,) = arm.evaluations
-    tell(final.folder.path)
-    return run(final.config, observe)
+    record = made(final, observe)
+    if changed := [wanted for wanted, record in found if wanted.changed(record)]:
+        print(changed_text(changed, len(found)), file=sys.stderr)
+    return record

@@ -72,9 +72,10 @@ def named(config: Config) -> Config:
 
 @cache
 def declared_arms(experiment: str, scale: str, arms: str) -> tuple[Config, dict[str, Config]]:
-    """An experiment as its file has it, whatever a command line has changed, and these arms of it."""
+    """An experiment and its arms as its file has them, whatever a command line has changed, and arms it has added."""
     composed = load([f"experiment={experiment}", f"scale={scale}"])
-    composed.arms = json.loads(arms)
+    own: Any = OmegaConf.to_container(composed.arms)
+    composed.arms = {**own, **json.loads(arms), **own}
     config = schema.to_config(deepcopy(composed), experiment, scale)
     return config, {arm: schema.arm_config(composed, arm, experiment, scale) for arm in config.arms}
 

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -201,7 +201,9 @@ class Sweep:
         return "; ".join([here, *parts])
 
 
-def changed_text(changed: list[Run], found: int) -> str:
+def changed_text(changed: Sequence[Run], found: int) -> str:
+    if found == 1:
+        return f"{changed[0].name} was made by other code than this; rerun_changed=true makes it anew"
     which = f"{len(changed)} of {found} runs found done were made by other code than this, {changed[0].name} for one"
     return f"{which}; rerun_changed=true makes them anew"
 

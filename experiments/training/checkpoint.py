@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from experiments.records.files import replace
+from experiments.records.files import draft
 from experiments.training.train import Progress
 
 MOMENTS = {"Adam": {"step", "exp_avg", "exp_avg_sq"}, "SGD": {"momentum_buffer"}}  # what each keeps of a parameter
@@ -39,7 +39,7 @@ class CheckpointFile:
             "cuda_rng": cuda_rng(),
         }
         try:
-            with replace(self.path) as partial:
+            with draft(self.path) as partial:
                 torch.save(content, partial)
         except RuntimeError as error:  # so torch tells a full disk
             reason = "no checkpoint could be written, is the disk full?"

@@ -15,6 +15,8 @@ ROOMS = ("models", "data", "experiments/training")
 ASIDE = {
     f"experiments.training.{name}" for name in ("code", "debug", "errors", "identity", "processes", "run", "schema")
 }
+# Prepares every run; that it also sets up the kernels makes them no part of a run without recurrent layers.
+MACHINE = "experiments.training.machine"
 IMPORT = re.compile(r"^\s*(?:from (\S+) )?import (\([^)]*\)|.+)$", re.MULTILINE)
 
 
@@ -51,7 +53,7 @@ def modules(method: str, model: str, data: str) -> tuple[str, ...]:
     """What a run goes through: the loop or the probe, its model, its data, and all that these import of `FILES`."""
     measured = "training_run" if method == "train" else f"probes.{method}"
     queue = [f"experiments.training.{measured}", f"models.{model}", f"data.{data}", "models", "data"]
-    found: set[str] = set()
+    found = {MACHINE}
     while queue:
         module = queue.pop()
         if module not in found:

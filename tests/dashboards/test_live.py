@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,7 +106,12 @@ def test_done_runs_are_read_once_and_only_where_they_are_wanted(
         end(tmp_path, settings, history(settings, 2))
     read: list[Path] = []
     whole = RunFolder.record
-    monkeypatch.setattr(RunFolder, "record", lambda folder: read.append(folder.path) or whole(folder))
+
+    def noted(folder: RunFolder) -> dict[str, Any] | None:
+        read.append(folder.path)
+        return whole(folder)
+
+    monkeypatch.setattr(RunFolder, "record", noted)
     live = LiveResults(tmp_path)
     live.look()
     assert live.counts() == {"done": 3} and live.latest() in ("", EXPERIMENT) and read == []
@@ -348,8 +354,9 @@ def test_new_points_and_choices_are_drawn(browser: Browser, address: str, result
 
 def test_no_other_site_may_talk_to_it(address: str) -> None:
     host = address.removeprefix("http://")
+    name, port = host.split(":")
     for origin, answer in ((f"http://{host}", b"101"), ("http://elsewhere.example", b"403")):
-        with socket.create_connection(host.split(":")) as line:
+        with socket.create_connection((name, int(port))) as line:
             keys = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
             ask = f"GET /ws HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\nUpgrade: websocket\r\n"
             line.sendall(f"{ask}Connection: Upgrade\r\n{keys}\r\n".encode())

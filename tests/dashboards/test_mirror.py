@@ -78,7 +78,7 @@ def steps(folder: Path) -> list[int]:
 
 def test_what_wandb_reads_back_is_the_record(tmp_path: Path, offline: None) -> None:
     end(tmp_path, RUN, ROWS)
-    lost = [*ROWS[:2], ROWS[2] | {"validation_loss": None}]
+    lost: list[dict[str, Any]] = [*ROWS[:2], ROWS[2] | {"validation_loss": None}]
     end(tmp_path, NEXT, lost, "diverged")
     assert show_all(tmp_path).startswith("2 runs")
     for folder, rows in zip(kept(tmp_path), (ROWS, lost), strict=True):
@@ -246,8 +246,8 @@ def test_claims_are_tags_of_their_own_arms_runs_alone(tmp_path: Path, monkeypatc
         mirror, "WandbRun", lambda record, claims, stage: tags.append(described(record, claims)["tags"])
     )
     shown = mirror.Mirror(tmp_path)
-    claimed = {"experiment": "lm_gru", "run": "r", "group": "layer", "role": "evaluate", "scale": "laptop"}
-    claimed |= {"config": RUN | {"data": {"name": "text"}}}
+    claimed: dict[str, Any] = {"config": RUN | {"data": {"name": "text"}}}
+    claimed |= {"experiment": "lm_gru", "run": "r", "group": "layer", "role": "evaluate", "scale": "laptop"}
     for record in (claimed, claimed | {"arm": "layer"}, claimed | {"scale": "smoke"}, claimed | {"arm": None}):
         shown.opened(record)
     shown.place.close()

@@ -20,7 +20,8 @@ from models.kernels import KernelError, library
 from models.language_model import Config
 from models.norms import NORMS as EVERY_NORM
 from models.norms import undefined
-from models.rnn import CELLS, RNN, LSTMLayer, RecurrentLayer
+from models.recurrence import RecurrentLayer
+from models.rnn import CELLS, RNN, LSTMLayer
 from tests.models.equations import normal
 from tests.models.implementation import on
 
@@ -117,7 +118,8 @@ def everything(kernel: str, made: Call, only: str = "") -> dict[str, Tensor]:
     wanted = {name: leaf for name, leaf in wanted.items() if leaf.requires_grad}
     h, last = made.layer(made.x, made.state, made.mask)
     outputs = {"h": h, **{f"last {name}": part for name, part in zip("hc", last, strict=False)}}
-    gradients = torch.autograd.grad(sum(weigh(part) for part in outputs.values()), list(wanted.values()))
+    whole = torch.stack([weigh(part) for part in outputs.values()]).sum()
+    gradients = torch.autograd.grad(whole, list(wanted.values()))
     found = outputs | {f"d {name}": d for name, d in zip(wanted, gradients, strict=True)}
     return found | {name: buffer.double() for name, buffer in made.layer.named_buffers()}
 
@@ -131,8 +133,8 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         finite = value.nan_to_num(0, 0, 0).abs().max().item()
-        allowed = {"rtol": 0, "atol": tolerance * max(1.0, finite), "equal_nan": True}
-        torch.testing.assert_close(found[name], value, **allowed, msg=lambda text, name=name: f"{name}: {text}")
+        allowed: dict[str, Any] = {"rtol": 0, "atol": tolerance * max(1.0, finite), "equal_nan": True}
+        torch.testing.assert_close(found[name], value, **allowed, msg=(name + ": {}").format)
 
 
 def assert_native_is_the_reference(made: Call, tolerance: float = EXACT) -> None:

@@ -168,9 +168,9 @@ def test_only_a_normalised_cell_that_is_carried_stays_bounded(variant: str) -> N
 
 def test_the_papers_form_is_the_plain_layer_bit_for_bit() -> None:
     found = []
-    for options in ({}, {"variant": "paper"}):
+    for config in (Config(hidden_size=UNITS), Config(hidden_size=UNITS, variant="paper")):
         torch.manual_seed(0)
-        (made,) = RNN(INPUTS, "layer", T, Config(hidden_size=UNITS, **options)).layers
+        (made,) = RNN(INPUTS, "layer", T, config).layers
         assert type(made) is LSTMLayer
         found.append(made(torch.ones(T, B, INPUTS))[0])
     torch.manual_seed(0)
@@ -180,7 +180,7 @@ def test_the_papers_form_is_the_plain_layer_bit_for_bit() -> None:
 
 @every_form
 def test_one_seed_gives_every_variant_the_weights_of_the_paper_and_constants_elsewhere(variant: str) -> None:
-    made = []
+    made: list[Any] = []
     for name in ("paper", variant):
         torch.manual_seed(0)
         made += list(RNN(INPUTS, "layer", T, Config(hidden_size=UNITS, variant=name, gain=0.5)).layers)

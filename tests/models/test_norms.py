@@ -89,7 +89,8 @@ def test_in_evaluation_a_case_is_treated_alike_in_any_company(norm: str, shape: 
     for _ in range(2):
         unit(normal(*shape))
     a, before = normal(*shape).requires_grad_(), {name: buffer.clone() for name, buffer in unit.named_buffers()}
-    trained, out = None if norm in OF_A_BATCH else unit(a), unit.eval()(a)
+    trained: Any = None if norm in OF_A_BATCH else unit(a)
+    out = unit.eval()(a)
     for case in range(N):
         assert close(unit(a[case : case + 1])[0], out[case])
     assert close(unit(torch.cat([a[:1], 1e3 * a[1:]]))[0], out[0])
@@ -119,10 +120,10 @@ def test_equal_inputs_give_finite_outputs_and_gradients(norm: str, shape: tuple[
 
 # A single value has no spread
 
-MASK = torch.tensor([True])
+STEPWISE: list[dict[str, Any]] = [{"step": 0}, {"step": 0, "mask": torch.tensor([True])}]
 SINGLE: list[tuple[str, dict[str, Any], tuple[int, ...], dict[str, Any]]] = [  # norm, options, shape, what else it gets
     *product(OF_A_BATCH, [{}], [(1, C), (1, C, 1, 1), (2, 1, C)], [{}]),
-    *product(OF_A_BATCH, [{}], [(1, C)], [{"step": 0}, {"step": 0, "mask": MASK}]),
+    *product(OF_A_BATCH, [{}], [(1, C)], STEPWISE),
     *product(["batch"], [{"ghost_size": 1}], [UNITS, (1, C), (N, C, 1, 1)], [{}]),
     *product(["instance", "group"], [{"groups": C}], [UNITS, (1, C), STEPS, (N, C, 1, 1)], [{}]),
 ]

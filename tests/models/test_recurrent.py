@@ -179,7 +179,8 @@ def test_the_cell_of_an_lstm_counts_beyond_what_a_normalised_one_could(kernel: s
 def test_integers_stand_for_one_hot_vectors(kernel: str, cell: str, norm: str) -> None:
     model, ids = rnn(cell, norm), torch.randint(INPUTS, (T, B))
     found = [model(x)[0] for x in (ids, nn.functional.one_hot(ids, INPUTS).double())]
-    assert close(*found) and close(*(gradients(h, *model.parameters()) for h in found))
+    of_ids, of_vectors = (gradients(h, *model.parameters()) for h in found)
+    assert close(found[0], found[1]) and close(of_ids, of_vectors)
 
 
 @every_norm
@@ -245,7 +246,7 @@ def test_a_mask_without_padding_is_no_mask(kernel: str, cell: str, norm: str) ->
         torch.manual_seed(1)
         model = rnn(cell, norm)
         found.append([model(x, mask=mask)[0], *(buffer.double() for buffer in buffers(model).values())])
-    assert close(*found)
+    assert close(found[0], found[1])
 
 
 # Batch norm over time; a sequence at once (T, B, UNITS), or its steps one by one
@@ -383,8 +384,9 @@ def test_noise_on_the_initial_state_is_the_same_for_every_norm(kernel: str, cell
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_options_set_the_recurrent_scale_and_the_gain(norm: str) -> None:
-    made = []
-    for options in ({}, {"recurrent_scale": 4.0, "gain": 0.5}):
+    made: list[Any] = []
+    choices: list[dict[str, Any]] = [{}, {"recurrent_scale": 4.0, "gain": 0.5}]
+    for options in choices:
         torch.manual_seed(5)
         made.append(RNN(INPUTS, norm, T, Config(hidden_size=UNITS, groups=2, **options)).layers[0])
     plain, changed = made

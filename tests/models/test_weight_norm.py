@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from models.norms import NORMS, reparametrize
-from models.rnn import CELLS, RNN, RecurrentConfig
+from models.recurrence import RecurrentConfig
+from models.rnn import CELLS, RNN
 from tests.models.equations import close, gradients, normal
 from tests.models.test_models import MODELS, build, load
 
@@ -124,7 +125,8 @@ def output_with(module: Any, name: str, W: Tensor, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("cell", CELLS)
 def test_each_column_of_a_recurrent_layer_is_a_unit(cell: str) -> None:
     model = RNN(3, "weight", 4, RecurrentConfig(cell=cell, hidden_size=5, layers=2))
-    for layer, inputs in zip(model.layers, (3, 5), strict=True):
+    layers: list[Any] = list(model.layers)
+    for layer, inputs in zip(layers, (3, 5), strict=True):
         for name, rows in (("W_x", inputs), ("W_h", 5)):
             g, V = layer.parametrizations[name].parameters()
             assert g.shape == (1, layer.gates * 5) and V.shape == (rows, layer.gates * 5)

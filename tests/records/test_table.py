@@ -27,7 +27,7 @@ def full_row(arm: str, seed: int, value: float | None, **changes: Any) -> dict[s
 
 
 def some_rows() -> list[dict[str, Any]]:
-    untuned = {"learning_rate": None, "history": [], "final": {"effect": -0.0, "count": 46080.0}}
+    untuned: dict[str, Any] = {"learning_rate": None, "history": [], "final": {"effect": -0.0, "count": 46080.0}}
     exact = full_row("exact", 0, None, **untuned)
     exact["config"] = exact["config"] | {"optim": exact["config"]["optim"] | {"learning_rate": None}}
     reference = full_row("layer", 1, 1e-12, environment=ENVIRONMENT | {"kernel": "native"}, synthetic=True)

@@ -78,3 +78,20 @@ def test_doubts_say_that_seeds_do_not_help() -> None:
     reused = [one | {"seed": one["seed"] - 1000} for one in tuning("none", {0.003: 2.0, 0.01: 1.0, 0.03: 2.0})]
     again = told(rows + reused, claim(tuned=True))
     assert "none was tuned on seed 0, which it also reports." in again and again.endswith("only tuning on other seeds.")
+
+
+def made_by(rows: list[dict[str, Any]], code: str, model: str = "mlp") -> list[dict[str, Any]]:
+    config = {"method": "train", "model": {"name": model}, "data": {"name": "mnist"}}
+    return [{**row, "config": config, "environment": {"code": code} if code else {}} for row in rows]
+
+
+def test_runs_of_two_versions_of_the_code_are_never_judged_silently() -> None:
+    first, second = arms(spread(0.9), [1.0] * N)[:N], arms(spread(0.9), [1.0] * N)[N:]
+    mixed = "Its runs were made by 2 versions of the code; rerun_changed=true makes the older ones anew."
+    for older in ("0", ""):  # older records do not say which
+        rows = made_by(first, "1") + made_by(second, older)
+        assert told(rows, claim()).endswith(mixed) and verdict(rows).codes == 2
+        assert verdict(rows).verdict == verdict(first + second).verdict, "told, not decided"
+    for rows in (made_by(first + second, "1"), made_by(first + second, ""), first + second):
+        assert "versions" not in told(rows, claim())
+    assert "versions" not in told(made_by(first, "1") + made_by(second, "2", model="cnn"), claim()), "of another model"

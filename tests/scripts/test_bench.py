@@ -1,8 +1,8 @@
 """The benchmark's way of timing: in turns, in processes of their own. What it finds is never asserted."""
 
-import csv
 import os
-from dataclasses import fields
+from collections.abc import Iterable
+from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,13 +10,24 @@ import pytest
 import torch
 
 from models import cnn, mlp
+from models.recurrence import RecurrentConfig
+from models.rnn import CELLS
 from scripts import bench, bench_cases, paired_timing
+from scripts.bench_cases import Case
 from scripts.paired_timing import Alternative, Call, Start
 
 
-def test_alternatives_take_turns_in_processes_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def one_call_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paired_timing, "ROUND_SECONDS", 0.0)
-    path, rounds = tmp_path / "calls", []
+
+
+def measured(cases: Iterable[Case]) -> list[bench.Row]:
+    return list(bench.measure([replace(case, rounds=2) for case in cases]))
+
+
+def test_alternatives_take_turns_in_processes_of_their_own(tmp_path: Path) -> None:
+    path, rounds = tmp_path / "calls", list[int]()
 
     def start(name: str) -> Start:
         def call() -> None:
@@ -41,36 +52,34 @@ def test_an_alternative_that_fails_ends_the_benchmark() -> None:
         paired_timing.compare([Alternative("fails", "none", fail)], 3)
 
 
-def test_every_training_step_runs_and_the_table_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paired_timing, "ROUND_SECONDS", 0.0)
-    monkeypatch.setattr(bench, "QUICK_ROUNDS", 2)
+def test_every_training_step_runs() -> None:
     tiny = (mlp.Config(hidden_sizes=[8]), cnn.Config(depth=1, width=4), cnn.Config(depth=2, width=4))
-    monkeypatch.setattr(bench_cases, "NETS", dict(zip(bench_cases.NETS, tiny, strict=True)))
-    bench.main(quick=True, only="training step", output=tmp_path / "bench.csv")
-    rows = list(csv.DictReader((tmp_path / "bench.csv").open()))
-    assert list(rows[0]) == [field.name for field in fields(bench.Row)]
-    assert {row["implementation"] for row in rows} == set(bench_cases.STEPS)
-    assert [row["ratio_to_torch"] for row in rows if row["implementation"] == bench_cases.STEPS[0]] == ["1.0"] * 5
+    rows = measured(bench_cases.training_steps(dict(zip(bench_cases.NETS, tiny, strict=True))))
+    assert {row.implementation for row in rows} == set(bench_cases.STEPS)
+    assert [row.ratio_to_torch for row in rows if row.implementation == bench_cases.STEPS[0]] == [1.0] * 5
 
 
-def test_every_recurrent_alternative_runs_and_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paired_timing, "ROUND_SECONDS", 0.0)
-    monkeypatch.setattr(bench, "QUICK_ROUNDS", 2)
-    monkeypatch.setattr(bench_cases, "SHAPES", ((3, 2, 8), (4, 3, 5), (3, 1, 8)))
-    bench.main(quick=True, only="layer lstm", output=tmp_path / "bench.csv")
-    rows = list(csv.DictReader((tmp_path / "bench.csv").open()))
-    norms = {row["norm"] for row in rows if row["implementation"] == bench_cases.NATIVE}
-    assert norms == {"none", "layer", "batch"} and {row["cell"] for row in rows} == {"lstm"}
+def test_every_recurrent_alternative_runs_and_is_tabulated_and_drawn(tmp_path: Path) -> None:
+    rows = measured(bench_cases.recurrent_layers(["lstm"], [(3, 2, 8), (4, 3, 5), (3, 1, 8)]))
+    assert {row.norm for row in rows if row.implementation == bench_cases.NATIVE} == {"none", "layer", "batch"}
+    bench.write(rows, tmp_path / "bench.csv")
+    heading, *lines = (tmp_path / "bench.csv").read_text().splitlines()
+    assert heading.split(",") == [field.name for field in fields(bench.Row)] and len(lines) == len(rows)
     assert (tmp_path / "bench.svg").read_text().count("T3 B2 H8") == 1
-    table = bench.summary([bench.Row(**{**row, "ratio_to_torch": float(row["ratio_to_torch"])}) for row in rows])
+    table = bench.summary(rows)
     assert table.count("\n") == 6 and "| lstm, 3, 1, 8 | 1 |" in table
+
+
+def test_only_what_is_asked_for_is_timed(tmp_path: Path) -> None:
+    bench.main(quick=True, only="no such net", output=tmp_path / "bench.csv")
+    assert len((tmp_path / "bench.csv").read_text().splitlines()) == 1
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 def test_the_scripted_lstm_is_our_layer() -> None:
     """The benchmark compares like with like (in the GRU only the cost is alike: one norm for all gates)."""
     scripted = bench_cases.Scripted("lstm", 8, normalized=True)
-    ours = bench_cases.CELLS["lstm"](8, "layer", 5, bench_cases.RecurrentConfig(cell="lstm", hidden_size=8))
+    ours = CELLS["lstm"](8, "layer", 5, RecurrentConfig(cell="lstm", hidden_size=8))
     with torch.no_grad():
         for linear, weight in ((scripted.W_x, ours.W_x), (scripted.W_h, ours.W_h)):
             linear.weight.copy_(weight.t())

@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -31,14 +33,14 @@ class FailingTask(slurm.Task):
     """A task whose run of seed 1 raises."""
 
     def __call__(self) -> None:
-        workers.work = fail_on_seed_1  # type: ignore[assignment]
-        super().__call__()
+        with patch.object(workers, "work", fail_on_seed_1):
+            super().__call__()
 
 
 def fail_on_seed_1(wanted: Run, log: int) -> None:
-    if wanted.config.seed == 1:
-        workers.run_alone = None  # type: ignore[assignment]
-    REAL_WORK(wanted, log)
+    broken = wanted.config.seed == 1
+    with patch.object(workers, "run_alone", None) if broken else nullcontext():
+        REAL_WORK(wanted, log)
 
 
 def commands(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> None:

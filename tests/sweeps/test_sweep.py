@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -43,8 +44,8 @@ def fail_on_some_seeds(wanted: Run, log: int) -> None:
             print("a warning", file=sys.stderr)
         return run_alone(wanted)
 
-    workers.run_alone = run_or_fail  # type: ignore[assignment]
-    REAL_WORK(wanted, log)
+    with patch.object(workers, "run_alone", run_or_fail):
+        REAL_WORK(wanted, log)
 
 
 @pytest.fixture
@@ -204,6 +205,23 @@ def test_an_arm_tunes_chooses_once_and_evaluates(tmp_path: Path) -> None:
     (seen.trials[0].folder.path / RESULT).unlink()
     kept.unlink()
     assert read_arms(configs)[0].counts() == {"done": 2, "missing": 3}
+
+
+def test_no_copied_file_changes_the_choice_of_a_rate(tmp_path: Path) -> None:
+    """Neither another trial's record in a trial's place nor the choice that was made for another arm."""
+    tuning = Tuning(learning_rates=[1e-4, 1e-2, 1e2], seeds=[1000])
+    arms = [tiny(tmp_path, norm=norm, optim=Optim(), tuning=tuning, updates=40) for norm in ("layer", "none")]
+    run_arms(arms)
+    layer, none = read_arms(arms)
+    worst, best, _ = [trial.folder.path / RESULT for trial in layer.trials]
+    worst.write_bytes(best.read_bytes())
+    kept = layer.choice_file.read_text()
+    layer.choice_file.unlink()
+    assert read_arms(arms)[0].counts() == {"done": 2, "unreadable": 1, "missing": 1}  # no rate can be chosen
+    run_arms(arms)
+    assert layer.choice_file.read_text() == kept
+    none.choice_file.write_text(kept.replace("0.01", "7.0"))
+    assert [run.config for run in read_arms(arms)[1].evaluations] == [run.config for run in none.evaluations]
 
 
 def test_long_runs_go_first_and_unknown_ones_before_them(tmp_path: Path) -> None:

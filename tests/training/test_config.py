@@ -146,6 +146,17 @@ def test_a_run_is_an_arms_if_its_whole_configuration_is(experiment: str, setting
     assert chosen("norm=rms").arm not in ("mine", "layer")
 
 
+def test_an_arm_keeps_its_name_whatever_a_command_line_makes_of_it() -> None:
+    """Claims rest on arms by name: no other configuration can take one."""
+
+    def name(*overrides: str) -> str:
+        return compose_module.compose_config("mlp_batches", overrides).arm
+
+    batch, layer = (("norm=batch", "batch_size=4"), ("norm=layer", "batch_size=4"))
+    assert name(*batch, "arms.layer_b4={norm: batch, batch_size: 4}") == name(*batch) == "batch_b4"
+    assert name(*layer, "~arms.layer_b4") == name(*layer) == "layer_b4"
+
+
 def test_a_run_that_is_no_arm_is_named_by_what_differs(tmp_path: Path) -> None:
     def name(*overrides: str) -> str:
         return compose_module.compose_config("lm_gru", overrides).arm

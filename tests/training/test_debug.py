@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import data
 from data import text
 from experiments.sweeps.arms import run_arms
 from experiments.training import debug, machine
@@ -84,7 +85,7 @@ def broken(name: str, forward: Any) -> Any:
     def build(config: Config, source: Any) -> nn.Module:
         model = BUILT(config, source)
         model.get_submodule(name).forward = forward
-        return model  # type: ignore[no-any-return]
+        return model
 
     return build
 
@@ -115,7 +116,7 @@ def test_a_poisoned_weight_is_named(results: Path, monkeypatch: pytest.MonkeyPat
     def build(config: Config, source: Any) -> nn.Module:
         model = BUILT(config, source)
         model.linears[1].weight.data[0, 0] = torch.inf
-        return model  # type: ignore[no-any-return]
+        return model
 
     monkeypatch.setattr(debug, "built", build)
     with pytest.raises(DebugError, match=r"before update 1: linears\.1\.weight is not finite"):
@@ -137,7 +138,7 @@ def test_a_wild_rate_is_named(results: Path) -> None:
 
 def test_an_infinite_gradient_is_named(results: Path) -> None:
     config = tiny(results, debug="nan")
-    source = debug.data.load(config.data, batch_size=8, seed=0)
+    source = data.load(config.data, batch_size=8, seed=0)
     watch = debug.Watch(BUILT(config, source))
     with pytest.raises(DebugError, match=r"update 0: gradient of linears\.1.weight is not finite"):
         (watch.model.linears[1].weight * Tensor([torch.inf])).sum().backward()

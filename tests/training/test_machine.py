@@ -20,7 +20,7 @@ from experiments.training.train import train
 from models import case_norms, cnn, mlp
 from tests.training.test_run import tiny
 
-MATMUL: Any = torch.backends.mkldnn.matmul
+MATMUL: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
 IMAGES = mnist.Config(source="synthetic", crop=20, validation_size=60)
 UPDATES = 6
 

@@ -11,7 +11,7 @@ import data
 from data import mnist
 from experiments.training import probes, schema
 from experiments.training.probes import geometry
-from experiments.training.probes.parts.layer import Layer, generic_layer
+from experiments.training.probes.parts.layer import generic_layer
 from experiments.training.probes.split_batch import gradient
 from models import mlp
 from models.norms import NORMS
@@ -80,7 +80,7 @@ def test_the_metric_along_the_gains_is_the_derivatives(norm: str) -> None:
     if norm == "none":
         assert torch.equal(layer.magnitudes, layer.weights.norm(dim=1))
         return
-    gain = layer.norm.gain if norm != "weight" else layer.linear.get_parameter("parametrizations.weight.original0")
+    gain: Any = layer.norm.gain if norm != "weight" else layer.linear.get_parameter("parametrizations.weight.original0")
     y = layer(x).flatten()
     slopes = torch.autograd.grad(y, gain, torch.eye(len(y), dtype=y.dtype), is_grads_batched=True)[0].flatten(1)
     assert float(geometry.gain_metric(layer, x)) == pytest.approx(float(slopes.square().sum() / y.numel()))
@@ -99,7 +99,7 @@ def test_the_fisher_block_is_the_expected_square_of_the_score() -> None:
 
 
 def test_every_norm_has_the_same_weights_gains_and_shifts() -> None:
-    layers: list[Layer] = [generic_layer(norm, 5, 4, torch.Generator().manual_seed(3)) for norm in NORMS]
+    layers: list[Any] = [generic_layer(norm, 5, 4, torch.Generator().manual_seed(3)) for norm in NORMS]
     for layer in layers[1:]:
         assert torch.equal(layer.weights, layers[0].weights)
         assert torch.equal(layer.norm.shift, layers[0].norm.shift)

@@ -2,6 +2,7 @@
 
 from math import log
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -108,7 +109,7 @@ def test_images_move_around_the_torus_whole() -> None:
     assert torch.equal(moved, border.around_the_torus(images, torch.Generator().manual_seed(1)))
 
 
-def look(norm: str, padding: str) -> dict[str, float]:
+def look(norm: str, padding: str) -> dict[str, Any]:
     model = cnn.Config(depth=2, width=4, padding=padding)
     config = SimpleNamespace(norm=norm, seed=100, model=model, optim=SGD, updates=3)
     return border.measure(config, data.load(IMAGES, batch_size=8, seed=100))

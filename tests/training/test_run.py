@@ -107,7 +107,7 @@ def test_norms_of_single_values_are_undefined_and_a_wild_rate_diverges(tmp_path:
     ],
 )
 def test_what_does_not_divide_is_told_in_one_line(
-    norm: str, options: dict[str, int], message: str, tmp_path: Path
+    norm: str, options: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ModelError, match=f"^{message}$"):
         run(tiny(tmp_path, norm=norm, model=mlp.Config(hidden_sizes=[8], **options)))

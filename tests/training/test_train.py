@@ -54,7 +54,7 @@ def go(model: Any, source: Any, checkpoint: Path | None = None, seconds: float =
         optim(),
         updates=UPDATES,
         evaluations=EVALUATIONS,
-        checkpoint=checkpoint and CheckpointFile(checkpoint, OWNER),
+        checkpoint=CheckpointFile(checkpoint, OWNER) if checkpoint else None,
         checkpoint_seconds=seconds,
     )
 
@@ -261,8 +261,9 @@ class Numbers:
 
 def descend(updates: int = 10, evaluations: int = 1, **options: Any) -> tuple[Slope, Progress]:
     model: Any = Slope()
+    source: Any = Numbers()
     choice = optim(**{"name": "sgd", "learning_rate": 0.5, "momentum": 0.0, "clip_norm": 0.0, **options})
-    status, progress = train(model, Numbers(), choice, updates=updates, evaluations=evaluations)
+    status, progress = train(model, source, choice, updates=updates, evaluations=evaluations)
     assert status == "completed"
     return model, progress
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from experiments.records.rows import Floats
 from experiments.verdicts.claims import Claim, ClaimError, Registry
 from experiments.verdicts.stats import seeds_for_difference, seeds_for_equivalence, seeds_for_wins
 from experiments.verdicts.verdicts import Verdict, judge
@@ -203,14 +204,18 @@ def test_more_seeds_are_for_what_the_runs_at_hand_suggest(noisy: Claim) -> None:
     alpha = 0.05 / Registry(0.05, SEEDS, (noisy,)).tests
     below, beyond = (verdict(arms(spread(*at), [1.0] * SEEDS), noisy) for at in ((0.995, 0.05), (0.95, 0.2)))
     assert below.verdict == beyond.verdict == "inconclusive"
-    assert below.seeds_needed == seeds_for_equivalence(below.differences, 0.02, alpha)
-    assert beyond.seeds_needed == seeds_for_difference(beyond.differences, 0.02, alpha)
+    assert below.seeds_needed == seeds_for_equivalence(differences(below), 0.02, alpha)
+    assert beyond.seeds_needed == seeds_for_difference(differences(beyond), 0.02, alpha)
+
+
+def differences(verdict: Verdict) -> Floats:
+    return np.array(verdict.differences, dtype=float)
 
 
 def test_where_runs_diverged_wins_are_counted() -> None:
     result = verdict(arms([0.5] * 8 + [None] * 2, [None] * 8 + [0.5] * 2))
     assert (result.verdict, result.estimate) == ("inconclusive", -math.inf)
-    assert result.seeds_needed == seeds_for_wins(result.differences) and (result.seeds_needed or 0) > SEEDS
+    assert result.seeds_needed == seeds_for_wins(differences(result)) and (result.seeds_needed or 0) > SEEDS
 
 
 def test_no_number_of_seeds_settles_what_seeds_cannot() -> None:
