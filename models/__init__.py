@@ -2,25 +2,33 @@
 
 import importlib
 import pkgutil
+from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 Batch = tuple[Tensor, Tensor]
-State = Any  # what a recurrent model carries from one batch of a text to the next; None elsewhere
+# What a recurrent model carries from one batch of a text to the next, of each layer; None at the start and elsewhere.
+State = list[tuple[Tensor, ...]] | None
 
 
-class Model(Protocol):
-    """What the trainer needs of a model."""
+class Options(Protocol):
+    """A model's configuration: a dataclass beside its code, with a `name`."""
 
+    name: str
+
+
+class Model(nn.Module, ABC):
+    """What can be trained."""
+
+    @abstractmethod
     def loss(self, batch: Batch, state: State) -> tuple[Tensor, State]:
         """The mean loss of a batch in nats, to be differentiated, and the state to carry on."""
-        ...
 
+    @abstractmethod
     def metrics(self, batch: Batch, state: State) -> tuple[dict[str, Tensor], State]:
         """Each metric's value for each case (or character) of a batch; evaluation averages over all of them."""
-        ...
 
 
 def available() -> dict[str, type]:
@@ -29,11 +37,11 @@ def available() -> dict[str, type]:
     return {name: module.Config for name, module in modules.items() if hasattr(module, "build")}
 
 
-def build(config: Any, norm: str, spec: Any, seed: int) -> nn.Module:
+def build(config: Options, norm: str, spec: Any, seed: int) -> Model:
     """A model for data of `spec`, its initial weights drawn from `seed` alone, the same for every norm."""
     torch.manual_seed(seed)
     module = importlib.import_module(f"{__name__}.{config.name}")
-    model: nn.Module = module.build(config, norm, spec)
+    model: Model = module.build(config, norm, spec)
     return model
 
 
@@ -48,7 +56,7 @@ class ModelError(ValueError):
     """A model that cannot be built for the data it was given; one line with the remedy."""
 
 
-def require(config: Any, spec: Any, *kinds: str) -> None:
+def require(config: Options, spec: Any, *kinds: str) -> None:
     """Refuse data that a model cannot read."""
     if spec.kind not in kinds:
         raise ModelError(f"model={config.name} reads data of kind {' or '.join(kinds)}; this data is {spec.kind}")

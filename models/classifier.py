@@ -1,14 +1,14 @@
 """What all classifiers share: cross-entropy to train on, the error rate to report."""
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from models import Batch, State
+from models import Batch, Model, State
 
 METRICS = ("loss", "error")
 
 
-class Classifier(nn.Module):
+class Classifier(Model):
     """A model whose `forward` gives (N, classes) logits."""
 
     def loss(self, batch: Batch, state: State = None) -> tuple[Tensor, State]:

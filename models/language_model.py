@@ -7,7 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import Batch, State, require
+from models import Batch, Model, State, require
 from models.recurrence import RecurrentConfig
 from models.rnn import RNN
 
@@ -21,7 +21,7 @@ class Config(RecurrentConfig):
     embedding_size: int = field(default=0, metadata={"minimum": 0})  # 0: one-hot characters
 
 
-class LanguageModel(nn.Module):
+class LanguageModel(Model):
     """Batches are (x, y), each (B, T) symbols, y one ahead of x; the state runs on from batch to batch."""
 
     def __init__(self, config: Config, norm: str, spec: Any) -> None:

@@ -4,12 +4,12 @@ Equation numbers are those of Ba, Kiros and Hinton (2016). Where two terms of a 
 kept. This is the plain reference implementation: one autograd node per operation.
 """
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from models import ModelError
+from models import ModelError, State
 from models.case_norms import Norm
 from models.lstm_variants import LSTMVariant
 from models.recurrence import PLAIN, RecurrentConfig, RecurrentLayer, States, keep, row
@@ -120,9 +120,10 @@ class RNN(nn.Module):
         layer = CELLS[config.cell] if config.variant == "paper" else lstm_variant(config, norm)
         self.layers = nn.ModuleList(layer(size, norm, steps, config) for size in sizes)
 
-    def forward(self, x: Tensor, state: Any = None, mask: Tensor | None = None) -> tuple[Tensor, Any]:
+    def forward(self, x: Tensor, state: State = None, mask: Tensor | None = None) -> tuple[Tensor, State]:
+        before: Sequence[States | None] = state or [None] * len(self.layers)
         states = []
-        for layer, carried in zip(self.layers, state or [None] * len(self.layers), strict=True):
+        for layer, carried in zip(self.layers, before, strict=True):
             x, carried = layer(x, carried, mask)
             states.append(tuple(s.detach() for s in carried))
         return x, states

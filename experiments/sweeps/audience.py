@@ -5,7 +5,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from experiments.sweeps.sweep import Sweep
 
 Look = Callable[[], None]  # called whenever something may have changed
 Tasks = Callable[[int, int, str], None]  # called with runs done, runs in all, and a line to print or nothing
@@ -16,7 +19,7 @@ def nobody(folder: Path) -> None:
 
 
 @contextmanager
-def quiet(sweep: Any) -> Iterator[Look]:
+def quiet(sweep: "Sweep") -> Iterator[Look]:
     """Only what the sweep came to, in the end."""
     yield lambda: None
     if sweep.counts["here"] or sweep.counts["elsewhere"]:
@@ -39,7 +42,7 @@ class Audience:
     """`tell` gets the folder of each run that starts, ends or is found done; `display` a sweep, `tasks` its size."""
 
     tell: Callable[[Path], None] = nobody
-    display: Callable[[Any], AbstractContextManager[Look]] = quiet
+    display: Callable[["Sweep"], AbstractContextManager[Look]] = quiet
     tasks: Callable[[int], AbstractContextManager[Tasks]] = lines
 
 

@@ -55,5 +55,5 @@ def users_file(own: Mapping[str, Any], changed: list[str]) -> list[str]:
     return [f"data.path={Path(own['data.path'] or '').name}@{own['data.digest'][:6]}"]
 
 
-def text(value: Any) -> str:
+def text(value: object) -> str:
     return str(value).replace(" ", "").replace("None", "null")

@@ -19,10 +19,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.profiler_util import EventList
 from torch.profiler import ProfilerActivity, profile, record_function
 
 import data
@@ -33,8 +34,11 @@ from experiments.training.final_tests import OF_A_BATCH, WAYS
 from experiments.training.machine import check_kernel, pick_device
 from experiments.training.schema import Config, ConfigError
 from experiments.training.train import Row, evaluate, train
-from experiments.training.training_run import train_model
+from experiments.training.training_run import Observer, train_model
 
+P = ParamSpec("P")
+T = TypeVar("T")
+Loss = Callable[[data.Batch, models.State], tuple[Tensor, models.State]]
 FEW = 5  # updates of `fast`, and of the warm-up before `profile`
 PROFILED = 20  # updates
 OPERATIONS = 12  # of a profile, the most costly ones, that are printed
@@ -72,7 +76,7 @@ def debug(config: Config) -> None:
     PRESETS[config.debug](config, data.load(config.data, batch_size=config.batch_size, seed=config.seed))
 
 
-def fast(config: Config, source: Any) -> None:
+def fast(config: Config, source: data.Data) -> None:
     few = dataclasses.replace(config, updates=min(FEW, config.updates), evaluations=1)
     with TemporaryDirectory() as folder:
         outcome = train_model(few, source, Path(folder), "", lambda history: None)
@@ -83,10 +87,10 @@ def fast(config: Config, source: Any) -> None:
             print(f"{name} {value:.4g}")
 
 
-def overfit(config: Config, source: Any) -> None:
+def overfit(config: Config, source: data.Data) -> None:
     model = built(config, source)
     batch = source.train_batch(0)
-    model.loss = partial(without_state, model.loss)
+    model.loss = partial(without_state, model.loss)  # type: ignore[method-assign]
     feed = Feed(lambda step: batch, lambda split: [batch])
     start = evaluate(model, feed, "train", training=True)["loss"]
     print(f"update 0  loss {start:.4g}")
@@ -107,20 +111,19 @@ def overfit(config: Config, source: Any) -> None:
     print(f"memorised: {found}")
 
 
-def without_state(loss: Callable[..., tuple[Tensor, Any]], batch: data.Batch, state: Any) -> tuple[Tensor, None]:
+def without_state(loss: Loss, batch: data.Batch, state: models.State) -> tuple[Tensor, None]:
     """The loss of a batch by itself: each update is to meet the same task, also in recurrent nets."""
     return loss(batch, None)[0], None
 
 
-def nan(config: Config, source: Any) -> None:
+def nan(config: Config, source: data.Data) -> None:
     model = built(config, source)
     watch = Watch(model)
 
     def train_batch(step: int) -> data.Batch:
         watch.parameters()
         watch.update = step + 1
-        batch: data.Batch = source.train_batch(step)
-        return batch
+        return source.train_batch(step)
 
     def batches(split: str) -> Iterator[data.Batch]:
         watch.parameters()
@@ -140,22 +143,22 @@ def nan(config: Config, source: Any) -> None:
 class Watch:
     """Raises DebugError at the first output, loss, gradient or weight of a model that is not finite."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: models.Model) -> None:
         self.model, self.update = model, 0
         for name, module in model.named_modules():
             module.register_forward_hook(partial(self.output, f"{name or 'the model'} ({type(module).__name__})"))
         for name, parameter in model.named_parameters():
             parameter.register_hook(partial(self.gradient, name))
-        self.plain_loss, model.loss = model.loss, self.loss
+        self.plain_loss, model.loss = model.loss, self.loss  # type: ignore[method-assign]
 
-    def output(self, name: str, module: nn.Module, given: Any, output: Any) -> None:
+    def output(self, name: str, module: nn.Module, given: object, output: object) -> None:
         if not finite(output):
             when = f"update {self.update}" if module.training else f"evaluation after update {self.update}"
             if not finite(given):
                 raise DebugError(f"{when}: input of {name} is not finite, the outputs of modules before it were")
             raise DebugError(f"{when}: output of {name} is not finite; its input was finite{largest(given)}")
 
-    def loss(self, batch: data.Batch, state: Any) -> Any:
+    def loss(self, batch: data.Batch, state: models.State) -> tuple[Tensor, models.State]:
         found = self.plain_loss(batch, state)
         if not finite(found[0]):
             raise DebugError(f"update {self.update}: the loss is not finite, all outputs of modules were")
@@ -174,18 +177,18 @@ class Watch:
                 raise DebugError(f"update {self.update}: the optimiser made {name} not finite; {cause}")
 
 
-def finite(value: Any) -> bool:
+def finite(value: object) -> bool:
     return all(bool(tensor.isfinite().all()) for tensor in floating(value))
 
 
-def floating(value: Any) -> list[Tensor]:
+def floating(value: object) -> list[Tensor]:
     """The floating-point tensors in a value that may be nested."""
     if isinstance(value, tuple | list):
         return [tensor for item in value for tensor in floating(item)]
     return [value] if isinstance(value, Tensor) and value.is_floating_point() else []
 
 
-def largest(value: Any) -> str:
+def largest(value: object) -> str:
     sizes = [float(tensor.detach().abs().max()) for tensor in floating(value) if tensor.numel()]
     return f", largest {max(sizes):.2g}" if sizes else ""
 
@@ -196,9 +199,9 @@ def place(told: list[warnings.WarningMessage]) -> str:
     return f" It belongs to {found[-1][0]}:{found[-1][1]}." if found else ""
 
 
-def profiled(config: Config, source: Any) -> None:
+def profiled(config: Config, source: data.Data) -> None:
     model, device = built(config, source), pick_device(config.device)
-    model.loss = annotated("forward", model.loss)
+    model.loss = annotated("forward", model.loss)  # type: ignore[method-assign]
     feed = Feed(annotated("data", source.train_batch), lambda split: ())
     train_on(feed, model, dataclasses.replace(config, updates=FEW), evaluations=1)
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else it calls the lack of a GPU an error
@@ -220,15 +223,15 @@ def profiled(config: Config, source: Any) -> None:
     print(f"trace for chrome://tracing or ui.perfetto.dev: {path}")
 
 
-def annotated(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-    def inside(*arguments: Any) -> Any:
+def annotated(name: str, call: Callable[P, T]) -> Callable[P, T]:
+    def inside(*arguments: P.args, **options: P.kwargs) -> T:
         with record_function(name):
-            return call(*arguments)
+            return call(*arguments, **options)
 
     return inside
 
 
-def shares(events: Any, seconds: float) -> str:
+def shares(events: EventList, seconds: float) -> str:
     """What each part of an update takes of the whole, in time of the CPU's main thread."""
     spent = {event.key.split("#")[0]: event.cpu_time_total / 1e6 / seconds for event in events}
     parts = {"data": spent["data"], "forward": spent["forward"], "optimizer": spent["Optimizer.step"]}
@@ -236,15 +239,17 @@ def shares(events: Any, seconds: float) -> str:
     return ", ".join(f"{name} {share:.0%}" for name, share in parts.items())
 
 
-def built(config: Config, source: Any) -> Any:
+def built(config: Config, source: data.Data) -> models.Model:
     device = pick_device(config.device)
     machine.check_memory(config.model, config.norm, source.spec)
     source.to(device)
     return models.build(config.model, config.norm, source.spec, config.seed).to(device)
 
 
-def train_on(feed: Feed, model: Any, config: Config, **options: Any) -> None:
-    train(model, feed, config.optim, updates=config.updates, **options)
+def train_on(
+    feed: Feed, model: models.Model, config: Config, evaluations: int, observe: Observer = lambda history: None
+) -> None:
+    train(model, feed, config.optim, updates=config.updates, evaluations=evaluations, observe=observe)
 
 
 PRESETS = {"overfit": overfit, "fast": fast, "nan": nan, "profile": profiled}

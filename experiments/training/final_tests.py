@@ -11,11 +11,11 @@ statistics knows one way only: its three values are the same.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 
-from experiments.training.train import Row, evaluate, prefixed
+from experiments.training.train import Data, Row, evaluate, prefixed
+from models import Batch, Model, State
 from models.batch_norms import BatchNorm
 from models.norms import NORMS
 
@@ -25,7 +25,7 @@ WAYS = ("test", "test_reestimated", "test_batch")
 OF_A_BATCH = tuple(name for name, norm in NORMS.items() if issubclass(norm, BatchNorm))
 
 
-def test_metrics(model: Any, source: Any, batch_size: int) -> Row:
+def test_metrics(model: Model, source: Data, batch_size: int) -> Row:
     """The metrics of each test split and, as `<split>_<metric>_increase`, by how much a variant exceeds `test`."""
     plain = evaluate(model, source, "test")
     final = prefixed("test", plain)
@@ -36,7 +36,7 @@ def test_metrics(model: Any, source: Any, batch_size: int) -> Row:
     return final | other_statistics(model, source, batch_size, plain)
 
 
-def other_statistics(model: Any, source: Any, batch_size: int, plain: Row) -> Row:
+def other_statistics(model: Model, source: Data, batch_size: int, plain: Row) -> Row:
     norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
     if norms and batch_size == 1:
         return {}  # a single value has no statistics
@@ -50,18 +50,18 @@ def other_statistics(model: Any, source: Any, batch_size: int, plain: Row) -> Ro
 
 
 @torch.no_grad()
-def reestimate(model: Any, norms: list[BatchNorm], source: Any, batches: int) -> None:
+def reestimate(model: Model, norms: list[BatchNorm], source: Data, batches: int) -> None:
     """Replace all running averages by plain means over so many training mini-batches, all with the present weights."""
     for norm in norms:
         norm.updates.zero_()
         norm.momentum = 0.0
     model.train()
-    state: Any = None
+    state: State = None
     for step in range(batches):
         _, state = model.loss(source.train_batch(step), state)
 
 
-def own_and_given(model: Any, source: Any, batch_size: int) -> tuple[Row, Row]:
+def own_and_given(model: Model, source: Data, batch_size: int) -> tuple[Row, Row]:
     """Test metrics of mini-batches of the size trained with, each normalised by itself, and by the model's averages.
 
     Every so many rows of the evaluation batches are read to their end, as a text goes on from batch to batch; of all
@@ -81,14 +81,15 @@ def own_and_given(model: Any, source: Any, batch_size: int) -> tuple[Row, Row]:
 class Rows:
     """So many rows of every test batch; fewer at an end, but never a single one, which has no statistics."""
 
-    def __init__(self, batches: list[Any], carries: bool, start: int, size: int) -> None:
-        parts = [tuple(tensor[start : start + size] for tensor in batch) for batch in batches]
+    def __init__(self, batches: list[Batch], carries: bool, start: int, size: int) -> None:
+        rows = slice(start, start + size)
+        parts = [(x[rows], y[rows]) for x, y in batches]
         self.parts, self.carries = [part for part in parts if len(part[0]) > 1], carries
 
     def carries_state(self, split: str) -> bool:
         return self.carries
 
-    def batches(self, split: str) -> Iterator[Any]:
+    def batches(self, split: str) -> Iterator[Batch]:
         yield from self.parts
 
     def count(self) -> int:

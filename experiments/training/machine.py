@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 import models
+from data import Spec
 from experiments.training.schema import Config, ConfigError
 from models import kernels
 from models.recurrence import RecurrentConfig
@@ -101,7 +102,7 @@ def largest_error(product: Callable[[Tensor, Tensor], Tensor] = torch.matmul) ->
     return max(errors)
 
 
-def check_memory(config: Any, norm: str, spec: Any) -> None:
+def check_memory(config: models.Options, norm: str, spec: Spec) -> None:
     """Refuse a model whose weights, gradients and Adam's two averages exceed this machine's memory."""
     try:
         with torch.device("meta"):  # of tensors only the shapes
@@ -118,7 +119,7 @@ def check_memory(config: Any, norm: str, spec: Any) -> None:
         raise models.ModelError(f"{asked}: training takes {needed:,.0f} GB, this machine has {had:,.0f} GB; lower it")
 
 
-def size(option: Any) -> int:
+def size(option: object) -> int:
     return max(option, default=0) if isinstance(option, list) else option if isinstance(option, int) else 0
 
 

@@ -29,10 +29,14 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.nn.parallel import DistributedDataParallel
 
 from experiments.records.files import SuiteError
 from experiments.training.processes import end_with_parent, main_hidden, server
+from experiments.training.schema import Config
+from experiments.training.train import Data
+from models import Batch, Model, State
 
 Work = Callable[..., Any]
 SILENCE = timedelta(minutes=10)  # after which a rank counts as stuck; once all have met, a death is heard of at once
@@ -55,20 +59,20 @@ class ShareOfData:
     Evaluation batches are whole: every rank evaluates the same model on all cases.
     """
 
-    def __init__(self, data: Any, batch_size: int) -> None:
+    def __init__(self, data: Data, batch_size: int) -> None:
         self.data, self.test_splits = data, data.test_splits
         self.batches, self.carries_state = data.batches, data.carries_state
         self.rows = rows(batch_size)
 
-    def train_batch(self, step: int) -> tuple[Tensor, Tensor]:
+    def train_batch(self, step: int) -> Batch:
         x, y = self.data.train_batch(step)
         return x[self.rows], y[self.rows]
 
 
-class SharedModel(nn.Module):
+class SharedModel(Model):
     """A model of which every rank has a copy; built alike, they start and stay alike."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
         on_gpu = next(model.parameters()).is_cuda
         self.copies = DistributedDataParallel(
@@ -78,7 +82,7 @@ class SharedModel(nn.Module):
             seeds = np.random.SeedSequence((torch.initial_seed(), dist.get_rank()))
             torch.manual_seed(int(seeds.generate_state(1)[0]))
 
-    def loss(self, batch: Any, state: Any = None) -> tuple[Tensor, Any]:
+    def loss(self, batch: Batch, state: State = None) -> tuple[Tensor, State]:
         """The mean of all ranks' losses, whose gradient is the mean of theirs, and the state of this rank's rows.
 
         Without gradients, where norms only collect statistics, it is this rank's own loss.
@@ -89,8 +93,9 @@ class SharedModel(nn.Module):
         loss, state = self.copies(batch, state)
         return MeanOfRanks.apply(loss), state
 
-    def metrics(self, batch: Any, state: Any = None) -> Any:
-        return self.copies.module.model.metrics(batch, state)
+    def metrics(self, batch: Batch, state: State = None) -> tuple[dict[str, Tensor], State]:
+        model: Model = self.copies.module.model
+        return model.metrics(batch, state)
 
     def train(self, mode: bool = True) -> "SharedModel":
         if not mode:  # from here on all ranks evaluate one model: rank 0's
@@ -102,11 +107,11 @@ class SharedModel(nn.Module):
 class Loss(nn.Module):
     """The loss as the forward pass of a module: that is what DistributedDataParallel wraps."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
-        self.model: Any = model
+        self.model = model
 
-    def forward(self, batch: Any, state: Any) -> Any:
+    def forward(self, batch: Batch, state: State) -> tuple[Tensor, State]:
         return self.model.loss(batch, state)
 
 
@@ -114,13 +119,13 @@ class MeanOfRanks(torch.autograd.Function):
     """The mean of a loss over the ranks. Its gradients are averaged elsewhere, by DistributedDataParallel."""
 
     @staticmethod
-    def forward(ctx: Any, loss: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, loss: Tensor) -> Tensor:
         total = loss.clone()
         dist.all_reduce(total)
         return total / dist.get_world_size()
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
+    def backward(ctx: FunctionCtx, *slopes: Tensor) -> Tensor:
         return slopes[0]
 
 
@@ -137,7 +142,7 @@ def share(batch_size: int, ranks: int) -> int:
     return batch_size // ranks
 
 
-def check(config: Any) -> None:
+def check(config: Config) -> None:
     """Refuse what cannot be shared. Raises ParallelError."""
     share(config.batch_size, config.ranks)
     if config.ranks > 1 and config.method != "train":
@@ -148,7 +153,7 @@ def check(config: Any) -> None:
 
 
 @contextmanager
-def processes(ranks: int, work: Work, *arguments: Any) -> Iterator[None]:
+def processes(ranks: int, work: Work, *arguments: object) -> Iterator[None]:
     """Inside, this process is rank 0 of `ranks`, and all others call `work(*arguments)`. One rank: nothing happens.
 
     `work` must be importable. Raises ParallelError with the reason if another rank ends before its work is done.
@@ -180,7 +185,7 @@ def processes(ranks: int, work: Work, *arguments: Any) -> Iterator[None]:
                 leave()
 
 
-def start(rank: int, meeting: tuple[str, int], work: Work, arguments: tuple[Any, ...]) -> tuple[Any, Connection]:
+def start(rank: int, meeting: tuple[str, int], work: Work, arguments: tuple[object, ...]) -> tuple[Any, Connection]:
     context = server()
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=assist, args=(rank, meeting, there, work, arguments), daemon=True)
@@ -190,7 +195,7 @@ def start(rank: int, meeting: tuple[str, int], work: Work, arguments: tuple[Any,
     return process, here
 
 
-def assist(rank: int, meeting: tuple[str, int], pipe: Connection, work: Work, arguments: tuple[Any, ...]) -> None:
+def assist(rank: int, meeting: tuple[str, int], pipe: Connection, work: Work, arguments: tuple[object, ...]) -> None:
     """A further rank: it tells that it lives, and at the end that its work is done, or when and why it is not."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for rank 0
     threading.Thread(target=end_with_parent, daemon=True).start()
@@ -275,7 +280,7 @@ def follow(work: Work) -> None:
         work(*told[0])
 
 
-def as_started(config: Any) -> Any:
+def as_started(config: Config) -> Config:
     """The configuration with the ranks that torchrun started. Raises ParallelError if it asks for others."""
     started = dist.get_world_size() if dist.is_initialized() else config.ranks
     if config.ranks not in (1, started):

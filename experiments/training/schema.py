@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from hydra.core.config_store import ConfigStore
@@ -21,6 +21,9 @@ from experiments.records.files import SCIENTIFIC, SuiteError
 from experiments.training import probes
 from experiments.training.errors import one_line
 from models import kernels
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 LARGEST = {int: 10**9, float: 3.4e38}  # what a float32 can hold
 ANY_SEED = {"minimum": 0, "maximum": 2**63 - 1}
@@ -110,7 +113,7 @@ def options_text() -> str:
     return "\n".join(f"{title}: {', '.join(told(node))}" for title, node in nodes.items())
 
 
-def told(node: Any) -> list[str]:
+def told(node: "DataclassInstance") -> list[str]:
     """`name=default`, or `name=default (choice|choice)`, of each option of a configuration."""
     lines = []
     for spec in dataclasses.fields(node):
@@ -143,7 +146,7 @@ def arm_config(composed: DictConfig, arm: str, experiment: str, scale: str) -> C
         raise ConfigError(f"{where}: {error}") from None
 
 
-def set_values(composed: DictConfig, values: Any, where: str) -> None:
+def set_values(composed: DictConfig, values: object, where: str) -> None:
     """Merge what an arm sets into a configuration, in place."""
     groups = [values.get(key, {}) for key in ("model", "data")] if isinstance(values, Mapping) else [values]
     if unlike := [group for group in groups if not isinstance(group, Mapping)]:
@@ -180,7 +183,7 @@ def from_plain(plain: dict[str, Any]) -> Config:
     return config
 
 
-def check(node: Any, prefix: str = "") -> None:
+def check(node: "DataclassInstance", prefix: str = "") -> None:
     """Refuse keys and values no run can have; a field's metadata may name its rules:
 
     `choices`, `minimum` (of an integer 1, of other numbers 0), `maximum` (LARGEST), `distinct` values in a list,
@@ -191,7 +194,7 @@ def check(node: Any, prefix: str = "") -> None:
         raise ConfigError(f"{prefix}{unknown}: there is no such key; valid keys: {', '.join(specs)}")
     for name, spec in specs.items():
         value, key, rules = getattr(node, name), prefix + name, spec.metadata
-        if dataclasses.is_dataclass(value):
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
             check(value, key + ".")
         choices = rules.get("choices")
         if choices and value not in (spec.default, *choices):
@@ -208,7 +211,7 @@ def check(node: Any, prefix: str = "") -> None:
             raise ConfigError(f"{key}={value}: the values must differ")
 
 
-def check_number(key: str, number: Any, rules: Mapping[str, Any]) -> None:
+def check_number(key: str, number: object, rules: Mapping[str, Any]) -> None:
     """Refuse a number outside its field's range; what is none is left alone."""
     if isinstance(number, bool) or not isinstance(number, int | float):
         return
@@ -263,7 +266,7 @@ def default(spec: dataclasses.Field[Any]) -> Any:
     return spec.default if spec.default_factory is dataclasses.MISSING else spec.default_factory()
 
 
-def idle(key: str, value: Any, other: str, found: Any, valid: Sequence[Any]) -> ConfigError:
+def idle(key: str, value: object, other: str, found: object, valid: Sequence[Any]) -> ConfigError:
     choices = " or ".join(map(str, valid))
     return ConfigError(f"{key}={value} changes nothing with {other}={found}: leave it out, or choose {other}={choices}")
 
@@ -281,8 +284,8 @@ def scientific(config: Config) -> dict[str, Any]:
     return found
 
 
-def plain(value: Any) -> Any:
-    return dataclasses.asdict(value) if dataclasses.is_dataclass(type(value)) else value
+def plain(value: object) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
 
 
 def at(config: Config, seed: int, learning_rate: float | None) -> Config:

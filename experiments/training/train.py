@@ -4,22 +4,39 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from models import Batch, Model, State
+
 Row = dict[str, float]  # one evaluation
 
 
-class Data(Protocol):
-    """What the loop needs of a data set: batches that depend on nothing but (seed, step)."""
+class Splits(Protocol):
+    """What an evaluation needs of a data set."""
+
+    def batches(self, split: str) -> Iterable[Batch]: ...
+    def carries_state(self, split: str) -> bool: ...
+
+
+class Data(Splits, Protocol):
+    """What the loop and the tests after it need of a data set: batches that depend on nothing but (seed, step)."""
 
     test_splits: list[str]
 
-    def train_batch(self, step: int) -> tuple[Tensor, Tensor]: ...
-    def batches(self, split: str) -> Iterable[tuple[Tensor, Tensor]]: ...
-    def carries_state(self, split: str) -> bool: ...
+    def train_batch(self, step: int) -> Batch: ...
+
+
+class Optim(Protocol):
+    """What the loop needs to know of the optimiser."""
+
+    name: str  # "adam" | "sgd"
+    learning_rate: float | None  # None until it is chosen; who trains has one
+    momentum: float
+    schedule: str  # of `decay`
+    clip_norm: float  # 0: no clipping
 
 
 @dataclass
@@ -27,7 +44,7 @@ class Progress:
     """All that changes while a model trains; what a checkpoint holds beside the weights."""
 
     update: int = 0
-    state: Any = None  # of a recurrent model, carried from batch to batch
+    state: State = None  # of a recurrent model, carried from batch to batch
     loss_sum: float = 0.0  # since the last evaluation
     since: int = 0
     seconds: float = 0.0  # of training alone
@@ -49,16 +66,21 @@ def decay(schedule: str, fraction: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * fraction)) if schedule == "cosine" else 1.0
 
 
-def make_optimizer(model: nn.Module, optim: Any) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:
     if optim.name == "adam":
-        return torch.optim.Adam(model.parameters(), lr=optim.learning_rate, fused=True)
-    return torch.optim.SGD(model.parameters(), lr=optim.learning_rate, momentum=optim.momentum, fused=True)
+        return torch.optim.Adam(model.parameters(), lr=chosen_rate(optim), fused=True)
+    return torch.optim.SGD(model.parameters(), lr=chosen_rate(optim), momentum=optim.momentum, fused=True)
+
+
+def chosen_rate(optim: Optim) -> float:
+    assert optim.learning_rate is not None
+    return optim.learning_rate
 
 
 def train(
-    model: Any,
+    model: Model,
     data: Data,
-    optim: Any,
+    optim: Optim,
     *,
     updates: int,
     evaluations: int,
@@ -81,7 +103,7 @@ def train(
     saved, watch = time.monotonic(), Stopwatch(progress)
     for update in range(progress.update, updates):
         for group in optimizer.param_groups:
-            group["lr"] = optim.learning_rate * decay(optim.schedule, update / updates)
+            group["lr"] = chosen_rate(optim) * decay(optim.schedule, update / updates)
         loss, progress.state = model.loss(data.train_batch(update), progress.state)
         optimizer.zero_grad()
         loss.backward()
@@ -133,7 +155,7 @@ class Stopwatch:
 
 
 @torch.no_grad()
-def evaluate(model: Any, data: Any, split: str, *, training: bool = False) -> Row:
+def evaluate(model: Model, data: Splits, split: str, *, training: bool = False) -> Row:
     """Mean of each of the model's metrics over the cases of a split; `training`: normalised as in training."""
     model.train(training)
     sums: dict[str, Tensor] = {}

@@ -15,13 +15,13 @@ from experiments.training.final_tests import test_metrics
 from experiments.training.identity import role_of
 from experiments.training.machine import pick_device
 from experiments.training.schema import Config
-from experiments.training.train import Row, train
+from experiments.training.train import Data, Row, train
 from models.norms import undefined
 
 Observer = Callable[[list[Row]], None]
 
 
-def train_model(config: Config, source: Any, folder: Path, owner: str, observe: Observer) -> dict[str, Any]:
+def train_model(config: Config, source: data.Data, folder: Path, owner: str, observe: Observer) -> dict[str, Any]:
     """Status, history, final metrics and times.
 
     Only a run in a single process leaves checkpoints in its folder, which say that they are its `owner`'s.
@@ -44,18 +44,22 @@ def take_part(config: Config) -> None:
 
 
 def trained(
-    config: Config, source: Any, checkpoint: CheckpointFile | None = None, observe: Observer = lambda history: None
+    config: Config,
+    source: data.Data,
+    checkpoint: CheckpointFile | None = None,
+    observe: Observer = lambda history: None,
 ) -> dict[str, Any]:
     device = pick_device(config.device)
-    model: Any = models.build(config.model, config.norm, source.spec, config.seed).to(device)
-    source, batch_size = source.to(device), config.batch_size
+    model: models.Model = models.build(config.model, config.norm, source.spec, config.seed).to(device)
+    batches: Data = source.to(device)
+    batch_size = config.batch_size
     if config.ranks > 1:
-        model, source = parallel.SharedModel(model), parallel.ShareOfData(source, config.batch_size)
+        model, batches = parallel.SharedModel(model), parallel.ShareOfData(batches, config.batch_size)
         # of the cases that are normalised together
         batch_size = config.batch_size if config.norm == "sync_batch" else config.batch_size // config.ranks
     status, progress = train(
         model,
-        source,
+        batches,
         config.optim,
         updates=config.updates,
         evaluations=config.evaluations,
@@ -68,7 +72,7 @@ def trained(
     final = summary(progress.history)
     # Runs that choose a learning rate never see the test set.
     if role_of(config) == "evaluate":
-        final |= test_metrics(model, source, batch_size)
+        final |= test_metrics(model, batches, batch_size)
     timing = {"seconds_per_update": progress.seconds / progress.update, "cpu_seconds": progress.cpu_seconds}
     return {"status": status, "history": progress.history, "final": final, "timing": timing}
 

@@ -69,7 +69,7 @@ def unavailable() -> str:
     if not path.exists():
         return "the kernels are not compiled; `python -m models.kernels` does it where there is a C++ compiler"
     try:
-        torch.ops.load_library(path)  # type: ignore[no-untyped-call]
+        torch.ops.load_library(path)
     except OSError as error:
         return f"{path}: {error}; remove it and call `python -m models.kernels`"
     return ""

@@ -1,7 +1,6 @@
 """Norms of feed-forward layers: one table of properties, each asked of every norm that is registered."""
 
 from itertools import product
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from experiments.training.probes import table1
 from experiments.training.probes.table1 import TRANSFORMATIONS
+from experiments.training.schema import Config
 from models import ModelError
 from models.batch_norms import MOMENTUM
 from models.case_norms import DETACH, LAYER_AXES
@@ -235,7 +235,8 @@ ROWS = {
 
 @every_norm
 def test_table_1(norm: str) -> None:
-    rows = [table1.measure(SimpleNamespace(norm=norm, seed=seed), None) for seed in range(10)]
+    no_data: Any = None
+    rows = [table1.measure(Config(norm=norm, seed=seed), no_data) for seed in range(10)]
     for transformation, invariant in zip(TRANSFORMATIONS, ROWS[norm].split(), strict=True):
         changes = [row[transformation] for row in rows]
         # Of group norm 2e-9, where the eps of 1e-12 stands beside three values that lie close; of others 5e-12.

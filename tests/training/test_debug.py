@@ -115,7 +115,7 @@ def test_the_first_value_that_is_not_finite_is_named(
 def test_a_poisoned_weight_is_named(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def build(config: Config, source: Any) -> nn.Module:
         model = BUILT(config, source)
-        model.linears[1].weight.data[0, 0] = torch.inf
+        model.get_parameter("linears.1.weight").data[0, 0] = torch.inf
         return model
 
     monkeypatch.setattr(debug, "built", build)
@@ -141,7 +141,7 @@ def test_an_infinite_gradient_is_named(results: Path) -> None:
     source = data.load(config.data, batch_size=8, seed=0)
     watch = debug.Watch(BUILT(config, source))
     with pytest.raises(DebugError, match=r"update 0: gradient of linears\.1.weight is not finite"):
-        (watch.model.linears[1].weight * Tensor([torch.inf])).sum().backward()
+        (watch.model.get_parameter("linears.1.weight") * Tensor([torch.inf])).sum().backward()
 
 
 def test_a_profile_has_a_table_and_a_trace(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

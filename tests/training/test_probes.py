@@ -2,7 +2,6 @@
 
 from math import isfinite
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -51,7 +50,7 @@ def experiment(name: str) -> Any:
 def measure(name: str, norm: str, seed: int = 0) -> dict[str, float]:
     probe, model, source, batch_size = EXACT[name]
     optim = schema.Optim(**experiment(name).get("optim", {}))
-    config = SimpleNamespace(norm=norm, seed=seed, model=model, optim=optim, updates=5)
+    config = schema.Config(norm=norm, seed=seed, model=model, optim=optim, updates=5)
     return probes.load(probe).measure(config, data.load(source, batch_size=batch_size, seed=seed))
 
 
@@ -124,7 +123,7 @@ def test_the_residual_is_that_of_one_line_a_case() -> None:
 def measure_dynamics(monkeypatch: pytest.MonkeyPatch, cell: str, norm: str, steps: int) -> dict[str, float]:
     monkeypatch.setattr(dynamics, "STEPS", steps)
     monkeypatch.setattr(dynamics, "BACK", steps // 2)
-    config = SimpleNamespace(norm=norm, seed=0, model=language_model.Config(cell=cell, hidden_size=16))
+    config = schema.Config(norm=norm, seed=0, model=language_model.Config(cell=cell, hidden_size=16))
     source = text.Config(corpus="synthetic", sequence_length=steps, validation_size=600, test_size=600)
     return dynamics.measure(config, data.load(source, batch_size=2, seed=0))
 

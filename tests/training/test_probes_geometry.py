@@ -1,7 +1,6 @@
 """Section 5 on one layer and in training: which laws hold to rounding, with which norm, and which do not."""
 
 from functools import cache
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +22,7 @@ PLAIN_SGD = schema.Optim("sgd", 0.03, momentum=0.0, schedule="constant")
 
 def measure(probe: str, norm: str, *, updates: int = 8, batch_size: int = 32, seed: int = 100) -> dict[str, float]:
     model = mlp.Config(hidden_sizes=[16, 16])
-    config = SimpleNamespace(norm=norm, seed=seed, model=model, optim=PLAIN_SGD, updates=updates)
+    config = schema.Config(norm=norm, seed=seed, model=model, optim=PLAIN_SGD, updates=updates)
     return probes.load(probe).measure(
         config, data.load(mnist.Config(source="synthetic"), batch_size=batch_size, seed=seed)
     )

@@ -1,7 +1,6 @@
 """Probes that train: learning rates on a small problem, and the border of maps on maps made by hand."""
 
 from math import log
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +20,7 @@ SGD = schema.Optim("sgd", 0.03, momentum=0.0, schedule="constant")
 
 def rates(norm: str) -> dict[str, float]:
     model = mlp.Config(hidden_sizes=[16, 16])
-    config = SimpleNamespace(norm=norm, seed=100, model=model, optim=SGD, updates=15)
+    config = schema.Config(norm=norm, seed=100, model=model, optim=SGD, updates=15)
     return learning_rates.measure(config, data.load(IMAGES, batch_size=32, seed=100))
 
 
@@ -111,7 +110,7 @@ def test_images_move_around_the_torus_whole() -> None:
 
 def look(norm: str, padding: str) -> dict[str, Any]:
     model = cnn.Config(depth=2, width=4, padding=padding)
-    config = SimpleNamespace(norm=norm, seed=100, model=model, optim=SGD, updates=3)
+    config = schema.Config(norm=norm, seed=100, model=model, optim=SGD, updates=3)
     return border.measure(config, data.load(IMAGES, batch_size=8, seed=100))
 
 

@@ -305,7 +305,8 @@ def test_evaluations_are_spread_evenly_and_one_is_last(updates: int, evaluations
 @pytest.mark.parametrize("carries", [True, False])
 def test_evaluation_averages_over_cases_and_carries_state_only_where_data_do(carries: bool) -> None:
     model: Any = Slope()
-    row = evaluate(model, Numbers(carries), "validation")
+    source: Any = Numbers(carries)
+    row = evaluate(model, source, "validation")
     assert row == {"number": 4.0, "batches_before": 0.5 * carries}
     assert model.training
 

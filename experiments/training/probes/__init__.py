@@ -14,14 +14,18 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from data import Data
+    from experiments.training.schema import Config
 
 NAMES = tuple(found.name for found in pkgutil.iter_modules(__path__) if not found.ispkg)
 
 
 @dataclass(frozen=True)
 class Probe:
-    measure: Callable[[Any, Any], dict[str, Any]]
+    measure: Callable[["Config", "Data"], dict[str, Any]]
     metrics: tuple[str, ...]
     models: tuple[str, ...]  # empty: any
     norms: tuple[str, ...]  # likewise

@@ -17,8 +17,11 @@ import torch
 from torch import Tensor, nn
 
 import models
+from data import Data
 from experiments.training.probes.parts.histogram import Histogram, histogram
+from experiments.training.schema import Config
 from experiments.training.train import train
+from models.cnn import CNN
 
 Layers = list[tuple[Tensor, Tensor]]
 CASES = 250
@@ -37,13 +40,14 @@ MODELS = ("cnn",)
 METRICS = (*MEASURES, *(f"shifted_{name}" for name in MEASURES))
 
 
-def measure(config: Any, data: Any) -> dict[str, Any]:
+def measure(config: Config, data: Data) -> dict[str, Any]:
     """Train a convolutional net, then compare the border of its maps with their interior on 250 validation images.
 
     Each number is a mean over the layers with maps of at least 6 x 6; what it is of one layer, `of_layer` says. The
     model is in its test mode. The histograms are of what ReLU sees in these layers, at the border and in the interior.
     """
-    model: Any = models.build(config.model, config.norm, data.spec, config.seed)
+    model = models.build(config.model, config.norm, data.spec, config.seed)
+    assert isinstance(model, CNN)
     train(model, data, config.optim, updates=config.updates, evaluations=0)
     model.eval()
     images = next(iter(data.batches("validation")))[0][:CASES]
@@ -70,7 +74,7 @@ def pre_activations(layers: Layers) -> dict[str, Histogram]:
 
 
 @torch.no_grad()
-def record(model: Any, images: Tensor) -> Layers:
+def record(model: CNN, images: Tensor) -> Layers:
     """Summed inputs of each convolution with maps large enough, and what its norm makes of them, (N, C, H, W)."""
     found: dict[nn.Module, Tensor] = {}
 

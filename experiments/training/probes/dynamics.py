@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data import DataError
+from data import Data, DataError
 from experiments.training.probes.parts.histogram import histogram
+from experiments.training.schema import Config
 from models.rnn import CELLS
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the recurrent weights; they decide between vanishing and exploding
@@ -23,7 +24,7 @@ METRICS = (
 )
 
 
-def measure(config: Any, data: Any) -> dict[str, Any]:
+def measure(config: Config, data: Data) -> dict[str, Any]:
     """Hidden states and their gradients over 100 steps of an untrained recurrent layer reading text.
 
     For each scale of the recurrent weights: the length of h_50, averaged over the cases, and as log10 the length of the

@@ -7,14 +7,15 @@ the covariance in equations 12 and 13 is the identity. x is a mini-batch of imag
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from data import Data
 from experiments.training.probes.parts.layer import Layer, generic_layer
-from experiments.training.train import make_optimizer
+from experiments.training.schema import Config
+from experiments.training.train import Optim, make_optimizer
 
 UNITS, SIDE = 16, 5
 FACTORS = (2.0, 4.0, 0.5)
@@ -34,7 +35,7 @@ METRICS = (
 )
 
 
-def measure(config: Any, data: Any) -> dict[str, float]:
+def measure(config: Config, data: Data) -> dict[str, float]:
     """How far the layer is from each law; see the comments for each number."""
     draw = torch.Generator().manual_seed(config.seed)
     layer = generic_layer(config.norm, SIDE**2 * data.spec.input_shape[0], UNITS, draw)
@@ -65,7 +66,7 @@ def measure(config: Any, data: Any) -> dict[str, float]:
     return laws | descent(layer, batches, config.optim)
 
 
-def descent(layer: Layer, batches: Sequence[tuple[Tensor, Tensor]], optim: Any) -> dict[str, float]:
+def descent(layer: Layer, batches: Sequence[tuple[Tensor, Tensor]], optim: Optim) -> dict[str, float]:
     """How the length of W moves under plain gradient descent on successive mini-batches, one step for each.
 
     `largest_norm_decrease`: by which part it shrinks in the step where it shrinks most, negative if it always grows;
@@ -76,7 +77,7 @@ def descent(layer: Layer, batches: Sequence[tuple[Tensor, Tensor]], optim: Any) 
     lengths = [float(layer.weights.detach().norm())]
     for x, target in batches:
         optimizer.zero_grad()
-        loss(layer, x, target).backward()  # type: ignore[no-untyped-call]
+        loss(layer, x, target).backward()
         optimizer.step()
         lengths.append(float(layer.weights.detach().norm()))
     growth = lengths[-1] / lengths[0]

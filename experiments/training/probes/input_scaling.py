@@ -1,12 +1,13 @@
 """Training on images of another scale (section 5.1: re-scaling the data leaves a normalised layer's output alone)."""
 
 from math import isfinite
-from typing import Any
 
 import torch
 
 import models
+from data import Data
 from experiments.training.probes.parts.layer import TINY
+from experiments.training.schema import Config
 from experiments.training.train import make_optimizer
 from models.case_norms import EPS, Norm
 
@@ -17,7 +18,7 @@ MODELS = ("mlp", "cnn", "sequence_classifier")
 METRICS = ("loss_curve_difference", "final_loss_difference", "exact_loss_curve_difference")
 
 
-def measure(config: Any, data: Any) -> dict[str, float]:
+def measure(config: Config, data: Data) -> dict[str, float]:
     """The same training, from the same weights, on images in [0, 1] and on their bytes, in nats.
 
     `loss_curve_difference`: the largest difference of the training losses of the first 20 updates;
@@ -35,10 +36,10 @@ def measure(config: Any, data: Any) -> dict[str, float]:
 
 
 def losses(
-    config: Any, data: Any, scale: float, updates: int, dtype: torch.dtype = torch.float32, eps: float = EPS
+    config: Config, data: Data, scale: float, updates: int, dtype: torch.dtype = torch.float32, eps: float = EPS
 ) -> list[float]:
     """The training loss of each update, at a constant learning rate, on images in [0, scale]."""
-    model: Any = models.build(config.model, config.norm, data.spec, config.seed).to(dtype)
+    model = models.build(config.model, config.norm, data.spec, config.seed).to(dtype)
     for module in model.modules():
         if isinstance(module, Norm):
             module.eps = eps

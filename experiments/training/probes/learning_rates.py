@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from math import isfinite, log, log10
-from typing import Any
 
 import torch
 
 import models
+from data import Data
+from experiments.training.schema import Config
 from experiments.training.train import train
 
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # half decades
@@ -21,7 +22,7 @@ METRICS = (
 )
 
 
-def measure(config: Any, data: Any) -> dict[str, float]:
+def measure(config: Config, data: Data) -> dict[str, float]:
     """Validation losses, in nats, after trainings at each of RATES, constant, all from the same weights.
 
     A training fails if it ends at or above chance, the loss of equally probable outputs, or at no number; then its loss
@@ -51,8 +52,8 @@ def without_denormals() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def final_loss(config: Any, data: Any, rate: float) -> float:
-    model: Any = models.build(config.model, config.norm, data.spec, config.seed)
+def final_loss(config: Config, data: Data, rate: float) -> float:
+    model = models.build(config.model, config.norm, data.spec, config.seed)
     optim = replace(config.optim, learning_rate=rate, schedule="constant")
     _, progress = train(model, data, optim, updates=config.updates, evaluations=1)
     return progress.history[-1]["validation_loss"]

@@ -1,19 +1,21 @@
 """Gradients at batch size 1 (statement A3)."""
 
-from typing import Any
-
 import models
+from data import Data
+from experiments.training.schema import Config
+from models import Model
+from models.mlp import MLP
 
 METRICS = ("largest_weight_gradient", "smallest_weight_gradient")
 
 
-def measure(config: Any, data: Any) -> dict[str, float]:
+def measure(config: Config, data: Data) -> dict[str, float]:
     """Gradients at batch size 1, on the first ten cases, of the weights whose sums are normalised.
 
     `largest_weight_gradient` over all of them (0 for batch norm, whose output is then its shift), and
     `smallest_weight_gradient`: the least, over the weight matrices, of their largest gradient.
     """
-    model: Any = models.build(config.model, config.norm, data.spec, config.seed).double()
+    model = models.build(config.model, config.norm, data.spec, config.seed).double()
     model.train()
     names = [name for name, p in model.named_parameters() if p.dim() > 1 and not is_output(name, model)]
     largest = dict.fromkeys(names, 0.0)
@@ -27,6 +29,6 @@ def measure(config: Any, data: Any) -> dict[str, float]:
     return {"largest_weight_gradient": max(largest.values()), "smallest_weight_gradient": min(largest.values())}
 
 
-def is_output(name: str, model: Any) -> bool:
-    last = f"linears.{len(model.linears) - 1}." if hasattr(model, "linears") else "output."
+def is_output(name: str, model: Model) -> bool:
+    last = f"linears.{len(model.linears) - 1}." if isinstance(model, MLP) else "output."
     return name.startswith(last)

@@ -1,14 +1,15 @@
 """What the norms do inside a trained model (statements A1, A4, A5, B2, B3)."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 import models
+from data import Data
+from experiments.training.schema import Config
 from experiments.training.train import train
 from models.batch_norms import BatchNorm
 from models.case_norms import LayerNorm, Norm, Unnormalized
+from models.mlp import MLP
 
 MODELS = ("mlp",)
 METRICS = (
@@ -26,12 +27,13 @@ METRICS = (
 )
 
 
-def measure(config: Any, data: Any) -> dict[str, float]:
+def measure(config: Config, data: Data) -> dict[str, float]:
     """What a norm does inside a model that was trained for `updates` steps (statements A1, A4, A5, B2, B3).
 
     Measured on the first mini-batch, in float64: see the comments for each number.
     """
-    model: Any = models.build(config.model, config.norm, data.spec, config.seed)
+    model = models.build(config.model, config.norm, data.spec, config.seed)
+    assert isinstance(model, MLP)
     train(model, data, config.optim, updates=config.updates, evaluations=0)
     model.double()
     with torch.no_grad():  # generic gains and shifts: at 1 and 0 their place in the computation would not show
@@ -76,11 +78,11 @@ def measure(config: Any, data: Any) -> dict[str, float]:
     }
 
 
-def hidden_norms(model: Any) -> list[Norm]:
-    return list(model.norms[:-1])
+def hidden_norms(model: MLP) -> list[Norm]:
+    return [norm for norm in model.norms[:-1] if isinstance(norm, Norm)]
 
 
-def record(model: Any, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+def record(model: MLP, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """Summed inputs and outputs of each hidden norm, each (cases, units)."""
     sums, outputs = [], []
 
@@ -108,13 +110,14 @@ def residual(a: Tensor, n: Tensor) -> float:
     return float((n - slope * a).abs().max())
 
 
-def order_difference(model: Any, x: Tensor, after: bool) -> float:
+def order_difference(model: MLP, x: Tensor, after: bool) -> float:
     """Distance of the model's first hidden activations from ones computed by hand, gain after or before normalising."""
-    norm, linear = model.norms[0], model.linears[0]
+    norm, linear = hidden_norms(model)[0], model.linears[0]
     model.train()
     a = linear(x.detach().flatten(1)).detach()
     actual = torch.relu(norm(a)).detach()
     gain = torch.ones(norm.features, dtype=a.dtype) if norm.gain is None else norm.gain.detach()
+    assert norm.shift is not None
     shift = norm.shift.detach()
 
     def normalize(sums: Tensor) -> Tensor:

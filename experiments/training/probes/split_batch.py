@@ -1,25 +1,26 @@
 """Gradients of a mini-batch that several workers share (statement A3)."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 import models
+from data import Data
+from experiments.training.schema import Config
 from experiments.training.train import train
+from models import Model
 
 PARTS = 8
 MODELS = ("mlp", "cnn", "sequence_classifier")
 METRICS = ("gradient_difference",)
 
 
-def measure(config: Any, data: Any) -> dict[str, float]:
+def measure(config: Config, data: Data) -> dict[str, float]:
     """Whether the gradient of a mini-batch is the mean of those of its 8 equal parts, each with its own statistics.
 
     So data-parallel workers that do not synchronise batch norm's statistics compute it. `gradient_difference`: the
     distance of the two over the length of the former, all parameters as one vector, in float64, after `updates` steps.
     """
-    model: Any = models.build(config.model, config.norm, data.spec, config.seed)
+    model = models.build(config.model, config.norm, data.spec, config.seed)
     train(model, data, config.optim, updates=config.updates, evaluations=0)
     model.double()
     x, y = data.train_batch(config.updates)
@@ -29,7 +30,7 @@ def measure(config: Any, data: Any) -> dict[str, float]:
     return {"gradient_difference": float((whole - mean).norm() / whole.norm())}
 
 
-def gradient(model: Any, x: Tensor, y: Tensor) -> Tensor:
+def gradient(model: Model, x: Tensor, y: Tensor) -> Tensor:
     """Of the mean loss, all parameters in one vector."""
     loss, _ = model.loss((x, y), None)
     return torch.cat([slope.flatten() for slope in torch.autograd.grad(loss, list(model.parameters()))])

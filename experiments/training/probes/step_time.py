@@ -4,9 +4,10 @@ the load of a machine as much as the norms."""
 import time
 from collections.abc import Callable
 from statistics import median
-from typing import Any
 
 import models
+from data import Data
+from experiments.training.schema import Config
 from experiments.training.train import make_optimizer
 
 # Those with native kernels: the others would compare implementations, not norms, where a model is recurrent.
@@ -19,7 +20,7 @@ METRICS = (
 )
 
 
-def measure(config: Any, data: Any) -> dict[str, float]:
+def measure(config: Config, data: Data) -> dict[str, float]:
     """Wall time of an update (batch, loss, gradients, optimiser's step) of the same model with each norm.
 
     `milliseconds_<norm>`: the median over the rounds; `<norm>_over_none`: the median of the rounds' ratios.
@@ -39,11 +40,11 @@ def measure(config: Any, data: Any) -> dict[str, float]:
     return found
 
 
-def updater(norm: str, config: Any, data: Any) -> Callable[[int], None]:
+def updater(norm: str, config: Config, data: Data) -> Callable[[int], None]:
     """One update of a new model as a function of its number."""
-    model: Any = models.build(config.model, norm, data.spec, config.seed)
+    model = models.build(config.model, norm, data.spec, config.seed)
     optimizer = make_optimizer(model, config.optim)
-    state: Any = None
+    state: models.State = None
 
     def update(step: int) -> None:
         nonlocal state

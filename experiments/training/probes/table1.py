@@ -1,11 +1,11 @@
 """The paper's Table 1: under which transformations of weights and data the output of a layer stays the same."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from data import Data
 from experiments.training.probes.parts.layer import TINY, Layer, generic_layer
+from experiments.training.schema import Config
 from models import norms
 from models.case_norms import EPS
 
@@ -30,7 +30,7 @@ METRICS = (
 )
 
 
-def measure(config: Any, data: Any) -> dict[str, float]:
+def measure(config: Config, data: Data) -> dict[str, float]:
     """How far each transformation of Table 1 moves the outputs of one tanh layer, in units of their spread.
 
     20 inputs, 12 units, 16 cases, drawn at random, float64, eps = 1e-12; batch norm by its mini-batch. The largest
@@ -82,7 +82,7 @@ def outputs(layer: Layer, W: Tensor, X: Tensor) -> Tensor:
     return torch.tanh(layer.with_weights(W)(X))
 
 
-def scaled(matrix: Tensor, rows: Any) -> Tensor:
+def scaled(matrix: Tensor, rows: int | slice) -> Tensor:
     out = matrix.clone()
     out[rows] *= FACTOR
     return out

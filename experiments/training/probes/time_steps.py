@@ -1,16 +1,17 @@
 """What a recurrent model must store for longer sequences (statement A2)."""
 
 from dataclasses import replace
-from typing import Any
 
 import models
+from data import Data
+from experiments.training.schema import Config
 from models.batch_norms import BatchNorm
 
 MODELS = ("language_model",)
 METRICS = ("parameters_added", "statistics_added")
 
 
-def measure(config: Any, data: Any) -> dict[str, float]:
+def measure(config: Config, data: Data) -> dict[str, float]:
     """What a recurrent model needs more when its sequences are twice as long: parameters, and stored statistics."""
     (steps,) = data.spec.input_shape
 
