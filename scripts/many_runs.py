@@ -17,30 +17,20 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from hydra import initialize_config_dir
-
+from data import mnist
 from experiments.records import files
 from experiments.records.folder import RESULT, checksum
 from experiments.sweeps import sweep
 from experiments.sweeps.arm import Arm, Name
 from experiments.sweeps.collect import collect_rows
-from experiments.sweeps.compose import compose_config
 from experiments.sweeps.standing import Standing
-from experiments.training import schema
 from experiments.training.run import run
-from experiments.training.schema import Config
+from experiments.training.schema import Config, Optim
 from experiments.verdicts.claims import Claim, Registry
 from experiments.verdicts.verdicts import judge
+from models import mlp
 
 SEEDS = 12
-
-
-def composed(results: Path) -> Config:
-    """Of one run of a usual experiment."""
-    schema.register()
-    with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
-        options = [f"results={results}", "data.source=synthetic", "norm=layer", "optim.learning_rate=0.01"]
-        return compose_config("mlp_batch128", options)
 
 
 def invented(template: Config, runs: int) -> dict[Name, Arm]:
@@ -85,7 +75,8 @@ def timed(name: str, runs: int, action: Callable[[], Any]) -> Any:
 
 def measure(runs: int) -> None:
     results = Path(tempfile.mkdtemp(prefix="many-runs-"))
-    template = composed(results)
+    net, images = mlp.Config(hidden_sizes=[256, 256]), mnist.Config(source="synthetic")
+    template = Config(model=net, data=images, optim=Optim(learning_rate=0.01), scale="laptop", results=str(results))
     arms = invented(template, runs)
     runs = SEEDS * len(arms)
     write_records(arms, template)

@@ -11,11 +11,7 @@ from pathlib import Path
 import pytest
 
 from data import cache
-from tests.data.data_sets import (
-    digest_of,
-    isolated,  # noqa: F401 (a fixture)
-    refused,
-)
+from tests.data.data_sets import digest_of, isolated, refused  # noqa: F401 (isolated: a fixture)
 
 
 def source(content: bytes = b"good", calls: list[str] | None = None) -> cache.Source:

@@ -20,14 +20,7 @@ import torch
 import data
 from data import cache, cases, cifar10, mnist, recall, text
 from data.__main__ import main
-from tests.data.data_sets import (
-    CLOSED,
-    digest_of,
-    isolated,  # noqa: F401 (a fixture)
-    load,
-    refused,
-    write_tar,
-)
+from tests.data.data_sets import CLOSED, digest_of, isolated, load, refused, write_tar  # noqa: F401 (isolated: a fixture)
 
 SYNTHETIC = {
     "images": mnist.Config(source="synthetic"),

@@ -13,13 +13,7 @@ from huggingface_hub import constants
 
 import data
 from data import cache, streams, text
-from tests.data.data_sets import (
-    digest_of,
-    isolated,  # noqa: F401 (a fixture)
-    load,
-    refused,
-    write_tar,
-)
+from tests.data.data_sets import digest_of, isolated, load, refused, write_tar  # noqa: F401 (isolated: a fixture)
 
 
 def counting(length: int = 10_000, **options: Any) -> streams.Streams:
