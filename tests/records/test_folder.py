@@ -191,6 +191,13 @@ def test_the_mirror_shows_it_in_its_state(place: tuple[Config, str], monkeypatch
     assert ended == (state in ("done", "failed"))
 
 
+def test_a_record_is_another_runs_if_its_configuration_is(record: Record, tmp_path: Path) -> None:
+    config = tiny(tmp_path)
+    done(Run(config).folder, record | {"config": record["config"] | {"seed": 1}})
+    assert Run(config).record() is None
+    assert run(config)["config"]["seed"] == 0
+
+
 def test_the_table_has_every_state() -> None:
     assert {state for _, state in PLACES.values()} == set(STATES)
 

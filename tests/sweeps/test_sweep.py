@@ -12,17 +12,19 @@ from unittest.mock import patch
 import pytest
 import torch
 
+from data import DataError, text
 from experiments.records.folder import CONFIG, FAILED, KEPT, RESULT, RunFolder, stable
 from experiments.records.locks import Busy
 from experiments.sweeps import collect, failure, sweep, workers
 from experiments.sweeps.arm import Arm, Plan, arms_of
 from experiments.sweeps.arms import read_arms, run_arms
-from experiments.sweeps.audience import QUIET
+from experiments.sweeps.audience import QUIET, Audience
 from experiments.sweeps.order import Order
 from experiments.training import schema
 from experiments.training.identity import Run
 from experiments.training.run import run, run_alone
 from experiments.training.schema import Optim, Tuning
+from models import language_model
 from tests.training.test_run import tiny
 
 REAL_WORK = workers.work
@@ -205,6 +207,35 @@ def test_an_arm_tunes_chooses_once_and_evaluates(tmp_path: Path) -> None:
     (seen.trials[0].folder.path / RESULT).unlink()
     kept.unlink()
     assert read_arms(configs)[0].counts() == {"done": 2, "missing": 3}
+
+
+def test_a_run_reads_the_text_its_configuration_was_made_for_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it is resumed from, and whatever becomes of the file during a sweep."""
+    from experiments.run import recorded
+
+    monkeypatch.chdir(tmp_path)
+    own, elsewhere = tmp_path / "mine.txt", tmp_path / "elsewhere" / "mine.txt"
+    own.write_text("to be or not to be " * 200)
+    source = text.identified(text.Config(path="mine.txt", sequence_length=8, validation_size=100, test_size=100))
+    configs = [tiny(tmp_path, model=language_model.Config(hidden_size=4), data=source, seed=seed) for seed in range(3)]
+    with pytest.raises(InterruptedError):
+        run(configs[0], interrupt)
+    elsewhere.parent.mkdir()
+    elsewhere.write_text("that is the question " * 200)
+    monkeypatch.chdir(elsewhere.parent)
+    assert run(recorded(str(tmp_path), Run(configs[0]).id))["data_digest"] == source.digest
+
+    def overwrite(folder: Path) -> None:
+        own.write_text(elsewhere.read_text())
+
+    with pytest.raises(failure.SweepError) as raised:
+        run_arms(configs, n_jobs=1, audience=Audience(overwrite))  # it is told of seed 0, which is found done
+    assert raised.value.details.count("mine.txt is another text than this run was made for") >= 2
+    assert [Run(config).record() is not None for config in configs] == [True, False, False]
+    with pytest.raises(DataError, match="is another text"):
+        run(recorded(str(tmp_path), Run(configs[1]).id))
 
 
 def test_no_copied_file_changes_the_choice_of_a_rate(tmp_path: Path) -> None:
