@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.records.arm_rows import ArmRows, Runs
+from experiments.records.files import flat
 from experiments.records.rows import Floats, Row
 from experiments.records.tuning import or_worst
 from experiments.verdicts.claims import Claim, ClaimError, check_known
@@ -104,8 +105,8 @@ def _codes(arms: Iterable[ArmRows]) -> int:
     """
     versions: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for row in (row for arm in arms for row in arm.every if "config" in row):
-        config = row["config"]
-        kind = config["method"], config["model"]["name"], config["data"]["name"]
+        config = flat(row["config"])
+        kind = tuple(str(config.get(key)) for key in ("method", "model.name", "data.name"))
         versions[kind].add(row.get("environment", {}).get("code", ""))
     return max(map(len, versions.values()), default=1)
 
