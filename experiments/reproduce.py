@@ -57,12 +57,14 @@ def reproduce(options: argparse.Namespace) -> None:
 
 def command_of(options: argparse.Namespace) -> str:
     """What makes the same report again, in the words of the Makefile."""
+    only = f" CLAIM={shlex.quote(' '.join(options.claim))}" if options.claim else ""
     changes = [text for text in options.overrides if text.lstrip("+~").partition("=")[0].partition(".")[0] in SCIENCE]
-    return f"make reproduce SCALE={options.scale}" + (f" ARGS={shlex.quote(' '.join(changes))}" if changes else "")
+    more = f" ARGS={shlex.quote(' '.join(changes))}" if changes else ""
+    return f"make reproduce SCALE={options.scale}{only}{more}"
 
 
 def main() -> None:
-    options = command_line("python -m experiments.reproduce", __doc__).parse_args()
+    options = command_line("python -m experiments.reproduce", __doc__).parse_intermixed_args()
     told_in_one_line(lambda: reproduce(options))
 
 

@@ -32,6 +32,10 @@ def run_and_print(composed: DictConfig) -> None:
 
     choices = HydraConfig.get().runtime.choices
     config = parallel.as_started(configured(composed, choices["experiment"], choices["scale"]))
+    if config.resume and config.debug:
+        raise ConfigError(
+            f"debug={config.debug} with resume={config.resume}: a debug run is always begun anew; leave one out"
+        )
     if config.resume:
         config = parallel.as_started(recorded(config.results, config.resume))
     if config.debug:

@@ -48,7 +48,7 @@ def main() -> None:
     parser = command_line("python -m experiments.status", __doc__)
     parser.add_argument("--experiment", action="append", help="only this one (repeatable), arm by arm")
     parser.add_argument("--watch", action="store_true", help="look again and again until all is done, or Ctrl-C")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     told_in_one_line(lambda: status(options))
 
 

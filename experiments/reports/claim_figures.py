@@ -178,7 +178,7 @@ def _bound(claim: Claim, rows: Mapping[str, list[Row]], styles: Styles) -> Pictu
         shown, inside = np.clip(seeds, low, high), np.isfinite(seeds)  # zero and infinity: at the edges
         panel.dots(shown[inside], heights[inside], styles[label][0], 3.6)
         panel.marks("diamond", shown[~inside], heights[~inside], ALARM, 5)
-        panel.upright(claim.limit(), ALARM, 1.4, (place - 0.15, place + 0.45))
+        panel.upright(float(np.clip(claim.limit(), low, high)), ALARM, 1.4, (place - 0.15, place + 0.45))
         panel.text(44, float(panel.down([place - 0.33])[0]) + 2, label)
     diverged = "" if finite.size == every.size else "; diamonds: not finite"
     spread = (f"{label} from {number(seeds.min())} to {number(seeds.max())}" for label, seeds in values.items())

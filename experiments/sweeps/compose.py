@@ -11,6 +11,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -19,6 +20,7 @@ from experiments.records.files import SCIENTIFIC, flat
 from experiments.sweeps.arm import Name
 from experiments.sweeps.naming import name_among
 from experiments.training import schema
+from experiments.training.errors import one_line
 from experiments.training.schema import Config, ConfigError
 
 # By these overrides runs, their number or what they are compared by change.
@@ -46,7 +48,10 @@ def compose_arms(overrides: Sequence[str]) -> dict[Name, Config]:
     arms = {}
     with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         for experiment in known_experiments():
-            composed = load([f"experiment={experiment}", *overrides])
+            try:
+                composed = load([f"experiment={experiment}", *overrides])
+            except HydraException as error:
+                raise ConfigError(f"{experiment}: {one_line(error)}") from None
             for arm, config in arm_configs(composed).items():
                 if clash := changed & flat(config.arms[arm]).keys():
                     raise ConfigError(

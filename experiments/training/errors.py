@@ -14,6 +14,7 @@ import models
 from experiments.records import files
 from models import kernels
 
+UNSET = ("arm", "paper", "deviations")  # keys that no command line sets
 GROUP = "Config group override"  # begins Hydra's ValueError for model=null
 # Lines of Hydra's and OmegaConf's messages that tell a user nothing.
 HYDRA_CONTEXT = ("full_key:", "object_type=", "reference_type=")
@@ -31,7 +32,8 @@ def one_line(error: BaseException) -> str:
     lines = [line.strip() for line in text.splitlines() if not line.lstrip().startswith(HYDRA_CONTEXT)]
     known = getattr(cause or error, "object_type", None)
     if dataclasses.is_dataclass(known) and "' not in '" in text:
-        lines.append("; valid keys: " + ", ".join(field.name for field in dataclasses.fields(known)))
+        valid = [field.name for field in dataclasses.fields(known) if field.name not in UNSET]
+        lines.append(f"; valid keys: {', '.join(valid)}")
     return " ".join(line for line in lines if line).replace(" ;", ";")
 
 

@@ -126,6 +126,9 @@ def told(node: "DataclassInstance") -> list[str]:
 def to_config(composed: DictConfig, experiment: str, scale: str) -> Config:
     """The typed, checked configuration of one composed by Hydra."""
     config = run_of(composed, experiment, scale)
+    if config.arm:
+        known = ", ".join(config.arms) or "none"
+        raise ConfigError(f"arm={config.arm}: an arm is chosen by its settings, norm=... say; {experiment} has {known}")
     scratch = deepcopy(composed)
     for arm, values in config.arms.items():
         set_values(scratch, values, f"{experiment}: arms.{arm}")
@@ -150,12 +153,19 @@ def set_values(composed: DictConfig, values: object, where: str) -> None:
     """Merge what an arm sets into a configuration, in place."""
     groups = [values.get(key, {}) for key in ("model", "data")] if isinstance(values, Mapping) else [values]
     if unlike := [group for group in groups if not isinstance(group, Mapping)]:
-        raise ConfigError(f"{where}: {unlike[0]} is no mapping of keys to values, such as {{norm: layer}}")
+        raise ConfigError(f"{where}: {text_of(unlike[0])} is no mapping of keys to values, such as {{norm: layer}}")
     try:
         composed.merge_with(values)
     except OmegaConfBaseException as error:
         place = f"{where}.{error.full_key or ''}".rstrip(".")
         raise ConfigError(f"{place}: {one_line(error)}") from None
+
+
+def text_of(value: object) -> str:
+    """As in YAML: a text that looks like a mapping has its quotes, and nothing is null."""
+    if value is None:
+        return "null"
+    return repr(value) if isinstance(value, str) and not value.isidentifier() else str(value)
 
 
 def run_of(composed: DictConfig, experiment: str, scale: str) -> Config:
@@ -296,4 +306,4 @@ def at(config: Config, seed: int, learning_rate: float | None) -> Config:
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-NOT_SET = ("name", "experiment", "scale", "deviations")  # but chosen, or said in a file
+NOT_SET = ("name", "experiment", "scale", "arm", "deviations")  # but chosen, or said in a file

@@ -172,7 +172,8 @@ def checked(model: type[M], written: Any, where: str) -> M:
     if first["type"] == "extra_forbidden":
         check_known(key, model.model_fields, f"{where}: key")
     if first["type"] == "missing":
-        raise ClaimError(f"{where}: key {key!r} is missing")
+        elsewhere = " (or of its experiment, in configs/experiment/)" if key == "deviations" else ""
+        raise ClaimError(f"{where}: key {key!r} is missing{elsewhere}")
     said = first["msg"].removeprefix("Value error, ")
     _, _, valid = said.partition("should ")  # Input should be less than 1
     raise ClaimError(f"{where}: {key}: {first['input']!r} should {valid}" if key else f"{where}: {said}")

@@ -1,6 +1,8 @@
 """What the figures have in common; that they are drawn is tested with the report."""
 
 import math
+import re
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -148,3 +150,11 @@ def test_batch_norm_is_drawn_with_each_of_its_statistics() -> None:
     by_norm, by_statistics = series_pictures(arms | {"other": tested("layer", 2, 1.0, 1.0)})
     assert (by_norm.name, by_statistics.name) == ("by-batch_size", "statistics-by-batch_size")
     assert "batch, own from 9.00 at 2 to 4.00 at 8" in by_statistics.gist and "layer" not in by_statistics.gist
+
+
+def test_no_figure_of_the_reference_has_a_number_that_is_none() -> None:
+    """A bound of 0 lies on the edge of an axis of logarithms."""
+    reference = Path(__file__).parents[2] / "results" / "reference"
+    pages = [*(reference / "figures").glob("*.svg"), reference / "report.html"]
+    undrawn = re.compile(r' (d|cx|cy|x|y)="[^"]*(nan|inf)')
+    assert len(pages) > 100 and not [path.name for path in pages if undrawn.search(path.read_text())]

@@ -1,9 +1,9 @@
 """Measurements that are no training runs of their own: the file is the registry, and is read when it is asked for.
 
-`experiments/probes/<name>.py` is `method=<name>`; it has a function `measure` and the names of its `METRICS`.
-`measure(config, data)` gives the metrics and, of some probes, `histograms`: distributions that are only looked at.
+`probes/<name>.py` is `method=<name>`; it has `measure(config: Config, data: Data)` and the names of its `METRICS`.
+It gives the metrics and, of some probes, `histograms`: distributions that are only looked at.
 Probes use the models and norms of the suite, on real data where they read any, in float64 where an identity is to show
-as one. The bounds are in configs/claims.yaml.
+as one. The bounds are in configs/claims/.
 
 A probe may say more of itself: `MODELS` and `NORMS`, those it knows; `COMPARED`, the norms it measures side by side,
 whatever `norm` says; `TIMES`, that what it measures are times, no results; `BUILDS_MODEL = False`, that `model` is
