@@ -10,12 +10,11 @@ from bokeh.plotting import figure
 
 from experiments.dashboards.live.curves import AXES, Band, Groups, Series, band, chosen, curve
 from experiments.dashboards.live.runs import seed_of
-from experiments.dashboards.live.texts import short
-from experiments.reports.scales import DASHES, FRAME, INK, Styles, thin, wide
+from experiments.dashboards.live.texts import LINES, short
+from experiments.reports.scales import FRAME, INK, Styles, thin, wide
 from experiments.verdicts.wording import tidy
 
 Data = dict[str, Sequence[Any]]
-LINES = dict(zip(DASHES, ("solid", "dashed", "dotted", "dotdash"), strict=True))
 MOST = 100_000  # points of every seed together; a browser draws no more in the second between two looks
 FEW = 30  # evaluations of a line that are marked with dots
 FONT = "system-ui, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans', sans-serif"
@@ -84,7 +83,7 @@ def means(bands: Mapping[str, Band], styles: Styles) -> Data:
         "xs": [one.x for one in bands.values()],
         "ys": [one.mean for one in bands.values()],
         "colour": [styles[label][0] for label in bands],
-        "dash": [LINES[styles[label][1]] for label in bands],
+        "dash": [LINES[styles[label][1]] or "solid" for label in bands],
     }
 
 
@@ -151,7 +150,7 @@ class ResultsChart(Chart):
                 "xs": [line.x for line in drawn.values()],
                 "ys": [line.mean for line in drawn.values()],
                 "colour": [styles[label][0] for label in drawn],
-                "dash": [LINES[styles[label][1]] for label in drawn],
+                "dash": [LINES[styles[label][1]] or "solid" for label in drawn],
             },
             rings={
                 "x": list(rings.values()),

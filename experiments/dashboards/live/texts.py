@@ -15,7 +15,7 @@ from experiments.reports.tables import SYMBOLS, estimate_text
 from experiments.verdicts.verdicts import Verdict, read_claims
 from experiments.verdicts.wording import number
 
-SVG_DASHES = dict(zip(DASHES, ("", "6 3", "2 2.5", "8 2 2 2"), strict=True))
+LINES = dict(zip(DASHES, ("", "7 4", "2 3", "9 3 2 3"), strict=True))  # the same in the legend as in the plots
 BEGIN = "python -m experiments.run -m experiment=mlp_batch128 scale=smoke results="
 ROW = Markup(
     '<tr><th scope="row">{}</th><td class="statement">{}</td><td><span class="badge {}">{} {}</span></td>'
@@ -45,7 +45,7 @@ def legend(groups: Groups, styles: Styles) -> Markup:
     line = '<svg viewBox="0 0 26 8"><path d="M0 4H26" stroke="{}" stroke-width="2.5" stroke-dasharray="{}"/></svg>'
     entry = Markup(f'<span class="entry">{line} {{}} <small>{{}}</small></span>')
     return Markup("").join(
-        entry.format(styles[label][0], SVG_DASHES[styles[label][1]], label, len(runs)) for label, runs in groups.items()
+        entry.format(styles[label][0], LINES[styles[label][1]], label, len(runs)) for label, runs in groups.items()
     )
 
 
