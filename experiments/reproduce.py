@@ -42,7 +42,7 @@ def reproduce(options: argparse.Namespace) -> None:
     rows = collect_rows(arms)
     tell_arms([arm.outcome() for arm in wanted])
     verdicts = judge(registry, rows)  # all claims, also those whose runs are of another day
-    origin = Origin(command_of(options), datetime.now(UTC).isoformat(timespec="seconds"))
+    origin = Origin(made_by(options), datetime.now(UTC).isoformat(timespec="seconds"))
     write_table(rows, config.results, origin)
     write_report(registry, rows, verdicts, Path(config.results), origin)
     if config.tracking == "wandb":
@@ -55,7 +55,7 @@ def reproduce(options: argparse.Namespace) -> None:
         raise failure
 
 
-def command_of(options: argparse.Namespace) -> str:
+def made_by(options: argparse.Namespace) -> str:
     """What makes the same report again, in the words of the Makefile."""
     only = f" CLAIM={shlex.quote(' '.join(options.claim))}" if options.claim else ""
     changes = [text for text in options.overrides if text.lstrip("+~").partition("=")[0].partition(".")[0] in SCIENCE]

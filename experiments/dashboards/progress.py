@@ -20,7 +20,7 @@ LINES_APART = 30.0  # seconds, where there is no terminal
 SHOWN = 16  # of the runs in progress
 
 
-class Plan(Protocol):
+class ShownPlan(Protocol):
     """Of a run's configuration what is shown."""
 
     @property
@@ -33,11 +33,11 @@ class Plan(Protocol):
     def updates(self) -> int: ...
 
 
-class Run(Protocol):
+class ShownRun(Protocol):
     """A run: its plan, and where it writes."""
 
     @property
-    def config(self) -> Plan: ...
+    def config(self) -> ShownPlan: ...
     @property
     def folder(self) -> RunFolder: ...
 
@@ -46,7 +46,7 @@ class InProgress(Protocol):
     """A run in progress, and for how many seconds it has been at work."""
 
     @property
-    def run(self) -> Run: ...
+    def run(self) -> ShownRun: ...
     def seconds(self) -> float: ...
 
 
@@ -89,7 +89,7 @@ def bar() -> Progress:
 
 
 @contextmanager
-def training_bar(config: Plan) -> Iterator[Callable[[list[dict[str, float]]], None]]:
+def training_bar(config: ShownPlan) -> Iterator[Callable[[list[dict[str, float]]], None]]:
     """A bar over the updates of one run; gives what is to be called with the history after each evaluation."""
     with bar() as progress:
         task = progress.add_task(f"{config.experiment} {config.norm} seed {config.seed}", total=config.updates)

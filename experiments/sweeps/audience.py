@@ -27,7 +27,7 @@ def quiet(sweep: "Sweep") -> Iterator[Look]:
 
 
 @contextmanager
-def lines(total: int) -> Iterator[Tasks]:
+def only_lines(total: int) -> Iterator[Tasks]:
     """Only the lines."""
 
     def show(done: int, total: int, line: str) -> None:
@@ -43,7 +43,7 @@ class Audience:
 
     tell: Callable[[Path], None] = nobody
     display: Callable[["Sweep"], AbstractContextManager[Look]] = quiet
-    tasks: Callable[[int], AbstractContextManager[Tasks]] = lines
+    tasks: Callable[[int], AbstractContextManager[Tasks]] = only_lines
 
 
 QUIET = Audience()

@@ -57,7 +57,7 @@ def compose_arms(overrides: Sequence[str]) -> dict[Name, Config]:
                     raise ConfigError(
                         f"{min(clash)}=...: the arms of {experiment} differ in it, so no override may set it"
                     )
-                arms[experiment, arm] = dataclasses.replace(config, arm=arm) if as_declared else named(config)
+                arms[experiment, arm] = dataclasses.replace(config, arm=arm) if as_declared else with_name(config)
     return arms
 
 
@@ -69,7 +69,7 @@ def arm_configs(composed: DictConfig) -> dict[str, Config]:
     return {arm: schema.arm_config(composed, arm, experiment, scale) for arm in config.arms}
 
 
-def named(config: Config) -> Config:
+def with_name(config: Config) -> Config:
     """With the name of the arm that it is, or of the nearest and what differs."""
     declared = declared_arms(config.experiment, config.scale, json.dumps(config.arms))
     return dataclasses.replace(config, arm=name_among(config, *declared))
@@ -117,7 +117,7 @@ class Jobs:
         return [self.config(overrides) for overrides in jobs]
 
     def config(self, overrides: Sequence[str]) -> Config:
-        seeds = [text for text in overrides if parsed(text).key_or_group == "seed" and plain(parsed(text))]
+        seeds = [text for text in overrides if parsed(text).key_or_group == "seed" and is_value(parsed(text))]
         common = tuple(text for text in overrides if text not in seeds)
         if common not in self.typed:
             self.typed[common] = self.with_values(common)
@@ -127,7 +127,7 @@ class Jobs:
         return dataclasses.replace(self.typed[common], seed=seed)
 
     def with_values(self, overrides: Sequence[str]) -> Config:
-        values = [text for text in overrides if plain(parsed(text)) and parsed(text).key_or_group not in self.groups]
+        values = [text for text in overrides if is_value(parsed(text)) and parsed(text).key_or_group not in self.groups]
         groups = tuple(text for text in overrides if text not in values)
         if groups not in self.composed:
             self.composed[groups] = self.load(list(groups))
@@ -150,7 +150,7 @@ def chosen(composed: DictConfig) -> Config:
 
 def configured(composed: DictConfig, experiment: str, scale: str) -> Config:
     """The typed, checked and named configuration of one composed by Hydra."""
-    return named(schema.to_config(composed, experiment, scale))
+    return with_name(schema.to_config(composed, experiment, scale))
 
 
 @cache
@@ -158,7 +158,7 @@ def parsed(override: str) -> Override:
     return OverridesParser.create().parse_override(override)
 
 
-def plain(override: Override) -> bool:
+def is_value(override: Override) -> bool:
     """Whether an override does nothing but set a value of a run."""
     key = override.key_or_group
     return override.type == OverrideType.CHANGE and override.package is None and not key.startswith("hydra")

@@ -40,7 +40,7 @@ def differences(config: Config, arm: Config) -> list[str]:
             parts.append(f"{group}={name}")
             other |= flat({group: asdict(known[name]())})
     changed = [key for key, value in own.items() if key not in ASIDE and value != other.get(key)]
-    return parts + [f"{key}={text(own[key])}" for key in shown(changed)] + users_file(own, changed)
+    return parts + [f"{key}={as_typed(own[key])}" for key in shown(changed)] + users_file(own, changed)
 
 
 def shown(changed: list[str]) -> list[str]:
@@ -55,5 +55,5 @@ def users_file(own: Mapping[str, Any], changed: list[str]) -> list[str]:
     return [f"data.path={Path(own['data.path'] or '').name}@{own['data.digest'][:6]}"]
 
 
-def text(value: object) -> str:
+def as_typed(value: object) -> str:
     return str(value).replace(" ", "").replace("None", "null")

@@ -20,21 +20,21 @@ MACHINE = "experiments.training.machine"
 IMPORT = re.compile(r"^\s*(?:from (\S+) )?import (\([^)]*\)|.+)$", re.MULTILINE)
 
 
-def read() -> dict[str, bytes]:
+def sources() -> dict[str, bytes]:
     """Every file a run may go through, by the name of its module; the kernels' sources belong to models.kernels."""
     found = {}
     for room in ROOMS:
         for path in sorted((ROOT / room).rglob("*.py")):
             found[name_of(path)] = path.read_bytes()
-    sources = sorted(path for path in (ROOT / "models" / "kernels").iterdir() if path.suffix in (".cpp", ".h"))
-    return {**found, "models.kernels.sources": b"".join(path.read_bytes() for path in sources)}
+    native = sorted(path for path in (ROOT / "models" / "kernels").iterdir() if path.suffix in (".cpp", ".h"))
+    return {**found, "models.kernels.sources": b"".join(path.read_bytes() for path in native)}
 
 
 def name_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-FILES = read()
+FILES = sources()
 DIGESTS = {name: sha256(content).hexdigest() for name, content in FILES.items()}
 
 
