@@ -139,6 +139,8 @@ def environment() -> dict[str, Any]:
         "numpy": version("numpy"),
         "hydra": version("hydra-core"),
         "machine": platform.machine(),
+        # Without AVX2 a CPU draws initial weights that differ by an ulp.
+        "capability": torch.backends.cpu.get_cpu_capability(),
         "commit": commit(),
     }
 
