@@ -72,7 +72,6 @@ class SweepState(Protocol):
     @property
     def failures(self) -> Collection[object]: ...
     def seconds_left(self) -> float | None: ...
-    def summary(self) -> str: ...
 
 
 def bar() -> Progress:
@@ -103,7 +102,7 @@ def training_bar(config: ShownPlan) -> Iterator[Callable[[list[dict[str, float]]
 
 @contextmanager
 def display(sweep: SweepState) -> Iterator[Callable[[], None]]:
-    """A live table of a sweep, then its summary; without a terminal, what is given prints a line now and then."""
+    """A live table of a sweep; without a terminal, what is given prints a line now and then."""
     last = time.monotonic()
 
     def print_line() -> None:
@@ -118,8 +117,6 @@ def display(sweep: SweepState) -> Iterator[Callable[[], None]]:
             yield print_line
     else:
         yield print_line
-    if sweep.counts.get("here") or sweep.counts.get("elsewhere"):
-        print(sweep.summary(), file=sys.stderr)
 
 
 def state_of(sweep: SweepState) -> str:
@@ -152,7 +149,7 @@ def lines_of(running: Iterable[InProgress]) -> Table:
     """A line for each of the first runs in progress: name, updates so far, last validation loss, time."""
     table = Table.grid(padding=(0, 2))
     for one in islice(running, SHOWN):
-        row: dict[str, float | None] = next(reversed(one.run.folder.evaluations()), {})
+        row: dict[str, float | None] = one.run.folder.last_evaluation()
         at = f"{row['update']:.0f} of {one.run.config.updates} updates" if "update" in row else ""
         loss = row.get("validation_loss")
         table.add_row(one.run.folder.name, at, "" if loss is None else f"loss {loss:.3f}", minutes(one.seconds()))

@@ -16,7 +16,7 @@ finds its own record.
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
@@ -49,7 +49,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.seen: tuple[Stamp | None, bool] = (None, False)  # of result.json: its stamp, and whether it was whole
+        self.seen: dict[str, tuple[Stamp, bool]] = {}  # of a file: its stamp, and whether it says what it should
 
     @property
     def name(self) -> str:
@@ -61,20 +61,25 @@ class RunFolder:
     @property
     def state(self) -> str:
         """One of `STATES`."""
-        if (stamp := self.stamp(RESULT)) is not None:
-            if stamp != self.seen[0]:
-                self.seen = stamp, self.whole() is not None
-            if self.seen[1]:
-                return DONE
+        if self.sound(RESULT, self.whole):
+            return DONE
         if self.held():
             return RUNNING
-        if self.failure():
+        if self.sound(FAILED, self.failure):
             return FAILED_STATE
-        if stamp is not None:
+        if self.stamp(RESULT):
             return UNREADABLE
         if self.stamp(CONFIG) is None:
             return MISSING
-        return STOPPED if self.start() else UNREADABLE
+        return STOPPED if self.sound(CONFIG, self.start) else UNREADABLE
+
+    def sound(self, name: str, read: Callable[[], object | None]) -> bool:
+        """Whether a file is there and can be read; looked into once more only when it has changed."""
+        if (stamp := self.stamp(name)) is None:
+            return False
+        if name not in self.seen or self.seen[name][0] != stamp:
+            self.seen[name] = stamp, read() is not None
+        return self.seen[name][1]
 
     def held(self) -> bool:
         """Whether a process is at this run just now."""
@@ -145,8 +150,15 @@ class RunFolder:
 
     def evaluations(self) -> list[dict[str, Any]]:
         """Those made so far."""
+        return evaluations(self.lines())
+
+    def last_evaluation(self) -> dict[str, Any]:
+        """Empty where there is none yet."""
+        return next(reversed(evaluations(self.lines()[-2:])), {})  # the last line may be half written
+
+    def lines(self) -> list[bytes]:
         try:
-            return evaluations((self.path / METRICS).read_bytes())
+            return (self.path / METRICS).read_bytes().splitlines()
         except OSError:
             return []
 
@@ -196,10 +208,10 @@ def heading(folder: Path) -> str:
     return f'\n "record_version": {VERSION},\n "run": "{folder.name}",\n "experiment": "{folder.parent.name}",'
 
 
-def evaluations(lines: bytes) -> list[dict[str, Any]]:
+def evaluations(lines: Iterable[bytes]) -> list[dict[str, Any]]:
     """Those on the lines of a metrics.jsonl; one that is half written or damaged is left out."""
     found = []
-    for line in lines.splitlines():
+    for line in lines:
         with suppress(ValueError):
             found.append(json.loads(line))
     return [row for row in found if isinstance(row, dict)]

@@ -10,7 +10,7 @@ from experiments.sweeps.audience import QUIET, Audience
 from experiments.sweeps.preflight import check_runnable, check_sweep
 from experiments.sweeps.sweep import changed_text, run_all
 from experiments.training.identity import Run
-from experiments.training.run import run
+from experiments.training.run import perform
 from experiments.training.schema import Config
 from experiments.training.training_run import Observer
 
@@ -53,7 +53,7 @@ def run_tuned(
         tell(wanted.folder.path)
         if (record := wanted.record()) is not None:
             found.append((wanted, record))
-        return record or run(wanted.config, observe)
+        return record or perform(wanted, observe)
 
     for trial in arm.trials:
         arm.after(trial, made(trial))

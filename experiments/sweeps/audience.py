@@ -1,22 +1,13 @@
 """Who is told of a sweep as it goes. What shows it is none of the sweep's business: commands hand it in."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 Look = Callable[[], None]  # called whenever something may have changed
 Tasks = Callable[[int, int, str], None]  # called with runs done, runs in all, and a line to print or nothing
-
-
-class Summed(Protocol):
-    """Of a sweep what is told in the end."""
-
-    @property
-    def counts(self) -> Mapping[str, int]: ...
-    def summary(self) -> str: ...
 
 
 def nobody(folder: Path) -> None:
@@ -24,11 +15,8 @@ def nobody(folder: Path) -> None:
 
 
 @contextmanager
-def quiet(sweep: Summed) -> Iterator[Look]:
-    """Only what the sweep came to, in the end."""
+def unseen(sweep: object) -> Iterator[Look]:
     yield lambda: None
-    if sweep.counts.get("here") or sweep.counts.get("elsewhere"):
-        print(sweep.summary(), file=sys.stderr)
 
 
 @contextmanager
@@ -47,7 +35,7 @@ class Audience:
     """`tell` gets the folder of each run that starts, ends or is found done; `display` a sweep, `tasks` its size."""
 
     tell: Callable[[Path], None] = nobody
-    display: Callable[..., AbstractContextManager[Look]] = quiet
+    display: Callable[..., AbstractContextManager[Look]] = unseen
     tasks: Callable[[int], AbstractContextManager[Tasks]] = only_lines
 
 

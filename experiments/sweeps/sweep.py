@@ -99,6 +99,8 @@ class Sweep:
             finally:
                 for worker in self.active.values():
                     worker.process.kill()
+        if self.counts["here"] or self.counts["elsewhere"]:
+            print(self.summary(), file=sys.stderr)
         if self.changed:
             print(changed_text(self.changed, self.counts["found"]), file=sys.stderr)
 

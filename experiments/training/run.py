@@ -23,7 +23,11 @@ def run(config: Config, observe: Observer = lambda history: None) -> dict[str, A
 
     Raises Busy where another process is at it.
     """
-    wanted = Run(config)
+    return perform(Run(config), observe)
+
+
+def perform(wanted: Run, observe: Observer = lambda history: None) -> dict[str, Any]:
+    """As `run`, of one that has its folder."""
     if (done := wanted.record()) is not None:
         return done
     with wanted.folder.hold():
