@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from experiments.records.rows import Row
-from experiments.records.tuning import best_learning_rate, tuning_losses
+from experiments.records.tuning import Choice, choose, tuning_losses
 
 ROLES = ("evaluate", "tune")
 
@@ -30,9 +30,9 @@ class ArmRows:
         return tuning_losses(self.tuning)
 
     @cached_property
-    def choice(self) -> tuple[float, bool]:
-        """The learning rate chosen, and whether it is on the edge of the grid. Raises ValueError if none was tuned."""
-        return best_learning_rate(self.tuning)
+    def choice(self) -> Choice:
+        """The learning rate that the tuning runs choose. Raises ValueError if there are none."""
+        return choose(self.tuning)
 
 
 class Runs(dict[tuple[str, str], ArmRows]):

@@ -14,6 +14,7 @@ from uuid import uuid4
 VERSION = 3
 
 SCIENTIFIC = ("method", "norm", "seed", "batch_size", "updates", "evaluations", "model", "data", "optim")
+UNSAID = {"ranks": 1}  # what a configuration without this key means
 
 
 class SuiteError(RuntimeError):
@@ -97,3 +98,13 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in config.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
     return found
+
+
+def as_typed(value: Any) -> str:
+    """A value as on the command line."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def setting(key: str, value: Any) -> str:
+    """One word of a command line, and of the name of a run that it sets apart: `model.hidden_sizes=[64,64]`."""
+    return f"{key}={as_typed(value).replace(', ', ',')}"

@@ -37,12 +37,6 @@ def choose(rows_of_arm: Iterable[Row]) -> Choice:
     return Choice(best, best in (min(means), max(means)), losses)
 
 
-def best_learning_rate(rows_of_arm: Iterable[Row]) -> tuple[float, bool]:
-    """The rate that is chosen, and whether it is on the edge of those tried."""
-    choice = choose(rows_of_arm)
-    return choice.learning_rate, choice.on_edge
-
-
 def write_choice(path: Path, choice: Choice, about: Mapping[str, str]) -> None:
     losses = [{"learning_rate": rate, "validation_loss": loss} for rate, loss in choice.losses.items()]
     kept = {

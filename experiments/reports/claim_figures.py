@@ -93,7 +93,7 @@ def tuning_picture(tuning: Mapping[str, ArmRows], styles: Styles) -> Picture:
     gaps = any(row["status"] == "diverged" for arm in tuning.values() for row in arm.tuning)
     text = "Learning rates tried, every tuning seed; a ring marks the chosen one"
     text += "; a gap where a run diverged" if gaps else ""
-    chosen = ", ".join(f"{label} {tidy(arm.choice[0])}" for label, arm in tuning.items())
+    chosen = ", ".join(f"{label} {tidy(arm.choice.learning_rate)}" for label, arm in tuning.items())
     gist = f"Tuning curves; chosen learning rates: {chosen}"
     return Picture("tuning", panel.drawing(), text, gist, tuple(tuning), "tune")
 
@@ -102,7 +102,7 @@ def small_tuning_picture(name: str, arm: ArmRows, style: Style) -> Picture:
     """The same of a single arm, to stand in a table."""
     panel = Panel("", *_tuning_scales([arm], 3, 3), plot=40, width=130)
     _draw_tuning(panel, arm, style)
-    gist = f"Tuning curve of {name}; chosen learning rate: {tidy(arm.choice[0])}"
+    gist = f"Tuning curve of {name}; chosen learning rate: {tidy(arm.choice.learning_rate)}"
     return Picture("tuning", panel.drawing(), "", gist, (name,), "tune")
 
 
@@ -117,7 +117,7 @@ def _tuning_scales(tuning: Iterable[ArmRows], most_x: int, most_y: int) -> tuple
 def _draw_tuning(panel: Panel, arm: ArmRows, style: Style) -> None:
     """Every tuning run, their means and a ring at the rate chosen."""
     points = {rate: list(by_seed.values()) for rate, by_seed in arm.losses.items()}
-    best, _ = arm.choice
+    best = arm.choice.learning_rate
     means = draw_points(panel, points, style, 3, 1.1)
     panel.marks("ring", [best], [means[best]], style[0], 8)
 

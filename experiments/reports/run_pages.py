@@ -12,11 +12,12 @@ import numpy as np
 from markupsafe import Markup
 
 from experiments.records.arm_rows import ArmRows, Runs
+from experiments.records.files import as_typed
 from experiments.records.rows import Curve, Row, loss_curve
 from experiments.reports import sentences, tables
 from experiments.reports.page import environment
 from experiments.reports.scales import Scale, arm_styles, fitting, on_dark
-from experiments.reports.settings import RATE, Settings, differing, norm_of, plain, settings_of
+from experiments.reports.settings import RATE, Settings, differing, norm_of, settings_of
 from experiments.verdicts.claims import Registry
 from experiments.verdicts.verdicts import Verdict
 from experiments.verdicts.wording import by_number, number, tidy
@@ -61,7 +62,7 @@ def _page(
         {
             "name": name,
             "colours": (styles[name][0], on_dark(styles[name][0])),
-            "own": [f"{key}={plain(settings[name][key])}" for key in changed if key in settings[name]],
+            "own": [f"{key}={as_typed(settings[name][key])}" for key in changed if key in settings[name]],
             "command": command_of(experiment, settings[name], changed, arm),
             **_results(name, arm, scale, claims.get((experiment, name), [])),
         }
@@ -100,7 +101,7 @@ def shared(arms: Mapping[str, Settings], changed: Sequence[str]) -> dict[str, li
     for key, value in next(iter(arms.values())).items():
         part, _, name = key.rpartition(".")
         if key not in changed and value not in sentences.IDLE and sentences.concerns(name, norms):
-            parts.setdefault(part or "run", []).append(f"{name}={plain(value)}")
+            parts.setdefault(part or "run", []).append(f"{name}={as_typed(value)}")
     return parts
 
 
@@ -114,7 +115,7 @@ def command_of(experiment: str, settings: Settings, changed: Sequence[str], arm:
         return ""
     named = [key for key, value in settings.items() if key in changed or _choice(key, value, str(settings["norm"]))]
     scale = [] if rows[0]["scale"] == "laptop" else [f"scale={rows[0]['scale']}"]
-    words = [f"experiment={experiment}", *scale, *(f"{key}={plain(settings[key])}" for key in named)]
+    words = [f"experiment={experiment}", *scale, *(f"{key}={as_typed(settings[key])}" for key in named)]
     seeds = sorted(row["seed"] for row in rows)
     whole = seeds == list(range(seeds[0], seeds[-1] + 1))
     words.append(f"seed=range({seeds[0]},{seeds[-1] + 1})" if whole else f"seed={','.join(map(str, seeds))}")
@@ -133,7 +134,7 @@ def table_of(name: str, role: str, arm: ArmRows, scale: Scale, claimed: Iterable
     """A line for each run; `claimed` are the metrics of claims."""
     rows = arm.of(role)
     columns = metrics(rows, role, claimed)
-    chosen = arm.choice[0] if role == "tune" else None
+    chosen = arm.choice.learning_rate if role == "tune" else None
     curves = {row["run"]: curve_of(row, scale) for row in rows}
     return {
         "anchor": f"{name}-{role}",

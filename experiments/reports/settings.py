@@ -7,18 +7,16 @@
 A configuration is flat, `model.hidden_size` and the like, without what differs between the runs of one arm.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from experiments.records.files import flat
+from experiments.records.files import UNSAID, as_typed, flat
 from experiments.records.rows import Row
 
 Settings = Mapping[str, Any]
 Arms = Mapping[str, Settings]  # by name
 
 RATE = "optim.learning_rate"
-UNSAID: Settings = {"ranks": 1}  # what a configuration without this key means
 
 
 def settings_of(rows: Sequence[Row]) -> dict[str, Any]:
@@ -71,11 +69,6 @@ def value_of(settings: Settings, key: str) -> Any:
     return settings.get(key, UNSAID.get(key))
 
 
-def plain(value: Any) -> str:
-    """As on the command line."""
-    return value if isinstance(value, str) else json.dumps(value)
-
-
 def short(key: str) -> str:
     """A setting for people: `batch size`, `hidden size` of model.hidden_size."""
     return key.rpartition(".")[2].replace("_", " ")
@@ -93,8 +86,8 @@ def _follows(arms: Arms, key: str, first: str) -> bool:
 
 
 def _text(settings: Settings, key: str) -> str:
-    return plain(value_of(settings, key)) if key in settings or key in UNSAID else ""
+    return as_typed(value_of(settings, key)) if key in settings or key in UNSAID else ""
 
 
 def _named(settings: Settings, key: str) -> str:
-    return f"{short(key)} {plain(value_of(settings, key))}"
+    return f"{short(key)} {as_typed(value_of(settings, key))}"

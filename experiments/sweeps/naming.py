@@ -11,7 +11,7 @@ from typing import Any
 
 import data
 import models
-from experiments.records.files import flat
+from experiments.records.files import UNSAID, flat, setting
 from experiments.training import schema
 from experiments.training.schema import Config
 
@@ -32,7 +32,7 @@ def name_among(config: Config, declared: Config, arms: Mapping[str, Config]) -> 
 
 def differences(config: Config, arm: Config) -> list[str]:
     """The settings in which a configuration is not an arm's, as on the command line."""
-    own, other = ({"ranks": 1, **flat(schema.scientific(either))} for either in (config, arm))
+    own, other = ({**UNSAID, **flat(schema.scientific(either))} for either in (config, arm))
     parts = []
     for group, known in (("model", models.available()), ("data", data.available())):
         name = own[f"{group}.name"]
@@ -40,7 +40,7 @@ def differences(config: Config, arm: Config) -> list[str]:
             parts.append(f"{group}={name}")
             other |= flat({group: asdict(known[name]())})
     changed = [key for key, value in own.items() if key not in ASIDE and value != other.get(key)]
-    return parts + [f"{key}={as_typed(own[key])}" for key in shown(changed)] + users_file(own, changed)
+    return parts + [setting(key, own[key]) for key in shown(changed)] + users_file(own, changed)
 
 
 def shown(changed: list[str]) -> list[str]:
@@ -53,7 +53,3 @@ def users_file(own: Mapping[str, Any], changed: list[str]) -> list[str]:
     if "data.digest" not in changed:
         return []
     return [f"data.path={Path(own['data.path'] or '').name}@{own['data.digest'][:6]}"]
-
-
-def as_typed(value: object) -> str:
-    return str(value).replace(" ", "").replace("None", "null")

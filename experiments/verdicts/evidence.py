@@ -133,7 +133,7 @@ def _missing_tuning(arms: Mapping[str, ArmRows]) -> Obstacle | None:
         for rate, by_seed in arm.losses.items():
             if by_seed.keys() != seeds:
                 return Obstacle(GRID, label, (rate,))
-        best, _ = arm.choice
+        best = arm.choice.learning_rate
         other = [row["learning_rate"] for row in arm.evaluations if not math.isclose(row["learning_rate"], best)]
         if other:
             return Obstacle(RATE, label, (other[0], best))
@@ -145,8 +145,7 @@ def _doubt(arms: Mapping[str, ArmRows]) -> Obstacle | None:
         reused = {row["seed"] for row in arm.tuning} & {row["seed"] for row in arm.evaluations}
         if reused:
             return Obstacle(REUSED, label, (min(reused),))
-        best, at_edge = arm.choice
         # Where batch norm is undefined no weight gets a gradient at any rate: there is no optimum to bracket.
-        if at_edge and not all(row["status"] == "undefined" for row in arm.tuning):
-            return Obstacle(EDGE, label, (best,))
+        if arm.choice.on_edge and not all(row["status"] == "undefined" for row in arm.tuning):
+            return Obstacle(EDGE, label, (arm.choice.learning_rate,))
     return None

@@ -9,9 +9,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from experiments.records.files import as_typed
 from experiments.reports.scales import HUES, Scale, arm_styles, fitting, linear, logarithmic
 from experiments.reports.series_figures import series_pictures
-from experiments.reports.settings import differing, lines, numbers, plain
+from experiments.reports.settings import differing, lines, numbers
 from experiments.reports.svg import WIDTH, Drawing, Panel, level
 
 
@@ -101,7 +102,7 @@ def config(norm: str, batch: int, **more: Any) -> dict[str, Any]:
 def test_arms_are_told_apart_by_their_configurations() -> None:
     assert differing([{"norm": "layer", "updates": 3}]) == ["norm"]
     assert differing([{"norm": "layer", "updates": 3}, {"norm": "layer"}]) == ["norm", "updates"]
-    assert [plain(value) for value in (True, None, 0.5, [1, 2], "a")] == ["true", "null", "0.5", "[1, 2]", "a"]
+    assert [as_typed(value) for value in (True, None, 0.5, [1, 2], "a")] == ["true", "null", "0.5", "[1, 2]", "a"]
 
 
 def test_lines_are_arms_that_differ_in_a_number_and_what_goes_with_it() -> None:

@@ -12,12 +12,11 @@ import pytest
 import yaml
 
 from experiments.records.arm_rows import group_runs
-from experiments.records.files import flat
+from experiments.records.files import as_typed, flat
 from experiments.records.table import read_table, write_table
 from experiments.reports.page import contents, html, marked
 from experiments.reports.run_pages import curve_of, run_pages
 from experiments.reports.scales import ALARM, FRAME, HUES, INK, OTHERS, SIZE, Scale, on_dark
-from experiments.reports.settings import plain
 from experiments.verdicts.claims import Registry
 from experiments.verdicts.verdicts import Verdict, judge
 from tests import invented
@@ -224,7 +223,7 @@ def test_the_commands_of_our_own_runs_have_all_that_makes_their_arms() -> None:
             words = shlex.split(command.replace("&#39;", "'"))
             given = dict(word.split("=", 1) for word in words if "=" in word)
             for key, value in flat(arms[arm]).items():
-                assert given[key] == plain(value) or float(given[key]) == float(value), f"{experiment}/{arm}"
+                assert given[key] == as_typed(value) or float(given[key]) == float(value), f"{experiment}/{arm}"
 
 
 def test_marks_of_markdown() -> None:

@@ -167,6 +167,8 @@ def test_a_run_that_is_no_arm_is_named_by_what_differs(tmp_path: Path) -> None:
         (tmp_path / "mine.txt").write_text(content)
         digest = sha256(content.encode()).hexdigest()[:6]
         assert name("norm=layer", f"data.path={tmp_path}/mine.txt") == f"layer data.path=mine.txt@{digest}"
+    rows = compose("custom", "norm=layer", "data.layout=rows", "data.permuted=true", "model.hidden_sizes=[8,9]")
+    assert rows.arm == "layer model.hidden_sizes=[8,9] data.layout=rows data.permuted=true"
     other = compose("custom", "norm=layer", "model=cnn", "model.padding=circular")
     assert other.arm == "layer model=cnn model.padding=circular"
 

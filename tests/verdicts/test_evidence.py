@@ -1,8 +1,11 @@
 """Learning rates are chosen by validation loss; missing or doubtful runs are told and settle nothing."""
 
+from collections.abc import Iterable
+
 import pytest
 
-from experiments.records.tuning import best_learning_rate
+from experiments.records.rows import Row
+from experiments.records.tuning import choose
 from experiments.verdicts.claims import ClaimError, Registry
 from experiments.verdicts.evidence import EDGE, GRID, PAIRS, RATE, REUSED, TUNING, Obstacle
 from experiments.verdicts.evidence import SEEDS as TOO_FEW
@@ -10,21 +13,26 @@ from experiments.verdicts.verdicts import judge
 from tests.invented import SEEDS, arms, claim, row, spread, tuning, verdict
 
 
-def test_best_learning_rate() -> None:
-    assert best_learning_rate(tuning("a", {0.01: 2.0, 0.03: 1.0, 0.1: 1.5})) == (0.03, False)
-    assert best_learning_rate(tuning("a", {0.01: 1.0, 0.03: 1.0, 0.1: 1.0})) == (
+def chosen(rows: Iterable[Row]) -> tuple[float, bool]:
+    choice = choose(rows)
+    return choice.learning_rate, choice.on_edge
+
+
+def test_the_rate_with_the_lowest_loss_is_chosen() -> None:
+    assert chosen(tuning("a", {0.01: 2.0, 0.03: 1.0, 0.1: 1.5})) == (0.03, False)
+    assert chosen(tuning("a", {0.01: 1.0, 0.03: 1.0, 0.1: 1.0})) == (
         0.01,
         True,
     )  # ties: the smaller
-    assert best_learning_rate(tuning("a", {0.01: None, 0.03: 5.0, 0.1: None})) == (0.03, False)
-    assert best_learning_rate(tuning("a", {0.01: 3.0, 0.03: 2.0, 0.1: 1.0}, "diverged")) == (0.01, True)
-    assert best_learning_rate(tuning("a", {0.01: 3.0})) == (0.01, True)
+    assert chosen(tuning("a", {0.01: None, 0.03: 5.0, 0.1: None})) == (0.03, False)
+    assert chosen(tuning("a", {0.01: 3.0, 0.03: 2.0, 0.1: 1.0}, "diverged")) == (0.01, True)
+    assert chosen(tuning("a", {0.01: 3.0})) == (0.01, True)
     bare = [
         {"learning_rate": rate, "final": {"validation_loss": loss}} for rate, loss in ((1, 3), (2, 1), (3, 2), (2, 2))
     ]
-    assert best_learning_rate(bare) == (2, False)
+    assert chosen(bare) == (2, False)
     with pytest.raises(ValueError, match="no tuning runs"):
-        best_learning_rate([row("a", 0, 1.0)])
+        chosen([row("a", 0, 1.0)])
 
 
 def test_missing_seeds_are_never_averaged_over() -> None:

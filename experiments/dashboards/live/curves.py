@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from experiments.dashboards.live.runs import SEED, SeenRun, seed_of
+from experiments.records.files import as_typed, setting
 from experiments.records.rows import Floats
-from experiments.records.tuning import best_learning_rate
+from experiments.records.tuning import choose
 from experiments.reports import settings
 from experiments.reports.series_figures import RATE as AT_RATE
-from experiments.reports.settings import RATE, is_number, plain
+from experiments.reports.settings import RATE, is_number
 from experiments.verdicts.wording import by_number
 
 Groups = dict[str, list[SeenRun]]  # by label
@@ -68,7 +69,7 @@ def among(groups: Groups, runs: Iterable[SeenRun]) -> Groups:
 
 def value_name(run: SeenRun, key: str) -> str:
     """`layer` of a norm, `batch_size 8` or `data mnist` of anything else."""
-    value = plain(run.config.get(key))
+    value = as_typed(run.config.get(key))
     return value if key == "norm" else f"{key.removesuffix('.name').rpartition('.')[2]} {value}"
 
 
@@ -111,7 +112,7 @@ def apart(groups: Groups, free: Sequence[str]) -> Groups:
     for label, runs in groups.items():
         keys = [key for key in varied(runs) if key not in free]
         for run in runs:
-            name = " ".join([label, *(f"{key}={plain(run.config.get(key))}" for key in keys)])
+            name = " ".join([label, *(setting(key, run.config.get(key)) for key in keys)])
             found.setdefault(name, []).append(run)
     return in_order(found)
 
@@ -251,9 +252,10 @@ def chosen(line: Series) -> float | None:
     else:
         losses = list(line.values)
     tried = zip(line.at, line.runs, losses, strict=True)
-    return best_learning_rate(
+    rows = (
         {"learning_rate": rate, "seed": seed_of(run), "final": {"validation_loss": loss}} for rate, run, loss in tried
-    )[0]
+    )
+    return choose(rows).learning_rate
 
 
 def end_metric(metric: str, runs: Iterable[SeenRun]) -> str:
