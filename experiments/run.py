@@ -13,6 +13,7 @@ from experiments.dashboards.wandb.process import mirroring
 from experiments.records.folder import CONFIG, DONE, RunFolder
 from experiments.sweeps.arms import run_tuned
 from experiments.sweeps.compose import configured
+from experiments.sweeps.options import register
 from experiments.training import parallel, schema
 from experiments.training.errors import one_line, told_in_one_line
 from experiments.training.identity import Run
@@ -68,5 +69,5 @@ def recorded(results: str, name: str) -> Config:
 
 
 if __name__ == "__main__":
-    schema.register()
+    register()
     told_in_one_line(lambda: parallel.led(main, take_part))

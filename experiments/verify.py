@@ -18,7 +18,8 @@ from experiments.records.table import read_table, write_table
 from experiments.reports.page import EVIDENCE
 from experiments.reports.write import update_readme, write_report
 from experiments.verdicts.claims_file import CLAIMS, load_claims
-from experiments.verdicts.verdicts import judge, read_verdicts
+from experiments.verdicts.claims_json import read_verdicts
+from experiments.verdicts.verdicts import judge
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "results" / "reference"

@@ -26,7 +26,8 @@ from experiments.sweeps.compose import compose_arms
 from experiments.sweeps.preflight import declared
 from experiments.verdicts.claims import Registry, check_against
 from experiments.verdicts.claims_file import CLAIMS, load_claims
-from experiments.verdicts.verdicts import INCOMPLETE, Verdict, judge, read_verdicts
+from experiments.verdicts.claims_json import read_verdicts
+from experiments.verdicts.verdicts import INCOMPLETE, Verdict, judge
 from experiments.verify import README, REFERENCE, verify
 
 SCALE = "laptop"

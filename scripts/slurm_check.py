@@ -23,7 +23,8 @@ sys.path.insert(0, str(ROOT))
 from experiments import run as cli
 from experiments.records.folder import RunFolder, stable
 from experiments.sweeps import slurm, workers
-from experiments.training import run, schema
+from experiments.sweeps.options import register
+from experiments.training import run
 from experiments.training.errors import told_in_one_line
 from experiments.training.identity import Run
 
@@ -58,7 +59,7 @@ def run_or_fail(wanted: Run) -> dict[str, Any]:
 
 def failing_sweep(arguments: list[str]) -> None:
     """The command `python <arguments>` with two runs that fail."""
-    schema.register()
+    register()
     with patch.object(slurm, "Task", FailingTask), patch.object(sys, "argv", arguments[2:]):
         told_in_one_line(cli.main)
 

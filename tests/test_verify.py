@@ -9,7 +9,7 @@ import pytest
 
 from experiments import verify
 from experiments.reports.write import update_readme
-from experiments.verdicts.verdicts import read_verdicts
+from experiments.verdicts.claims_json import read_verdicts
 from tests.conftest import GOLDEN
 
 

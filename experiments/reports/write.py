@@ -18,7 +18,8 @@ from experiments.reports.series_figures import series_pictures
 from experiments.reports.svg import level
 from experiments.reports.tables import counts_columns, markdown, markdown_table
 from experiments.verdicts.claims import Registry
-from experiments.verdicts.verdicts import SUPPORTED, Verdict, claims_json
+from experiments.verdicts.claims_json import claims_json
+from experiments.verdicts.verdicts import SUPPORTED, Verdict
 
 
 def write_report(

@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from functools import cache
 from typing import Any
@@ -13,12 +13,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+import data
 from experiments.records.files import SCIENTIFIC, flat
 from experiments.sweeps.arm import Name
 from experiments.sweeps.naming import name_among
+from experiments.sweeps.options import register
 from experiments.training import schema
 from experiments.training.errors import one_line
 from experiments.training.schema import Config, ConfigError
@@ -42,7 +44,7 @@ def load(overrides: Sequence[str]) -> DictConfig:
 
 def compose_arms(overrides: Sequence[str]) -> dict[Name, Config]:
     """Every arm of every experiment, as a claim names it; seed and, where it is tuned, learning rate still open."""
-    schema.register()
+    register()
     changed = {parsed(override).key_or_group for override in overrides}
     as_declared = not any(key.partition(".")[0] in SCIENCE for key in changed)
     arms = {}
@@ -65,8 +67,8 @@ def arm_configs(composed: DictConfig) -> dict[str, Config]:
     """The arms of an experiment that is composed, not yet named."""
     choices = composed.hydra.runtime.choices
     experiment, scale = choices["experiment"], choices["scale"]
-    config = schema.to_config(composed, experiment, scale)
-    return {arm: schema.arm_config(composed, arm, experiment, scale) for arm in config.arms}
+    config = to_config(composed, experiment, scale)
+    return {arm: arm_config(composed, arm, experiment, scale) for arm in config.arms}
 
 
 def with_name(config: Config) -> Config:
@@ -81,8 +83,67 @@ def declared_arms(experiment: str, scale: str, arms: str) -> tuple[Config, dict[
     composed = load([f"experiment={experiment}", f"scale={scale}"])
     own: Any = OmegaConf.to_container(composed.arms)
     composed.arms = {**own, **json.loads(arms), **own}
-    config = schema.to_config(deepcopy(composed), experiment, scale)
-    return config, {arm: schema.arm_config(composed, arm, experiment, scale) for arm in config.arms}
+    config = to_config(deepcopy(composed), experiment, scale)
+    return config, {arm: arm_config(composed, arm, experiment, scale) for arm in config.arms}
+
+
+def to_config(composed: DictConfig, experiment: str, scale: str) -> Config:
+    """The typed, checked configuration of one composed by Hydra."""
+    config = run_of(composed, experiment, scale)
+    if config.arm:
+        known = ", ".join(config.arms) or "none"
+        raise ConfigError(f"arm={config.arm}: an arm is chosen by its settings, norm=... say; {experiment} has {known}")
+    scratch = deepcopy(composed)
+    for arm, values in config.arms.items():
+        set_values(scratch, values, f"{experiment}: arms.{arm}")
+    return config
+
+
+def arm_config(composed: DictConfig, arm: str, experiment: str, scale: str) -> Config:
+    """The configuration of an experiment's arm: what Hydra composed, with the values of the arm merged in.
+
+    Raises ConfigError, a line with experiment, arm, key and what would be valid.
+    """
+    where = f"{experiment}: arms.{arm}"
+    changed = deepcopy(composed)
+    set_values(changed, composed.arms[arm], where)
+    try:
+        return run_of(changed, experiment, scale)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def set_values(composed: DictConfig, values: object, where: str) -> None:
+    """Merge what an arm sets into a configuration, in place."""
+    groups = [values.get(key, {}) for key in ("model", "data")] if isinstance(values, Mapping) else [values]
+    if unlike := [group for group in groups if not isinstance(group, Mapping)]:
+        raise ConfigError(f"{where}: {text_of(unlike[0])} is no mapping of keys to values, such as {{norm: layer}}")
+    try:
+        composed.merge_with(values)
+    except OmegaConfBaseException as error:
+        place = f"{where}.{error.full_key or ''}".rstrip(".")
+        raise ConfigError(f"{place}: {one_line(error)}") from None
+
+
+def text_of(value: object) -> str:
+    """As in YAML: a text that looks like a mapping has its quotes, and nothing is null."""
+    if value is None:
+        return "null"
+    return repr(value) if isinstance(value, str) and not value.isidentifier() else str(value)
+
+
+def run_of(composed: DictConfig, experiment: str, scale: str) -> Config:
+    with open_dict(composed):
+        composed.pop("hydra", None)
+    composed.experiment, composed.scale = experiment, scale
+    config = OmegaConf.to_object(composed)
+    assert isinstance(config, Config)
+    config.paper, config.deviations = {}, ""  # have said what they are for
+    schema.check(config)
+    schema.check_together(config)
+    config.data = data.identified(config.data)
+    config.updates = schema.updates_of(config)
+    return config
 
 
 def command_line(prog: str, description: str | None) -> argparse.ArgumentParser:
@@ -150,7 +211,7 @@ def chosen(composed: DictConfig) -> Config:
 
 def configured(composed: DictConfig, experiment: str, scale: str) -> Config:
     """The typed, checked and named configuration of one composed by Hydra."""
-    return with_name(schema.to_config(composed, experiment, scale))
+    return with_name(to_config(composed, experiment, scale))
 
 
 @cache

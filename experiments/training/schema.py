@@ -2,24 +2,19 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import reduce
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING, OmegaConf
 
 import data
 import models
 import models.norms
 from experiments.records.files import SCIENTIFIC, SuiteError
 from experiments.training import probes
-from experiments.training.errors import one_line
 from models import kernels
 
 if TYPE_CHECKING:
@@ -90,96 +85,6 @@ class Config:
     checkpoint_seconds: float = 20.0
     # A look at how a single run trains, without a record (debug.py).
     debug: str = field(default="", metadata={"choices": ("overfit", "fast", "nan", "profile")})
-
-
-def register() -> None:
-    """Make the schema, every model and data set, and what experiments say of scale=paper known to Hydra."""
-    OmegaConf.register_new_resolver("options", options_text, replace=True)
-    store = ConfigStore.instance()
-    store.store(name="schema", node=Config)
-    for group, options in (("model", models.available()), ("data", data.available())):
-        for name, node in options.items():
-            store.store(group=group, name=name, node=node)
-    for path in (CONFIGS / "experiment").glob("*.yaml"):
-        if paper := yaml.load(path.read_text(), Loader=LOADER).get("paper"):
-            store.store(group="sizes", name=f"paper_{path.stem}", node=paper, package="_global_")
-
-
-def options_text() -> str:
-    """Every option with its default and, where there is a fixed set, its choices; for --help."""
-    nodes: dict[str, Any] = {"run": Config(), "optim": Optim()}
-    for group, found in (("model", models.available()), ("data", data.available())):
-        nodes |= {f"{group}={name}": node() for name, node in found.items()}
-    return "\n".join(f"{title}: {', '.join(told(node))}" for title, node in nodes.items())
-
-
-def told(node: "DataclassInstance") -> list[str]:
-    """`name=default`, or `name=default (choice|choice)`, of each option of a configuration."""
-    lines = []
-    for spec in dataclasses.fields(node):
-        value, valid = getattr(node, spec.name), spec.metadata.get("choices")
-        if spec.name not in NOT_SET and isinstance(value, str | int | float | list | None):
-            lines.append(f"{spec.name}={value}" + (f" ({'|'.join(map(str, valid))})" if valid else ""))
-    return lines
-
-
-def to_config(composed: DictConfig, experiment: str, scale: str) -> Config:
-    """The typed, checked configuration of one composed by Hydra."""
-    config = run_of(composed, experiment, scale)
-    if config.arm:
-        known = ", ".join(config.arms) or "none"
-        raise ConfigError(f"arm={config.arm}: an arm is chosen by its settings, norm=... say; {experiment} has {known}")
-    scratch = deepcopy(composed)
-    for arm, values in config.arms.items():
-        set_values(scratch, values, f"{experiment}: arms.{arm}")
-    return config
-
-
-def arm_config(composed: DictConfig, arm: str, experiment: str, scale: str) -> Config:
-    """The configuration of an experiment's arm: what Hydra composed, with the values of the arm merged in.
-
-    Raises ConfigError, a line with experiment, arm, key and what would be valid.
-    """
-    where = f"{experiment}: arms.{arm}"
-    changed = deepcopy(composed)
-    set_values(changed, composed.arms[arm], where)
-    try:
-        return run_of(changed, experiment, scale)
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None
-
-
-def set_values(composed: DictConfig, values: object, where: str) -> None:
-    """Merge what an arm sets into a configuration, in place."""
-    groups = [values.get(key, {}) for key in ("model", "data")] if isinstance(values, Mapping) else [values]
-    if unlike := [group for group in groups if not isinstance(group, Mapping)]:
-        raise ConfigError(f"{where}: {text_of(unlike[0])} is no mapping of keys to values, such as {{norm: layer}}")
-    try:
-        composed.merge_with(values)
-    except OmegaConfBaseException as error:
-        place = f"{where}.{error.full_key or ''}".rstrip(".")
-        raise ConfigError(f"{place}: {one_line(error)}") from None
-
-
-def text_of(value: object) -> str:
-    """As in YAML: a text that looks like a mapping has its quotes, and nothing is null."""
-    if value is None:
-        return "null"
-    return repr(value) if isinstance(value, str) and not value.isidentifier() else str(value)
-
-
-def run_of(composed: DictConfig, experiment: str, scale: str) -> Config:
-    with open_dict(composed):
-        composed.pop("hydra", None)
-    composed.experiment, composed.scale = experiment, scale
-    config = OmegaConf.to_object(composed)
-    assert isinstance(config, Config)
-    config.paper, config.deviations = {}, ""  # have said what they are for
-    check(config)
-    check_together(config)
-    config.data = data.identified(config.data)
-    config.updates = updates_of(config)
-    return config
 
 
 def from_plain(plain: dict[str, Any]) -> Config:
@@ -305,5 +210,3 @@ def at(config: Config, seed: int, learning_rate: float | None) -> Config:
 
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-NOT_SET = ("name", "experiment", "scale", "arm", "deviations")  # but chosen, or said in a file

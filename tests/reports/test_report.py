@@ -24,7 +24,8 @@ from experiments.reports.sentences import crowded
 from experiments.reports.tables import markdown_table, verdict_table
 from experiments.reports.write import overview, update_readme, write_report
 from experiments.verdicts.claims import Registry
-from experiments.verdicts.verdicts import VERDICTS, Verdict, judge, read_claims, read_verdicts
+from experiments.verdicts.claims_json import read_claims, read_verdicts
+from experiments.verdicts.verdicts import VERDICTS, Verdict, judge
 from tests.conftest import GOLDEN, ORIGIN
 from tests.invented import row
 

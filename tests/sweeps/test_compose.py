@@ -8,6 +8,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from experiments.sweeps.compose import Jobs
+from experiments.sweeps.options import register
 from experiments.training import schema
 from experiments.training.schema import ConfigError
 
@@ -16,7 +17,7 @@ loaded: list[list[str]] = []
 
 @pytest.fixture(autouse=True)
 def hydra() -> Iterator[None]:
-    schema.register()
+    register()
     loaded.clear()
     with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         yield

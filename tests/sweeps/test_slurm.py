@@ -18,11 +18,12 @@ import pytest
 from experiments.sweeps import cluster, compose, slurm, workers
 from experiments.sweeps.arms import read_arms
 from experiments.sweeps.failure import SweepError
+from experiments.sweeps.options import register
 from experiments.sweeps.slurm import Array, ClusterError, Options
 from experiments.training import processes
 from experiments.training.identity import Run
 from experiments.training.run import run
-from experiments.training.schema import ConfigError, Optim, Tuning, register
+from experiments.training.schema import ConfigError, Optim, Tuning
 from tests.training.test_run import tiny
 
 LOCAL = Options(cluster="local", cpus=1, runs_per_task=3, tasks=2)

@@ -12,7 +12,8 @@ from experiments.dashboards.live.curves import Groups, Series, mixed, pooled
 from experiments.dashboards.live.runs import SEED, STATES_SHOWN, SeenRun
 from experiments.reports.scales import DASHES, Styles
 from experiments.reports.tables import SYMBOLS, estimate_text
-from experiments.verdicts.verdicts import Verdict, read_claims
+from experiments.verdicts.claims_json import read_claims
+from experiments.verdicts.verdicts import Verdict
 from experiments.verdicts.wording import number
 
 LINES = dict(zip(DASHES, ("", "7 4", "2 3", "9 3 2 3"), strict=True))  # the same in the legend as in the plots

@@ -84,7 +84,7 @@ class Mirror:
 
     def verdicts(self, results: Path) -> None:
         """Show the verdicts of a reproduction, where it has come to any, anew if they have changed."""
-        from experiments.verdicts.verdicts import read_claims
+        from experiments.verdicts.claims_json import read_claims
 
         path = results / "claims.json"
         verdicts = read_claims(path)[0] if path.exists() else []

@@ -22,6 +22,7 @@ from data import mnist, text
 from experiments.records.files import flat
 from experiments.sweeps import compose as compose_module
 from experiments.sweeps.arm import Name
+from experiments.sweeps.options import register
 from experiments.sweeps.preflight import declared
 from experiments.training import schema
 from experiments.training.schema import Config, ConfigError
@@ -34,7 +35,7 @@ SCALES = sorted(path.stem for path in (schema.CONFIGS / "scale").glob("*.yaml"))
 
 @pytest.fixture(autouse=True)
 def hydra() -> Iterator[None]:
-    schema.register()
+    register()
     with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         yield
 

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 import data
 import models
 from experiments.sweeps import preflight
+from experiments.sweeps.compose import to_config
+from experiments.sweeps.options import register
 from experiments.training import errors, schema
 from experiments.training.schema import Config, Optim, Tuning
 
@@ -195,7 +197,7 @@ def unknown_groups(draw: st.DrawFn) -> Bad:
 
 @pytest.fixture(scope="module", autouse=True)
 def hydra() -> Iterator[None]:
-    schema.register()
+    register()
     with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         yield
 
@@ -206,7 +208,7 @@ def start(overrides: tuple[str, ...], results: Path) -> None:
     source = () if "data." in given or "data=" in given or "~" in given else (SYNTHETIC["mnist"],)
     composed = compose("run", [f"results={results}", *source, *overrides], return_hydra_config=True)
     chosen = composed.hydra.runtime.choices
-    preflight.check_runnable([schema.to_config(composed, chosen["experiment"], chosen["scale"])])
+    preflight.check_runnable([to_config(composed, chosen["experiment"], chosen["scale"])])
 
 
 @settings(max_examples=EXAMPLES, derandomize=True, database=None, suppress_health_check=[FUNCTION_SCOPED])

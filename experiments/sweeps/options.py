@@ -1,0 +1,49 @@
+"""What Hydra knows of the options: the schema, a group for models, data and sizes, and a text for --help."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+import data
+import models
+from experiments.training.schema import CONFIGS, Config, Optim
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+NOT_SET = ("name", "experiment", "scale", "arm", "deviations")  # but chosen, or said in a file
+
+
+def register() -> None:
+    """Make the schema, every model and data set, and what experiments say of scale=paper known to Hydra."""
+    OmegaConf.register_new_resolver("options", options_text, replace=True)
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for group, options in (("model", models.available()), ("data", data.available())):
+        for name, node in options.items():
+            store.store(group=group, name=name, node=node)
+    for path in (CONFIGS / "experiment").glob("*.yaml"):
+        if paper := yaml.load(path.read_text(), Loader=LOADER).get("paper"):
+            store.store(group="sizes", name=f"paper_{path.stem}", node=paper, package="_global_")
+
+
+def options_text() -> str:
+    """Every option with its default and, where there is a fixed set, its choices; for --help."""
+    nodes: dict[str, Any] = {"run": Config(), "optim": Optim()}
+    for group, found in (("model", models.available()), ("data", data.available())):
+        nodes |= {f"{group}={name}": node() for name, node in found.items()}
+    return "\n".join(f"{title}: {', '.join(options_of(node))}" for title, node in nodes.items())
+
+
+def options_of(node: "DataclassInstance") -> list[str]:
+    """`name=default`, or `name=default (choice|choice)`, of each option of a configuration."""
+    lines = []
+    for spec in dataclasses.fields(node):
+        value, valid = getattr(node, spec.name), spec.metadata.get("choices")
+        if spec.name not in NOT_SET and isinstance(value, str | int | float | list | None):
+            lines.append(f"{spec.name}={value}" + (f" ({'|'.join(map(str, valid))})" if valid else ""))
+    return lines
