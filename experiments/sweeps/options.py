@@ -21,6 +21,7 @@ NOT_SET = ("name", "experiment", "scale", "arm", "deviations")  # but chosen, or
 def register() -> None:
     """Make the schema, every model and data set, and what experiments say of scale=paper known to Hydra."""
     OmegaConf.register_new_resolver("options", options_text, replace=True)
+    OmegaConf.register_new_resolver("groups", groups_text, replace=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for group, options in (("model", models.available()), ("data", data.available())):
@@ -29,6 +30,13 @@ def register() -> None:
     for path in (CONFIGS / "experiment").glob("*.yaml"):
         if paper := yaml.load(path.read_text(), Loader=LOADER).get("paper"):
             store.store(group="sizes", name=f"paper_{path.stem}", node=paper, package="_global_")
+
+
+def groups_text() -> str:
+    """The groups a command line chooses from; for --help. Hydra itself would list every folder of configs/."""
+    files = {group: sorted(path.stem for path in (CONFIGS / group).glob("*.yaml")) for group in ("experiment", "scale")}
+    groups = {**files, "model": models.available(), "data": data.available()}
+    return "\n".join(f"{group}: {', '.join(choices)}" for group, choices in groups.items())
 
 
 def options_text() -> str:

@@ -22,7 +22,7 @@ from data import mnist, text
 from experiments.records.files import flat
 from experiments.sweeps import compose as compose_module
 from experiments.sweeps.arm import Name
-from experiments.sweeps.options import register
+from experiments.sweeps.options import groups_text, register
 from experiments.sweeps.preflight import declared
 from experiments.training import schema
 from experiments.training.schema import Config, ConfigError
@@ -286,3 +286,11 @@ def test_the_command_line_tells_mistakes_in_one_line(arguments: list[str], messa
     assert done.returncode != 0 and message in done.stderr
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert not list(tmp_path.rglob("result.json"))
+
+
+def test_help_lists_what_a_command_line_can_choose() -> None:
+    groups = dict(line.split(": ") for line in groups_text().splitlines())
+    assert list(groups) == ["experiment", "scale", "model", "data"]  # no folder of claims, no part of a group
+    for group, choices in groups.items():
+        for choice in choices.split(", "):
+            compose_module.load([f"{group}={choice}"])
