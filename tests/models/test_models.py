@@ -267,3 +267,12 @@ def test_padding_draws_no_random_numbers_and_reaches_only_the_border() -> None:
     x = load("image").train_batch(0)[0].double()
     inner, outer = (model.double().get_submodule("convs.0")(x) for model in (zeros, torus))
     assert close(inner[..., 1:, 1:], outer[..., 1:, 1:])
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_opposite_sides_meet_as_in_torchs_circular_padding(stride: int) -> None:
+    ours = cnn.CircularConv2d(3, 4, 3, stride=stride, padding=1, bias=False)
+    theirs = torch.nn.Conv2d(3, 4, 3, stride=stride, padding=1, padding_mode="circular", bias=False)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 3, 7, 6).to(memory_format=torch.channels_last)
+    assert torch.allclose(ours(x), theirs(x), atol=1e-6)
