@@ -69,9 +69,22 @@ class BatchNorm(Norm):
         if self.ghost_size:
             return self.ghosts(a)
         count = a.numel() // self.features
+        if count > 1 and self.alone(a):
+            return self.normalize_and_update(a)
         out, mean, inverse = self.normalize(a, count)
         self.update(mean[None], inverse[None], count)
         return out
+
+    def alone(self, a: Tensor) -> bool:
+        """Whether one call can do all: on the CPU, for elsewhere the weight of the newest would have to be fetched."""
+        return a.device.type == "cpu"
+
+    def normalize_and_update(self, a: Tensor) -> Tensor:
+        """`normalize` and `update` in one call, which is a third of the time of a small update."""
+        self.updates += 1
+        weight = max(1 / self.updates.item(), self.momentum)
+        averages = self.running_mean[0], self.running_variance[0]
+        return torch.native_batch_norm(a, self.gain, self.shift, *averages, True, weight, self.eps)[0]
 
     def ghosts(self, a: Tensor) -> Tensor:
         """Normalise each ghost batch by itself: every (ghost batch, channel) pair is a channel of one call."""
@@ -240,6 +253,9 @@ class SyncBatchNorm(BatchNorm):
     @classmethod
     def recurrent(cls, features: int, config: Any, *, steps: int, gain: float | None, shift: bool) -> Norm:
         return StepwiseSyncBatchNorm(features, steps=steps, gain=RECURRENT_GAIN if gain is None else gain, shift=shift)
+
+    def alone(self, a: Tensor) -> bool:
+        return processes() == 1 and super().alone(a)
 
     def of_channels(self, a: Tensor, groups: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
         if processes() == 1:
