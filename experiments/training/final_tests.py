@@ -20,6 +20,8 @@ from models.batch_norms import BatchNorm
 from models.norms import NORMS
 
 REESTIMATED_CASES = 2560  # over which averages are taken anew, in mini-batches of the size trained with
+# Mini-batches of so few cases go through a model together, so many cases at once.
+FEW, CASES_AT_ONCE = 4, 128
 WAYS = ("test", "test_reestimated", "test_batch")
 # the norms that differ in these ways
 OF_A_BATCH = tuple(name for name, norm in NORMS.items() if issubclass(norm, BatchNorm))
@@ -42,26 +44,41 @@ def other_statistics(model: Model, source: Data, batch_size: int, plain: Row) ->
         return {}  # a single value has no statistics
     anew, own, anew_of_same = plain, plain, plain
     if norms:
-        reestimate(model, norms, source, max(REESTIMATED_CASES // batch_size, 1))
+        reestimate(model, norms, source, batch_size)
         anew = evaluate(model, source, "test")
-        own, anew_of_same = own_and_given(model, source, batch_size)
+        own, anew_of_same = own_and_given(model, norms, source, batch_size)
     increase = {f"test_batch_{name}_increase": own[name] - value for name, value in anew_of_same.items()}
     return prefixed("test_reestimated", anew) | prefixed("test_batch", own) | increase
 
 
 @torch.no_grad()
-def reestimate(model: Model, norms: list[BatchNorm], source: Data, batches: int) -> None:
-    """Replace all running averages by plain means over so many training mini-batches, all with the present weights."""
+def reestimate(model: Model, norms: list[BatchNorm], source: Data, batch_size: int) -> None:
+    """Replace all running averages by plain means over training mini-batches, all with the present weights."""
     for norm in norms:
         norm.updates.zero_()
         norm.momentum = 0.0
     model.train()
+    at_once = max(CASES_AT_ONCE // batch_size, 1) if as_ghosts(norms, batch_size) else 1
     state: State = None
-    for step in range(batches):
-        _, state = model.loss(source.train_batch(step), state)
+    for call in range(max(REESTIMATED_CASES // (batch_size * at_once), 1)):
+        batches = [source.train_batch(call * at_once + k) for k in range(at_once)]
+        x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
+        _, state = model.loss((x, y), state)
 
 
-def own_and_given(model: Model, source: Data, batch_size: int) -> tuple[Row, Row]:
+def as_ghosts(norms: list[BatchNorm], batch_size: int) -> bool:
+    """Let small mini-batches go through the model together, each normalised by itself; False if its norms cannot.
+
+    With the weights fixed that is the same, and several times faster: one of two cases is all overhead.
+    """
+    if batch_size > FEW or any(type(norm) is not BatchNorm for norm in norms):
+        return False
+    for norm in norms:
+        norm.ghost_size = norm.ghost_size or batch_size
+    return True
+
+
+def own_and_given(model: Model, norms: list[BatchNorm], source: Data, batch_size: int) -> tuple[Row, Row]:
     """Test metrics of mini-batches of the size trained with, each normalised by itself, and by the model's averages.
 
     Every so many rows of the evaluation batches are read to their end, as a text goes on from batch to batch; of all
@@ -73,6 +90,8 @@ def own_and_given(model: Model, source: Data, batch_size: int) -> tuple[Row, Row
     same_rows = Rows(batches, carries, 0, len(starts) * batch_size)
     given = evaluate(model, same_rows, "test")  # before what follows moves the averages
     parts = [Rows(batches, carries, start, batch_size) for start in starts]
+    if same_rows.consists_of(batch_size) and as_ghosts(norms, batch_size):
+        parts = [same_rows]
     found = [(part.count(), evaluate(model, part, "test", training=True)) for part in parts]
     total = sum(count for count, _ in found)
     return {name: sum(count * row[name] for count, row in found) / total for name in given}, given
@@ -91,6 +110,10 @@ class Rows:
 
     def batches(self, split: str) -> Iterator[Batch]:
         yield from self.parts
+
+    def consists_of(self, size: int) -> bool:
+        """Whether each batch is a number of whole mini-batches."""
+        return not any(len(part[0]) % size for part in self.parts)
 
     def count(self) -> int:
         return sum(y.numel() for _, y in self.parts)

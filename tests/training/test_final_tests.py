@@ -60,7 +60,7 @@ def test_the_increase_is_over_averages_taken_anew_on_the_same_cases() -> None:
     final = measure(*trained("mlp", "batch"), BATCH)  # a quarter of 44 cases, rounded up to whole mini-batches
     model, source = trained("mlp", "batch")
     norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
-    reestimate(model, norms, source, REESTIMATED_CASES // BATCH)
+    reestimate(model, norms, source, BATCH)
     model.eval()
     x, y = next(iter(source.batches("test")))
     anew = model.metrics((x[: 2 * BATCH], y[: 2 * BATCH]), None)[0]["loss"].mean().item()
@@ -70,11 +70,24 @@ def test_the_increase_is_over_averages_taken_anew_on_the_same_cases() -> None:
 def test_averages_taken_anew_are_plain_means_with_the_present_weights() -> None:
     model, source = trained("mlp", "batch")
     norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
-    reestimate(model, norms, source, 40)  # more than the 33 after which training averages forget
-    sums = [model.linears[0](source.train_batch(step)[0].flatten(1)) for step in range(40)]
+    reestimate(model, norms, source, BATCH)
+    batches = range(REESTIMATED_CASES // BATCH)  # more than the 33 after which training averages forget
+    sums = [model.linears[0](source.train_batch(step)[0].flatten(1)) for step in batches]
     assert torch.allclose(norms[0].running_mean[0], torch.stack([a.mean(0) for a in sums]).mean(0), atol=1e-5)
     variances = torch.stack([a.var(0, unbiased=True) for a in sums])
     assert torch.allclose(norms[0].running_variance[0], variances.mean(0), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+@pytest.mark.parametrize("batch_size", [2, 4])
+def test_small_mini_batches_together_are_what_they_are_one_by_one(
+    name: str, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = measure(*trained(name, "batch", batch_size), batch_size)
+    monkeypatch.setattr(final_tests, "as_ghosts", lambda norms, batch_size: False)
+    one_by_one = measure(*trained(name, "batch", batch_size), batch_size)
+    assert together == pytest.approx(one_by_one, rel=1e-4, abs=1e-5)
+    assert together["test_batch_loss"] != pytest.approx(together["test_loss"], rel=1e-2)
 
 
 def test_each_test_mini_batch_is_normalised_by_itself() -> None:
