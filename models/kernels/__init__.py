@@ -156,11 +156,15 @@ def statistics_of(term: list[Norm], x: Tensor, nothing: Tensor) -> Tensor:
 
 
 def update_averages(terms: list[list[Any]], statistics: list[Tensor], mask: Tensor | None, batch: int) -> None:
-    counts = torch.tensor(batch) if mask is None else mask.sum(1, keepdim=True)
+    """BatchNorm.update of every norm."""
+    steps = next(len(found[0]) for found in statistics if found.numel())
+    counts = torch.full((steps,), batch) if mask is None else mask.sum(1)
+    single = bool((counts == 1).any())
     for term, found in zip(terms, statistics, strict=True):
         start = 0
         for norm in term:
-            mean, inverse = found[..., start : start + norm.features]
-            norm.update(mean, inverse, counts)
-            norm.undefined |= (counts == 1).any()
+            averages = norm.running_mean, norm.running_variance, norm.updates
+            torch.ops.layernorm.update_averages(found, start, counts, *averages, norm.eps, norm.momentum)
+            if single:
+                norm.undefined.fill_(True)
             start += norm.features

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #endif
 
+#include "averages.h"
 #include "layer.h"
 
 namespace layernorm {
@@ -139,11 +140,35 @@ Tensors recurrence_backward(int64_t cell, int64_t norm, const Tensor& x, const T
   return out;
 }
 
+// Running averages (kept, features) and updates (kept) moved in place. statistics (2, steps, width): the norm's are the
+// columns from `start` on; counts (steps).
+void update_averages(const Tensor& statistics, int64_t start, const Tensor& counts, Tensor mean, Tensor variance,
+                     Tensor updates, double eps, double momentum) {
+  const int64_t steps = statistics.size(1), width = statistics.size(2), kept = mean.size(0), features = mean.size(1);
+  const auto type = statistics.scalar_type();
+  check(statistics, {2, steps, width}, type, "statistics");
+  check(counts, {steps}, at::kLong, "counts");
+  check(mean, {kept, features}, type, "running_mean");
+  check(variance, {kept, features}, type, "running_variance");
+  check(updates, {kept}, type, "updates");
+  TORCH_CHECK(start >= 0 && start + features <= width, "columns ", start, " to ", start + features, " of ", width);
+  AT_DISPATCH_FLOATING_TYPES(type, "update_averages", [&] {
+    const Averages<scalar_t> averages{mean.data_ptr<scalar_t>(), variance.data_ptr<scalar_t>(),
+                                      updates.data_ptr<scalar_t>(), kept, features, scalar_t(eps), scalar_t(momentum)};
+    const scalar_t* from = statistics.data_ptr<scalar_t>() + start;
+    averages.update(from, from + steps * width, width, counts.data_ptr<int64_t>(), steps);
+  });
+}
+
 }  // namespace
 
 TORCH_LIBRARY(layernorm, library) {
   library.def("recurrence", recurrence);
   library.def("recurrence_backward", recurrence_backward);
+  library.def(
+      "update_averages(Tensor statistics, int start, Tensor counts, Tensor(a!) mean, Tensor(b!) variance, "
+      "Tensor(c!) updates, float eps, float momentum) -> ()",
+      update_averages);
 }
 
 }  // namespace layernorm
