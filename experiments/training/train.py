@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models import Batch, Model, State
+from models.kernels.updates import native_updates
 
 Row = dict[str, float]  # one evaluation
 
@@ -59,6 +60,11 @@ class Checkpoint(Protocol):
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress | None: ...
 
 
+def rate(optim: Optim, fraction: float) -> float:
+    """The learning rate after a fraction of the updates."""
+    return chosen_rate(optim) * decay(optim.schedule, fraction)
+
+
 def decay(schedule: str, fraction: float) -> float:
     """Factor on the learning rate after a fraction of the updates."""
     if schedule == "linear":
@@ -92,30 +98,38 @@ def train(
 
     `observe` sees the history after each evaluation. Returns the status, `completed` or `diverged` (a loss became
     infinite or not a number), and what was measured. Resumed on the same CPU, a run gives the bits of an
-    uninterrupted one.
+    uninterrupted one. Where a model's updates have a native kernel it makes many at a time; what is written out here is
+    its reference.
     """
     optimizer = make_optimizer(model, optim)
     progress = (checkpoint and checkpoint.restore(model, optimizer)) or Progress()
     due = {round(updates * (k + 1) / evaluations) for k in range(evaluations)}
     observe(progress.history)
     model.train()
-    loss_sum = torch.tensor(progress.loss_sum, device=next(model.parameters()).device)
+    loss_sum = next(model.parameters()).new_tensor(progress.loss_sum)
+    native = None if optim.clip_norm else native_updates(model, optimizer)
     saved, watch = time.monotonic(), Stopwatch(progress)
-    for update in range(progress.update, updates):
-        for group in optimizer.param_groups:
-            group["lr"] = chosen_rate(optim) * decay(optim.schedule, update / updates)
-        loss, progress.state = model.loss(data.train_batch(update), progress.state)
-        optimizer.zero_grad()
-        loss.backward()
-        if optim.clip_norm:
-            nn.utils.clip_grad_norm_(model.parameters(), optim.clip_norm)
-        optimizer.step()
-        loss_sum += loss.detach()
-        progress.update, progress.since = update + 1, progress.since + 1
-        if update + 1 in due:
+    while progress.update < updates:
+        update = progress.update
+        if native:
+            ahead = range(update, min(point for point in (*due, updates) if point > update))
+            done = native.make(data, ahead, [rate(optim, step / updates) for step in ahead], loss_sum)
+        else:
+            for group in optimizer.param_groups:
+                group["lr"] = rate(optim, update / updates)
+            loss, progress.state = model.loss(data.train_batch(update), progress.state)
+            optimizer.zero_grad()
+            loss.backward()
+            if optim.clip_norm:
+                nn.utils.clip_grad_norm_(model.parameters(), optim.clip_norm)
+            optimizer.step()
+            loss_sum += loss.detach()
+            done = 1
+        progress.update, progress.since = update + done, progress.since + done
+        if progress.update in due:
             train_loss = loss_sum.item() / progress.since  # waits for a GPU: the time is read after it
             watch.stop()
-            row = {"update": update + 1, "seconds": progress.seconds, "train_loss": train_loss}
+            row = {"update": progress.update, "seconds": progress.seconds, "train_loss": train_loss}
             row |= prefixed("validation", evaluate(model, data, "validation"))
             progress.history.append(row)
             progress.since = 0

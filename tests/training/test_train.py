@@ -51,7 +51,7 @@ def go(model: Any, source: Any, checkpoint: Path | None = None, seconds: float =
     return train(
         model,
         source,
-        optim(),
+        optim(clip_norm=0.0 if isinstance(model, mlp.MLP) else 1.0),  # without clipping an MLP's updates are native
         updates=UPDATES,
         evaluations=EVALUATIONS,
         checkpoint=CheckpointFile(checkpoint, OWNER) if checkpoint else None,
