@@ -28,13 +28,30 @@ def choose(rows_of_arm: Iterable[Row]) -> Choice:
     A diverged or non-finite run counts as infinity, a tie goes to the smaller rate. Comparing arms at a rate on the
     edge of its grid settles nothing. Raises ValueError without tuning runs.
     """
-    tried = tuning_losses(rows_of_arm)
-    if not tried:
+    means = mean_losses(rows_of_arm)
+    if not means:
         raise ValueError("no tuning runs: nothing to choose a learning rate from")
-    means = {rate: float(np.mean(list(tried[rate].values()))) for rate in sorted(tried)}
     best = min(means, key=lambda rate: (means[rate], rate))
     losses = {rate: loss if math.isfinite(loss) else None for rate, loss in means.items()}
     return Choice(best, best in (min(means), max(means)), losses)
+
+
+def next_rates(grid: Iterable[float], tried: Mapping[float, float]) -> list[float]:
+    """What to try next of a grid, given the mean loss at each rate tried; nothing once the choice can be made.
+
+    At first the middle rate and its two neighbours, then the neighbours of the best so far, until both are tried: where
+    the loss has one valley this finds the lowest of the whole grid, and whether it lies on the edge.
+    """
+    rates = sorted(grid)
+    middle = (len(rates) - 1) // 2
+    best = rates.index(min(tried, key=lambda rate: (tried[rate], rate))) if tried else middle
+    return [rate for rate in rates[max(best - 1, 0) : best + 2] if rate not in tried]
+
+
+def mean_losses(rows_of_arm: Iterable[Row]) -> dict[float, float]:
+    """The mean over the tuning seeds at each rate, the lowest rate first."""
+    losses = tuning_losses(rows_of_arm)
+    return {rate: float(np.mean(list(losses[rate].values()))) for rate in sorted(losses)}
 
 
 def write_choice(path: Path, choice: Choice, about: Mapping[str, str]) -> None:

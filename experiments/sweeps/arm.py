@@ -32,16 +32,19 @@ class Outcome:
 class Arm:
     """A configuration, whose learning rate may be open, and the seeds it is evaluated on.
 
-    `trials` are the runs that choose the rate, none where it is given. The runs of its evaluation have no identity
-    before the rate is known: until then `evaluations` is empty.
+    `trials` are the runs that choose the rate, none where it is given: at first those in the middle of the grid, more
+    as their results come (`tuning.next_rates`). The runs of its evaluation have no identity before the rate is known:
+    until then `evaluations` is empty.
     """
 
     def __init__(self, config: Config, seeds: Iterable[int]) -> None:
         self.config, self.seeds = config, list(dict.fromkeys(seeds))
-        self.trials = [Run(trial) for trial in tuning_configs(config)]
+        self.grid = [Run(trial) for trial in tuning_configs(config)]
+        self.trials: list[Run] = []
         self.evaluations: list[Run] = []
         self.tuned: dict[Path, dict[str, Any]] = {}  # records of trials that are done
-        if not self.trials:
+        self.climb()
+        if not self.grid:
             self.evaluate_at(config.optim.learning_rate)
 
     @property
@@ -59,21 +62,37 @@ class Arm:
         return self.trials or self.evaluations
 
     def after(self, trial: Run, record: dict[str, Any]) -> list[Run]:
-        """Take note of a trial that is done; the evaluation runs, if it was the last: its rate is chosen and kept."""
+        """Take note of a trial that is done; what it makes possible.
+
+        After the last one of those begun these are further trials or, once the rate is chosen and kept, the evaluation.
+        """
         self.tuned[trial.folder.path] = record
         if self.evaluations or len(self.tuned) < len({run.folder.path for run in self.trials}):
             return []
+        if further := self.climb():
+            return further
         choice = tuning.choose(map(tuning_row, self.tuned.values()))
         tuning.write_choice(self.choice_file, choice, {"arm": self.config.arm})
         self.evaluate_at(choice.learning_rate)
         return self.evaluations
 
+    def climb(self) -> list[Run]:
+        """Begin the trials that those which are done ask for; none once the rate can be chosen."""
+        tried = tuning.mean_losses(map(tuning_row, self.tuned.values()))
+        wanted = tuning.next_rates(self.config.tuning.learning_rates, tried) if self.grid else []
+        further = [run for run in self.grid if run.config.optim.learning_rate in wanted]
+        self.trials += further
+        return further
+
     # ---------------------------------------------------------------------------------------------------- reading
 
     def look(self) -> None:
         """See what has been done since the last look."""
-        for run in self.trials:
+        for run in self.trials:  # which grow meanwhile
             run.look()
+            if run.kept and run is self.trials[-1] and all(trial.kept for trial in self.trials):
+                self.tuned = {trial.folder.path: trial.kept for trial in self.trials if trial.kept}
+                self.climb()
         if not self.evaluations and (rate := self.chosen_rate()) is not None:
             self.evaluate_at(rate)
         for run in self.evaluations:
@@ -83,8 +102,9 @@ class Arm:
         """As it was kept when it was chosen, or chosen now; None before all trials are done."""
         if not self.config.rerun_changed and (kept := tuning.read_choice(self.choice_file)):
             return kept.learning_rate
-        records = [run.kept for run in self.trials if run.kept]
-        return tuning.choose(map(tuning_row, records)).learning_rate if len(records) == len(self.trials) else None
+        if not all(run.kept for run in self.trials):
+            return None
+        return tuning.choose(tuning_row(run.kept) for run in self.trials if run.kept).learning_rate
 
     def counts(self) -> Counter[str]:
         """How many of its runs are in each state."""
@@ -104,7 +124,7 @@ class Arm:
     @property
     def choice_file(self) -> Path:
         """Where the rate is kept once it is chosen: named by all that the choice depends on."""
-        grid = "".join(sorted(run.id for run in self.trials))
+        grid = "".join(sorted(run.id for run in self.grid))
         name = f"{self.config.norm}-{hashlib.sha256(grid.encode()).hexdigest()[:10]}.json"
         return Path(self.config.results) / "rates" / self.config.experiment / name
 
@@ -139,14 +159,32 @@ class Plan:
     def __init__(self, arms: Sequence[Arm]) -> None:
         self.arms = arms
         self.waiting: dict[Path, list[Arm]] = {}  # for each trial; arms may share some
+        self.done: dict[Path, dict[str, Any]] = {}  # records of trials
         for arm in arms:
-            for path in {trial.folder.path for trial in arm.trials}:
-                self.waiting.setdefault(path, []).append(arm)
-        self.total = len(self.waiting) + sum(len(arm.seeds) for arm in arms)
+            self.wait(arm, arm.trials)
+
+    @property
+    def total(self) -> int:
+        """How many runs there are, as far as is known: an arm may come to want more trials."""
+        trials = {trial.folder.path for arm in self.arms for trial in arm.trials}
+        return len(trials) + sum(len(arm.seeds) for arm in self.arms)
 
     def first(self) -> list[Run]:
         return [run for arm in self.arms for run in arm.ready()]
 
+    def wait(self, arm: Arm, trials: Iterable[Run]) -> None:
+        for path in {trial.folder.path for trial in trials}:
+            self.waiting.setdefault(path, []).append(arm)
+
     def after(self, run: Run, record: dict[str, Any]) -> list[Run]:
-        arms = self.waiting.pop(run.folder.path, [])
-        return [further for arm in arms for further in arm.after(run, record)]
+        found: list[Run] = []
+        for arm in self.waiting.pop(run.folder.path, []):
+            self.done[run.folder.path] = record
+            further = arm.after(run, record)
+            found += further
+            if not arm.evaluations:
+                self.wait(arm, further)
+                for trial in further:  # another arm may have had it done
+                    if (known := self.done.get(trial.folder.path)) is not None:
+                        found += self.after(trial, known)
+        return found

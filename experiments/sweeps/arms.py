@@ -30,7 +30,9 @@ def run_arms(
     """
     check_sweep(configs)
     plan = Plan(arms_of(configs))
-    run_all(plan.first(), plan.after, total=plan.total, n_jobs=n_jobs, share=share, token=token, audience=audience)
+    run_all(
+        plan.first(), plan.after, total=lambda: plan.total, n_jobs=n_jobs, share=share, token=token, audience=audience
+    )
 
 
 def read_arms(configs: Sequence[Config]) -> list[Arm]:
@@ -55,7 +57,7 @@ def run_tuned(
             found.append((wanted, record))
         return record or perform(wanted, observe)
 
-    for trial in arm.trials:
+    for trial in arm.trials:  # which grow as they are done
         arm.after(trial, made(trial))
     (final,) = arm.evaluations
     record = made(final, observe)

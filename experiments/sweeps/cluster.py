@@ -73,7 +73,11 @@ class Missing:
         self.known = {run.folder.path for run in self.runs}
         for path in self.known:
             self.tell(path)
-        self.total, self.done = self.plan.total, 0
+        self.done = 0
+
+    @property
+    def total(self) -> int:
+        return self.plan.total
 
     def look(self) -> None:
         """Read the records that have come since."""

@@ -35,7 +35,7 @@ def run_all(
     runs: Iterable[Run],
     on_done: Done = lambda run, record: (),
     *,
-    total: int = 0,
+    total: Callable[[], int] = lambda: 0,
     n_jobs: int = 0,
     share: tuple[int, int] = (0, 1),
     token: str = "",
@@ -66,8 +66,10 @@ class Sweep:
 
     n_jobs = 1
 
-    def __init__(self, on_done: Done, total: int, share: tuple[int, int], token: str, audience: Audience) -> None:
-        self.on_done, self.total, self.token, self.audience = on_done, total, token, audience
+    def __init__(
+        self, on_done: Done, total: Callable[[], int], share: tuple[int, int], token: str, audience: Audience
+    ) -> None:
+        self.on_done, self.asked, self.token, self.audience = on_done, total, token, audience
         self.order = Order(share)
         self.known: dict[Path, Run] = {}
         self.active: dict[int, Worker] = {}  # by the sentinel that tells its end
@@ -76,6 +78,11 @@ class Sweep:
         self.counts: Counter[str] = Counter()  # of runs done: `found`, `here`, `elsewhere`
         self.changed: list[Run] = []  # of those found done, the ones made by other code than this
         self.busy_seconds, self.started = 0.0, time.monotonic()
+
+    @property
+    def total(self) -> int:
+        """How many runs there are, as far as is known."""
+        return self.asked()
 
     def add(self, runs: Iterable[Run]) -> None:
         for run in runs:

@@ -142,7 +142,7 @@ with RunFolder(pathlib.Path({str(wanted.folder.path)!r})).hold():
 """
     other = subprocess.Popen([sys.executable, "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdin and other.stdout and other.stdout.readline()
-    started = sweep.Sweep(lambda run, record: (), 1, (0, 1), "", QUIET)
+    started = sweep.Sweep(lambda run, record: (), lambda: 1, (0, 1), "", QUIET)
     started.add([wanted])
     assert not started.fill() and started.elsewhere
     started.look_elsewhere()
