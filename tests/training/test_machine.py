@@ -14,7 +14,7 @@ from torch import Tensor
 import data
 import models
 from data import Spec, mnist
-from experiments.training import machine
+from experiments.training import limits, machine
 from experiments.training.run import run
 from experiments.training.train import train
 from models import ModelError, case_norms, cnn, mlp
@@ -118,10 +118,10 @@ def test_a_record_says_what_was_done(threads: int, tmp_path: Path) -> None:
 
 def test_memory_must_do_for_all_that_train_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     config, spec = mlp.Config(hidden_sizes=[1000, 1000]), Spec("image", (1, 28, 28), 10)  # 1.8 million weights: 29 MB
-    monkeypatch.setattr(machine.limits, "memory", lambda: 100e6)
+    monkeypatch.setattr(limits, "memory", lambda: 100e6)
     machine.check_memory(config, "layer", spec, at_once=3)
     with pytest.raises(ModelError, match=r"hidden_sizes=\[1000, 1000\]: 4 at a time .* lower n_jobs to 3$"):
         machine.check_memory(config, "layer", spec, at_once=4)
-    monkeypatch.setattr(machine.limits, "memory", lambda: 20e6)
-    with pytest.raises(ModelError, match="lower it$"):
+    monkeypatch.setattr(limits, "memory", lambda: 20e6)
+    with pytest.raises(ModelError, match=r"lower it$"):
         machine.check_memory(config, "layer", spec)
