@@ -48,13 +48,6 @@ def units(weight: Tensor, dim: int) -> Tensor:
 # The start
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_a_model_starts_as_the_one_without_a_norm_bit_for_bit(name: str) -> None:
-    batch = load(MODELS[name][0]).train_batch(0)
-    plain, weight = (build(name, norm).loss(batch, None)[0] for norm in ("none", "weight"))
-    assert torch.equal(plain, weight)
-
-
 @pytest.mark.parametrize("size", [1, 33, 500])
 @pytest.mark.parametrize("dim", [0, 1])
 def test_weights_start_as_drawn_whatever_their_size(size: int, dim: int) -> None:
