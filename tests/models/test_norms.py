@@ -220,26 +220,7 @@ def test_running_averages_take_the_mean_over_ghost_batches_once_an_update(shape:
     assert close(unit.running_variance[0], torch.stack([ghost.var(1) for ghost in ghosts]).mean(0))  # unbiased
 
 
-# The paper's section 5
-
-
-@pytest.mark.parametrize("norm", [*OF_A_BATCH, "layer", "rms", "group"])
-@pytest.mark.parametrize("factor", [2.0, 10.0, 0.1])
-def test_gradients_obey_the_laws_of_section_5(norm: str, factor: float) -> None:
-    unit, weights, x = generic(make(norm, 12)), normal(12, 20).requires_grad_(), normal(16, 20)
-    unit.eps = 1e-12
-    (gradient,) = gradients(torch.tanh(unit(x @ weights.t())), weights)
-    larger = (factor * weights).detach().requires_grad_()
-    (by_larger,) = gradients(torch.tanh(unit(x @ larger.t())), larger)
-    assert torch.allclose(by_larger, gradient / factor, rtol=1e-9)
-    rows = (gradient * weights).sum(1) / (gradient.norm(dim=1) * weights.norm(dim=1))
-    if norm in OF_A_BATCH:  # each unit's gradient is orthogonal to its weights
-        assert rows.abs().max() < 1e-9
-        return
-    assert (gradient * weights).sum().abs() < 1e-9 * gradient.norm() * weights.norm()  # that of all to the matrix
-    assert rows.abs().max() > 1e-2
-    if norm != "rms":  # no common vector added to all rows matters
-        assert gradient.sum(0).abs().max() < 1e-9 * gradient.abs().max()
+# The paper's Table 1; its section 5 is in tests/training/test_probes_geometry.py
 
 
 @every_norm
