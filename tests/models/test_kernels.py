@@ -1,6 +1,6 @@
 """The native recurrent layers against the reference: the same values, gradients, running averages and errors."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +25,6 @@ from models.rnn import CELLS, LSTMLayer
 from tests.models.equations import normal
 from tests.models.implementation import on
 
-torch.set_num_threads(1)
 NORMS = ("none", "layer", "batch")
 # Relative to the largest value of a tensor, at least to 1. Measured over everything below: 5e-12, where the rounding of
 # 30 or 100 steps adds up and where two cases leave batch norm a spread that is nearly zero; elsewhere 1e-13.
@@ -37,14 +36,6 @@ every_norm = pytest.mark.parametrize("norm", NORMS)
 # cache, more rows than a chunk has (192) in several steps and in one.
 SHAPES = [(1, 1, 1), (5, 1, 3), (1, 5, 17), (6, 2, 33), (5, 6, 8), (2, 3, 256), (100, 5, 12), (30, 33, 40), (3, 400, 4)]
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    torch.manual_seed(0)
-    yield
-    kernels.use("auto")
-    torch.set_num_threads(1)
 
 
 @dataclass

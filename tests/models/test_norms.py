@@ -30,16 +30,10 @@ from tests.models.equations import (
     scaled,
 )
 
-torch.set_num_threads(1)
 N, C, H, W = 5, 8, 3, 2
 UNITS, MAPS, STEPS = (N, C), (N, C, H, W), (4, N, C)
 every_norm = pytest.mark.parametrize("norm", NORMS)
 every_shape = pytest.mark.parametrize("shape", [UNITS, MAPS], ids=["units", "maps"])
-
-
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    torch.manual_seed(0)
 
 
 def make(norm: str, features: int = C, *, axes: str = "channel", **options: Any) -> Any:

@@ -1,6 +1,5 @@
 """Recurrent layers, every cell with every norm: PyTorch's layers, the paper's equations, what masks and steps do."""
 
-from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
@@ -8,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import ModelError, kernels
+from models import ModelError
 from models.case_norms import Norm
 from models.language_model import Config
 from models.lstm_variants import FORMS
@@ -28,7 +27,6 @@ from tests.models.equations import (
 )
 from tests.models.implementation import on
 
-torch.set_num_threads(1)
 T, B, INPUTS, UNITS = 4, 5, 3, 6
 LENGTHS = torch.tensor([4, 1, 3, 2, 4])
 MASK = torch.arange(T)[:, None] < LENGTHS
@@ -60,13 +58,6 @@ def kernel(request: pytest.FixtureRequest) -> str:
     on(request.param)
     chosen: str = request.param
     return chosen
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    torch.manual_seed(0)
-    yield
-    kernels.use("auto")
 
 
 def rnn(cell: str, norm: str, **options: Any) -> Any:

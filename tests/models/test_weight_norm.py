@@ -11,10 +11,15 @@ from models.norms import NORMS, reparametrize
 from models.recurrence import RecurrentConfig
 from models.rnn import CELLS, RNN
 from tests.models.equations import close, gradients, normal
+from tests.models.implementation import on
 from tests.models.test_models import MODELS, build, load
 
-torch.set_num_threads(1)
-pytestmark = pytest.mark.usefixtures("reference")
+
+@pytest.fixture(autouse=True)
+def reference() -> None:
+    on("reference")
+
+
 # A module, the weight that is normalised, the dimension of its units, and an input.
 PARTS: dict[str, tuple[Any, str, int, tuple[int, ...]]] = {
     "linear": (lambda: nn.Linear(7, 5), "weight", 0, (4, 7)),

@@ -19,7 +19,6 @@ from experiments.training.probes.table1 import TABLE_1, TRANSFORMATIONS
 from models import language_model, mlp
 from models.norms import NORMS
 
-torch.set_num_threads(1)
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 IMAGES = mnist.Config(source="synthetic", crop=20)
 TEXT = text.Config(corpus="synthetic", sequence_length=8, validation_size=600, test_size=600)

@@ -15,7 +15,6 @@ from experiments.training.probes.split_batch import gradient
 from models import mlp
 from models.norms import NORMS
 
-torch.set_num_threads(1)
 NORMALIZED = ("batch", "layer", "weight", "rms")
 PLAIN_SGD = schema.Optim("sgd", 0.03, momentum=0.0, schedule="constant")
 
