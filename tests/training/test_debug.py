@@ -14,10 +14,10 @@ from torch import Tensor, nn
 import data
 from data import text
 from experiments.sweeps.arms import run_arms
-from experiments.training import debug, machine
+from experiments.training import debug
 from experiments.training.debug import DebugError
 from experiments.training.schema import Config, ConfigError, Optim, Tuning
-from models import kernels, language_model
+from models import language_model
 from tests.training.test_run import tiny
 
 LANGUAGE = {
@@ -25,13 +25,6 @@ LANGUAGE = {
     "data": text.Config(corpus="synthetic", sequence_length=12, validation_size=200, test_size=200),
     "batch_size": 4,
 }
-
-
-@pytest.fixture(autouse=True)
-def kernel() -> Iterator[None]:
-    yield
-    kernels.use("auto")
-    machine.choose_product(1)
 
 
 @pytest.fixture
