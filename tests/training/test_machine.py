@@ -2,7 +2,6 @@
 
 import ctypes
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,12 +22,6 @@ from tests.training.test_run import tiny
 MATMUL: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
 IMAGES = mnist.Config(source="synthetic", crop=20, validation_size=60)
 UPDATES = 6
-
-
-@pytest.fixture(autouse=True)
-def untouched() -> Iterator[None]:
-    yield
-    machine.prepare(1, 1)
 
 
 @pytest.fixture
