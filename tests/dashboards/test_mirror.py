@@ -117,10 +117,6 @@ def inspected(folder: Path) -> dict[str, list[dict[str, Any]]]:
     return entries
 
 
-def steps(folder: Path) -> list[int]:
-    return [entry["item"]["_step"] for entry in inspected(folder).get("history", [])]
-
-
 # ------------------------------------------------------------------------------------------------------- what is shown
 
 
@@ -143,14 +139,13 @@ def test_what_wandb_has_is_the_record(tmp_path: Path, wandb_server: WandbServer)
         assert json.loads(found.opened["config"])["optim"]["value"] == RUN["optim"]
 
 
-def test_offline_each_run_is_a_folder_that_wandb_reads_and_that_is_left_alone(tmp_path: Path, offline: None) -> None:
+def test_what_is_there_already_is_left_alone(tmp_path: Path, offline: None) -> None:
     end(tmp_path, RUN, ROWS)
     for _ in range(2):
         assert show_all(tmp_path, tmp_path / "fresh").startswith("1 runs")
         (folder,) = kept(tmp_path / "fresh")
         (folder / "mine").touch()
     assert (folder / "mine").exists() and not (tmp_path / "wandb").exists()
-    assert steps(folder) == [row["update"] for row in ROWS]
 
 
 def test_a_failed_run_is_failed_and_a_later_success_takes_its_place(tmp_path: Path, offline: None) -> None:
@@ -160,11 +155,13 @@ def test_a_failed_run_is_failed_and_a_later_success_takes_its_place(tmp_path: Pa
     with mirroring(tmp_path) as first, mirroring(tmp_path) as second:
         assert first.look(folder.path)
         (failed,) = kept(tmp_path)
-        assert inspected(failed)["exit"] == [{"exit_code": 1}] and len(steps(failed)) == 3
+        assert inspected(failed)["exit"] == [{"exit_code": 1}]
         end(tmp_path, RUN, ROWS)
         assert second.look(folder.path) and not failed.exists()
     (again,) = kept(tmp_path)
-    assert inspected(again)["exit"] in ([{}], [{"exit_code": 0}]) and steps(again) == [2, 4, 6, 8, 10]
+    found = inspected(again)
+    assert found["exit"] in ([{}], [{"exit_code": 0}])
+    assert [entry["item"]["_step"] for entry in found["history"]] == [2, 4, 6, 8, 10]
     assert [path.name for path in (tmp_path / "wandb").iterdir()] == [again.name]
 
 
@@ -349,19 +346,18 @@ def test_a_slow_server_is_waited_for(tmp_path: Path, wandb_server: WandbServer) 
 # ------------------------------------------------------------------------------------------------- what is not shown
 
 
-@pytest.mark.parametrize("key", ["", "0", "0" * 40])  # none, too short to be one, refused by a server that is not there
-def test_without_an_account_or_a_server_there_is_one_line(
-    tmp_path: Path, offline: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], key: str
+@pytest.mark.parametrize("key", ["", "0", "0" * 40])  # none, too short to be one, refused
+def test_without_an_account_there_is_one_line(
+    tmp_path: Path,
+    wandb_server: WandbServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    key: str,
 ) -> None:
     """Also of a command that has several sweeps."""
-    for name, value in {
-        "MODE": "online",
-        "API_KEY": key,
-        "BASE_URL": "http://127.0.0.1:9",
-        "X_GRAPHQL_RETRY_MAX": "0",
-    }.items():
-        monkeypatch.setenv(f"WANDB_{name}", value)
-    monkeypatch.setenv("HOME", str(tmp_path))
+    wandb_server.fault = lambda *_: 401
+    for name, value in {"WANDB_MODE": "online", "WANDB_API_KEY": key, "HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(process, "given_up", [])
     for settings in (RUN, NEXT):
         with process.mirroring("wandb", str(tmp_path)) as tell:
@@ -450,7 +446,7 @@ def test_any_text_is_shown_or_refused_and_nothing_is_written_elsewhere(
         shown.close()
     there = {path.name.split("-", 3)[3] for path in kept(results)} | {run[2] for run in wandb_server.runs}
     assert {*shown.shown} <= there and len({*shown.shown, *shown.refused}) == len(HOSTILE) + 1
-    assert {"verdicts"} > {*shown.refused} or len(shown.refused) <= 2
+    assert len(shown.refused) <= 2
     assert all(line.isprintable() for line in shown.complaints())
     assert {path.name for path in tmp_path.iterdir()} <= {"made", "a", "wandb-home"}
     assert [path.name for path in results.parent.iterdir()] == ["results"]

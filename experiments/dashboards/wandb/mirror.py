@@ -28,7 +28,7 @@ AT_A_TIME = 8  # runs sent to a server, each of which waits for its answers
 PAUSES = (0.0, 2.0, 5.0)  # seconds before a server is asked whether it has what it was sent
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 DELETED = "wandb takes no deleted id again: restore it in the project, or choose another with WANDB_PROJECT=<name>"
-AGAIN = "python -m experiments.mirror tries again"
+AGAIN = "once that is mended, python -m experiments.mirror sends it"
 
 
 class Mirror:
@@ -62,7 +62,8 @@ class Mirror:
         state = folder.state
         record = folder.record() if state == DONE else so_far(folder, state)
         if record and version and state in (DONE, FAILED_STATE):
-            self.finish(name, self.open.pop(path) if path in self.open else self.opened(record), record, version)
+            run = self.open.pop(path) if path in self.open else self.opened(record)
+            self.keep(name, version, run.finish(record, version))
             return True
         if record and state in (RUNNING, STOPPED) and follow and self.place.online:
             self.open[path] = self.open.get(path) or self.opened(record)
@@ -74,19 +75,17 @@ class Mirror:
         name, version = identifier(record["experiment"], record["run"]), digest(json.dumps(record).encode())
         with self.spared(name):
             if self.place.there.get(name) != version:
-                self.finish(name, self.opened(record), record, version)
+                self.keep(name, version, self.opened(record).finish(record, version))
         return True
 
     def opened(self, record: Record) -> WandbRun:
         arm = record.get("arm", record["group"])  # none where it is no arm's
         return WandbRun(record, self.claims[record["experiment"], arm or ""], self.place.options)
 
-    def finish(self, name: str, run: WandbRun, record: Record, version: str) -> None:
-        self.keep(name, version, run.finish(record, version))
-
     def keep(self, name: str, version: str, made: Path) -> None:
         self.place.keep(name, version, made)
         self.shown[name] = version
+        self.refused.pop(name, None)  # an earlier attempt
 
     def verdicts(self, results: Path) -> None:
         """Show the verdicts of a reproduction, where it has come to any, anew if they have changed."""
