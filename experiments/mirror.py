@@ -2,7 +2,7 @@
 
 Offline, unless WANDB_MODE=online, each run becomes a folder of <results>/wandb once it is done or has failed: `wandb
 leet` shows them, `wandb sync` uploads them. Online a sweep's runs are followed as they go. What is there already is
-not shown again, so this can be interrupted at any moment and given again.
+not shown again, so this can be interrupted at any moment and given again. The exit code is 3 where wandb refused some.
 """
 
 import argparse
@@ -12,13 +12,14 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from experiments.dashboards.wandb import places
 from experiments.dashboards.wandb.mirror import Mirror, follow, show_all
-from experiments.dashboards.wandb.process import has_wandb
+from experiments.dashboards.wandb.process import SOME_REFUSED, has_wandb, switched_off
 from experiments.records import files
 from experiments.records.table import RUNS
 
-MODES = ("offline", "online", "dryrun")  # the last is an old name of the first
-DEFAULTS = {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}  # the user's own win
+MODES = ("offline", "online", "disabled", "dryrun")  # the last is an old name of the first
+DEFAULTS = {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}  # the user's own win
 
 
 def main() -> None:
@@ -27,10 +28,12 @@ def main() -> None:
     parser.add_argument("--into", type=Path, help="the folder to write wandb/ into; without it, that of the results")
     parser.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if not os.environ.get("WANDB_MODE"):
+        os.environ.pop("WANDB_MODE", None)  # wandb takes no empty one
     os.environ |= {name: os.environ.get(name) or value for name, value in DEFAULTS.items()}
     logging.raiseExceptions = False  # a full disk is told once, not by each line of wandb's log
     try:
-        print(mirrored(options))
+        code = mirrored(options)
     except (files.SuiteError, ValueError, OSError) as error:
         later = "; the records are whole, python -m experiments.mirror shows them later" if options.follow else ""
         print(f"{'' if options.follow else 'error: '}{error}{later}", file=sys.stderr)
@@ -38,24 +41,31 @@ def main() -> None:
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on where this one stopped", file=sys.stderr)
         leave(130)
+    if code:
+        leave(code)
 
 
-def mirrored(options: argparse.Namespace) -> str:
-    """Do what was asked for; what there is to say of it."""
+def mirrored(options: argparse.Namespace) -> int:
+    """Do what was asked for, and say it; the exit code."""
     if not has_wandb():
         raise files.SuiteError("wandb is not installed; make setup, or pip install wandb")
-    if (mode := os.environ["WANDB_MODE"]) not in MODES:
-        raise files.SuiteError(f"WANDB_MODE={mode}: choose one of {', '.join(MODES[:2])}")
+    if (mode := os.environ.get("WANDB_MODE", "")) and mode not in MODES:
+        raise files.SuiteError(f"WANDB_MODE={mode}: choose one of {', '.join(MODES[:3])}")
     if not options.follow and not any((options.results / name).exists() for name in ("runs", RUNS)):
         raise files.SuiteError(f"{options.results}: neither runs/ nor {RUNS}; make reproduce makes both")
-    mirror = Mirror(options.into or options.results)
-    try:
-        if not options.follow:
-            return show_all(mirror, options.results)
-        follow(mirror, sys.stdin)
-        return ""
-    finally:
-        mirror.place.close()
+    off = switched_off()
+    if off or (mode := places.asked_mode()) == "disabled":
+        print(f"nothing is shown: wandb is switched off by {off or '`wandb disabled`, `wandb enabled` switches it on'}")
+        return 0
+    with places.place(options.into or options.results, online=mode == "online") as place:
+        mirror = Mirror(place)
+        if options.follow:
+            follow(mirror, sys.stdin)
+        else:
+            print(show_all(mirror, options.results))
+        for line in mirror.complaints():
+            print(line, file=sys.stderr)
+        return SOME_REFUSED if mirror.refused else 0
 
 
 def leave(code: int) -> NoReturn:

@@ -29,7 +29,6 @@ def main(composed: DictConfig) -> None:
 
 def run_and_print(composed: DictConfig) -> None:
     from experiments.dashboards.progress import training_bar
-    from experiments.training import debug
 
     choices = HydraConfig.get().runtime.choices
     config = parallel.as_started(configured(composed, choices["experiment"], choices["scale"]))
@@ -40,7 +39,9 @@ def run_and_print(composed: DictConfig) -> None:
     if config.resume:
         config = parallel.as_started(recorded(config.results, config.resume))
     if config.debug:
-        return debug.debug(config)
+        from experiments.training.debug import debug
+
+        return debug(config)
     with mirroring(config.tracking, config.results) as tell, training_bar(config) as observe:
         record = run_tuned(config, observe, tell)
     print(outcome_line(record))

@@ -68,17 +68,3 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     started = Browser(program, tmp_path_factory.mktemp("profile"))
     yield started
     started.close()
-
-
-@pytest.fixture
-def reference() -> Iterator[None]:
-    """Recurrent layers on their reference implementation, random numbers from the start."""
-    import torch  # here: tests of the analysis do without
-
-    from models import kernels
-    from tests.models.implementation import on
-
-    torch.manual_seed(0)
-    on("reference")
-    yield
-    kernels.use("auto")

@@ -35,7 +35,7 @@ LIBRARIES = {
     "bokeh": ("experiments/dashboards/live", "tests"),
     "submitit": ("experiments/sweeps/slurm.py",),
     "matplotlib": ("experiments/reports", "scripts", "tests"),
-    "filelock": ("experiments/records/locks.py", "data/cache.py"),
+    "filelock": ("experiments/records/locks.py", "data/cache.py", "models/kernels/library.py"),
 }
 # Parameters of training/ and sweeps/ that nothing is known of, and why: file, function.parameter.
 UNTYPED = {

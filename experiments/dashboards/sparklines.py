@@ -36,16 +36,6 @@ class ArmOutcome(Protocol):
     def runs(self) -> Sequence[Mapping[str, Any]]: ...
 
 
-@dataclass(frozen=True)
-class ArmRuns:
-    """An arm's outcome by itself."""
-
-    experiment: str
-    arm: str
-    asked: int
-    runs: Sequence[Mapping[str, Any]]
-
-
 def tell_arms(arms: Sequence[ArmOutcome], most: int = MOST) -> None:
     """Print the tables on stderr; of more arms than `most` only how to see them."""
     if len(arms) > most:

@@ -4,7 +4,7 @@ Which number that is say the configurations of the arms (settings.py). Measureme
 `loss_at_<rate>`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -101,12 +101,8 @@ def _picture(name: str, title: str, place: str, arms: Arms, found: Results) -> P
         first, last = min(means), max(means)
         ends.append(f"{label} from {number(means[first])} at {tidy(first)} to {number(means[last])} at {tidy(last)}")
     caption = f"{place.capitalize()}: every seed and the mean; a gap where a run diverged"
-    drawn = _unique(arm for names, _ in found.values() for arm in names)
+    drawn = tuple(dict.fromkeys(arm for names, _ in found.values() for arm in names))
     return Picture(name, panel.drawing(), caption, f"{title} by {place}: {'; '.join(ends)}", drawn)
-
-
-def _unique(arms: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(arms))
 
 
 def _scale(places: list[float]) -> Scale:

@@ -45,25 +45,18 @@ def verdict_table(verdicts: Iterable[Verdict]) -> Table:
     return table
 
 
-def markdown_table(verdicts: Iterable[Verdict], report: str = "") -> str:
+def markdown_table(verdicts: Sequence[Verdict], report: str = "") -> str:
     """The verdicts for report.md, and for other pages given the path of the report their links lead to."""
-    lines = [
-        "| claim | source | statement | verdict | estimate [95 %] | p (Holm) |",
-        "|---|---|---|---|---|---|",
-    ]
-    for v in verdicts:
-        anchor = v.id.lower().replace(".", "")  # GitHub's own anchor of the heading
-        outcome = f"{SYMBOLS[v.verdict]} {v.verdict}"
-        cells = (
-            f"[{v.id}]({report}#{anchor})",
-            v.source,
-            v.statement,
-            outcome,
-            estimate_text(v),
-            number(v.p_holm, 2),
-        )
-        lines.append(_row(cells))
-    return "\n".join(lines)
+    columns = {
+        # GitHub's own anchor of the heading
+        "claim": [f"[{v.id}]({report}#{v.id.lower().replace('.', '')})" for v in verdicts],
+        "source": [v.source for v in verdicts],
+        "statement": [v.statement for v in verdicts],
+        "verdict": [f"{SYMBOLS[v.verdict]} {v.verdict}" for v in verdicts],
+        "estimate [95 %]": [estimate_text(v) for v in verdicts],
+        "p (Holm)": [number(v.p_holm, 2) for v in verdicts],
+    }
+    return markdown(columns)
 
 
 def counts_columns(verdicts: Sequence[Verdict]) -> Columns:

@@ -8,7 +8,7 @@ from typing import Any
 from experiments.sweeps.arm import Arm, Plan, arms_of
 from experiments.sweeps.audience import QUIET, Audience
 from experiments.sweeps.preflight import check_runnable, check_sweep
-from experiments.sweeps.sweep import changed_text, run_all
+from experiments.sweeps.sweep import changed_text, cores, run_all
 from experiments.training.identity import Run
 from experiments.training.run import perform
 from experiments.training.schema import Config
@@ -28,7 +28,8 @@ def run_arms(
     An arm's evaluation starts when its own tuning is done, so that no core waits for another arm. For the options see
     `sweep.run_all`.
     """
-    check_sweep(configs)
+    n_jobs = n_jobs or cores(configs[0])
+    check_sweep(configs, n_jobs)
     plan = Plan(arms_of(configs))
     run_all(
         plan.first(), plan.after, total=lambda: plan.total, n_jobs=n_jobs, share=share, token=token, audience=audience

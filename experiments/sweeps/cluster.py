@@ -123,7 +123,9 @@ def watch(missing: Missing, array: Array, audience: Audience) -> None:
             news = ""
             if not over and states and (states != before or time.monotonic() - last > LINES_APART):
                 news, before, last = line(missing, states), states, time.monotonic()
-            show(missing.done, missing.done + missing.count(), news)
+            show(
+                missing.done, missing.done + missing.count(), "\n".join([*array.warnings(), *([news] if news else [])])
+            )
             if over:
                 break
             time.sleep(pause)

@@ -13,8 +13,10 @@ from experiments.training.machine import check_kernel, pick_device
 from experiments.training.schema import Config, ConfigError
 
 
-def check_runnable(configs: Sequence[Config]) -> None:
-    """Find what would fail in every run before the first: the folder, the device, the data, a model that reads it."""
+def check_runnable(configs: Sequence[Config], at_once: int = 1) -> None:
+    """Find what would fail in every run before the first: the folder, the device, the data, a model that reads it, and
+    memory for so many processes at once.
+    """
     for results in {config.results for config in configs}:
         files.check_writable(results)
     checked = set()
@@ -30,17 +32,18 @@ def check_runnable(configs: Sequence[Config]) -> None:
             pick_device(config.device)
             source = data.load(config.data, batch_size=config.batch_size, seed=config.seed)
             if config.method == "train" or probes.load(config.method).builds_model:
-                machine.check_memory(config.model, config.norm, source.spec)
+                machine.check_memory(config.model, config.norm, source.spec, max(at_once, config.ranks))
             checked.add(key)
 
 
-def check_sweep(configs: Sequence[Config]) -> None:
-    """As `check_runnable`; also refuse what is for single runs."""
+def check_sweep(configs: Sequence[Config], n_jobs: int = 1) -> None:
+    """As `check_runnable`, with `n_jobs` processes if there are as many runs; also refuse what is for single runs."""
     for config in configs:
         for key in ("debug", "resume"):
             if value := getattr(config, key):
                 raise ConfigError(f"{key}={value} is for single runs; leave it out, or -m")
-    check_runnable(configs)
+    runs = sum(1 + len(tuning_configs(config)) for config in configs)
+    check_runnable(configs, min(n_jobs, runs))
 
 
 Declared = tuple[dict[str, set[str]], dict[str, set[str]], dict[tuple[str, str], int]]

@@ -26,6 +26,7 @@ from experiments.records import files
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # by which Slurm announces the end, to every process
 LOG_LINES = 6
+WARNING = b"warning: "  # what a line says that whoever watches should see
 
 
 class ClusterError(files.SuiteError):
@@ -66,10 +67,13 @@ class Task:
     def __call__(self) -> None:
         from experiments.sweeps import arms
         from experiments.training import processes
+        from models.kernels import library
 
         with processes.ignored(*SIGNALS):  # by all workers: they end with the task, not where the end is announced
             processes.server()
         configs = pickle.loads(self.configurations.read_bytes())
+        if any(config.device != "cuda" and config.kernel != "reference" for config in configs):
+            library.provide()  # this node's processor may be another than that of the node where they were compiled
         arms.run_arms(configs, n_jobs=self.n_jobs, share=self.share, token=self.token)
 
     def checkpoint(self) -> Any:
@@ -85,6 +89,8 @@ class Array:
     def __init__(self, options: Options, folder: Path) -> None:
         self.options, self.folder = options, folder
         self.jobs: list[Any] = []
+        self.read: dict[Path, int] = {}  # how many bytes of each log
+        self.warned: set[str] = set()
         self.token = (folder / "token").read_text() if (folder / "token").exists() else ""
 
     def submit(self, configs: Sequence[Any], count: int, n_jobs: int) -> None:
@@ -149,6 +155,20 @@ class Array:
         except (OSError, subprocess.TimeoutExpired):
             return None
         return told.stdout.split("\n")[:-1] if told.returncode == 0 else None
+
+    def warnings(self) -> list[str]:
+        """What tasks have warned of since this was last asked, each once."""
+        found = []
+        for path in sorted(self.folder.glob("*_log.out")):
+            with path.open("rb") as file:
+                file.seek(self.read.get(path, 0))
+                lines = file.read().splitlines(keepends=True)
+            whole = [line for line in lines if line.endswith(b"\n")]
+            self.read[path] = self.read.get(path, 0) + sum(map(len, whole))
+            found += [line.decode(errors="replace").strip() for line in whole if WARNING in line]
+        new = [line for line in dict.fromkeys(found) if line not in self.warned]
+        self.warned.update(new)
+        return new
 
     def log(self) -> list[str]:
         """The last lines of the task that has last written any, for a sweep whose tasks are lost."""

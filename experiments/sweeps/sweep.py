@@ -22,6 +22,7 @@ from experiments.sweeps.audience import QUIET, Audience
 from experiments.sweeps.failure import Failure, SweepError
 from experiments.sweeps.order import Order
 from experiments.sweeps.workers import AGAIN, BUSY, DONE, LOG_LINES, NO_SPACE, RAISED, Worker
+from experiments.training import limits
 from experiments.training.identity import Run
 from experiments.training.machine import commit, pick_device
 from experiments.training.schema import Config
@@ -219,9 +220,7 @@ def changed_text(changed: Sequence[Run], found: int) -> str:
 
 def cores(config: Config) -> int:
     """How many runs at a time: one for each processor this process may use, or one on a GPU."""
-    if config.device != "cpu" and str(pick_device(config.device)) != "cpu":
-        return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return limits.cores() if config.device == "cpu" or str(pick_device(config.device)) == "cpu" else 1
 
 
 def died(code: int) -> str:

@@ -1,30 +1,24 @@
-"""Debug runs, `debug=fast|overfit|nan|profile`: how a configuration trains. They are no results and leave no records.
+"""Debug runs, `debug=fast|overfit|nan`: how a configuration trains. They are no results and leave no records.
 
     fast      a few updates, one evaluation, the test metrics: the whole path once
     overfit   the first mini-batch again and again, which a sound net memorises
     nan       where the first value that is not finite arises
-    profile   what an update spends its time on
 
 Each takes the configuration as it is, its optimiser and schedule included. What goes wrong ends in a DebugError.
 """
 
 import dataclasses
 import math
-import os
 import re
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.profiler_util import EventList
-from torch.profiler import ProfilerActivity, profile, record_function
 
 import data
 import models
@@ -36,12 +30,8 @@ from experiments.training.schema import Config, ConfigError
 from experiments.training.train import Row, evaluate, train
 from experiments.training.training_run import Observer, train_model
 
-P = ParamSpec("P")
-T = TypeVar("T")
 Loss = Callable[[data.Batch, models.State], tuple[Tensor, models.State]]
-FEW = 5  # updates of `fast`, and of the warm-up before `profile`
-PROFILED = 20  # updates
-OPERATIONS = 12  # of a profile, the most costly ones, that are printed
+FEW = 5  # updates of `fast`
 MEMORISED = 0.01  # of the loss at the start: below that `overfit` has learned its mini-batch
 
 
@@ -199,46 +189,6 @@ def place(told: list[warnings.WarningMessage]) -> str:
     return f" It belongs to {found[-1][0]}:{found[-1][1]}." if found else ""
 
 
-def profiled(config: Config, source: data.Data) -> None:
-    model, device = built(config, source), pick_device(config.device)
-    model.loss = annotated("forward", model.loss)  # type: ignore[method-assign]
-    feed = Feed(annotated("data", source.train_batch), lambda split: ())
-    train_on(feed, model, dataclasses.replace(config, updates=FEW), evaluations=1)
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else it calls the lack of a GPU an error
-    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
-    with profile(activities=activities) as profiler:
-        started = time.perf_counter()
-        train_on(feed, model, dataclasses.replace(config, updates=PROFILED), evaluations=1)
-        seconds = time.perf_counter() - started
-    events = profiler.key_averages()
-    print(f"{1000 * seconds / PROFILED:.2f} ms an update, of which {shares(events, seconds)}")
-    print(f"{'operation':40} {'calls':>8} {'ms':>9}  an update, its own time")
-    own = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
-    for event in sorted(events, key=lambda event: -getattr(event, own))[:OPERATIONS]:
-        calls, milliseconds = event.count / PROFILED, getattr(event, own) / 1000 / PROFILED
-        print(f"{event.key[:40]:40} {calls:8.4g} {milliseconds:9.4f}")
-    path = Path(config.results) / "debug" / f"{config.experiment}-{config.norm}-b{config.batch_size}.json"
-    files.make_folder(path.parent)
-    profiler.export_chrome_trace(str(path))
-    print(f"trace for chrome://tracing or ui.perfetto.dev: {path}")
-
-
-def annotated(name: str, call: Callable[P, T]) -> Callable[P, T]:
-    def inside(*arguments: P.args, **options: P.kwargs) -> T:
-        with record_function(name):
-            return call(*arguments, **options)
-
-    return inside
-
-
-def shares(events: EventList, seconds: float) -> str:
-    """What each part of an update takes of the whole, in time of the CPU's main thread."""
-    spent = {event.key.split("#")[0]: event.cpu_time_total / 1e6 / seconds for event in events}
-    parts = {"data": spent["data"], "forward": spent["forward"], "optimizer": spent["Optimizer.step"]}
-    parts["backward and the rest"] = 1 - sum(parts.values())
-    return ", ".join(f"{name} {share:.0%}" for name, share in parts.items())
-
-
 def built(config: Config, source: data.Data) -> models.Model:
     device = pick_device(config.device)
     machine.check_memory(config.model, config.norm, source.spec)
@@ -252,4 +202,4 @@ def train_on(
     train(model, feed, config.optim, updates=config.updates, evaluations=evaluations, observe=observe)
 
 
-PRESETS = {"overfit": overfit, "fast": fast, "nan": nan, "profile": profiled}
+PRESETS = {"overfit": overfit, "fast": fast, "nan": nan}

@@ -4,7 +4,6 @@ Nothing that is set changes a number beyond the rounding of float32.
 """
 
 import ctypes
-import math
 import os
 import platform
 import re
@@ -21,6 +20,7 @@ from torch import Tensor
 
 import models
 from data import Spec
+from experiments.training import limits
 from experiments.training.schema import Config, ConfigError
 from models import kernels
 from models.recurrence import RecurrentConfig
@@ -102,8 +102,8 @@ def largest_error(product: Callable[[Tensor, Tensor], Tensor] = torch.matmul) ->
     return max(errors)
 
 
-def check_memory(config: models.Options, norm: str, spec: Spec) -> None:
-    """Refuse a model whose weights, gradients and Adam's two averages exceed this machine's memory."""
+def check_memory(config: models.Options, norm: str, spec: Spec, at_once: int = 1) -> None:
+    """Refuse models whose weights, gradients and Adam's two averages exceed what memory there is, so many at once."""
     try:
         with torch.device("meta"):  # of tensors only the shapes
             model = models.build(config, norm, spec, seed=0)
@@ -112,23 +112,19 @@ def check_memory(config: models.Options, norm: str, spec: Spec) -> None:
         if "overflow" not in str(error):
             raise
         numbers = 2**62  # more bytes than 64 bits can count
-    needed, had = 4 * numbers / 2**30, memory() / 2**30
+    needed, had = 4 * numbers / 2**30, limits.memory() / 2**30
+    if at_once * needed <= had:
+        return
+    key, value = max(vars(config).items(), key=lambda option: size(option[1]))
+    asked = f"model={config.name} with model.{key}={value}"
     if needed > had:
-        key, value = max(vars(config).items(), key=lambda option: size(option[1]))
-        asked = f"model={config.name} with model.{key}={value}"
-        raise models.ModelError(f"{asked}: training takes {needed:,.0f} GB, this machine has {had:,.0f} GB; lower it")
+        raise models.ModelError(f"{asked}: training takes {needed:,.0f} GB, there are {had:,.0f} GB; lower it")
+    room = f"{at_once} at a time take {at_once * needed:,.0f} GB, there are {had:,.0f} GB"
+    raise models.ModelError(f"{asked}: {room}; lower n_jobs to {int(had / needed)}")
 
 
 def size(option: object) -> int:
     return max(option, default=0) if isinstance(option, list) else option if isinstance(option, int) else 0
-
-
-def memory() -> float:
-    """Bytes of the machine's memory; infinite where the system does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return math.inf
 
 
 def environment() -> dict[str, Any]:
@@ -172,7 +168,7 @@ def check_kernel(config: Config) -> None:
 
 @cache
 def warn_once(message: str) -> None:
-    print(message, file=sys.stderr)
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def pick_device(name: str) -> torch.device:

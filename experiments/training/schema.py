@@ -84,7 +84,7 @@ class Config:
     kernel: str = field(default="auto", metadata={"choices": kernels.MODES})
     checkpoint_seconds: float = 20.0
     # A look at how a single run trains, without a record (debug.py).
-    debug: str = field(default="", metadata={"choices": ("overfit", "fast", "nan", "profile")})
+    debug: str = field(default="", metadata={"choices": ("overfit", "fast", "nan")})
 
 
 def from_plain(plain: dict[str, Any]) -> Config:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special  # not scipy.stats: it takes a second to import, and only two quantiles are needed
 
-Alternative = Literal["less", "greater", "two-sided"]
+Alternative = Literal["less", "greater"]
 Numbers = Sequence[float] | NDArray[np.float64]
 
 MOST_SEEDS = 40  # 2 x 2^20 partial sums: the most that is counted exactly in about a second
@@ -27,13 +27,11 @@ def sign_flip_p(differences: Numbers, alternative: Alternative = "less") -> floa
     """Exact p of the paired sign-flip test of the mean: the share of sign assignments at least as extreme.
 
     Under the null hypothesis (differences symmetric about 0) each sign is a fair coin, so p holds for any n
-    and any spread; the smallest is 2^-n, or 2^(1-n) two-sided. `less` finds evidence for a mean below 0.
+    and any spread; the smallest is 2^-n. `less` finds evidence for a mean below 0.
     Raises ValueError for no seeds, more than MOST_SEEDS, or a non-finite difference.
     Source: Fisher, The Design of Experiments (1935), section 21; Pitman, JRSS Supplement 4 (1937).
     """
     d = _finite(differences)
-    if alternative == "two-sided":
-        return min(1.0, 2 * min(sign_flip_p(d, "less"), sign_flip_p(d, "greater")))
     if alternative == "greater":
         d = -d
     # A sum over all signs is one over the left half's plus one over the right half's: with one half sorted,
@@ -51,8 +49,6 @@ def sign_test_p(differences: Numbers, alternative: Alternative = "less") -> floa
     """
     d = np.asarray(differences, dtype=float)
     below, above = int((d < 0).sum()), int((d > 0).sum())
-    if alternative == "two-sided":
-        return min(1.0, 2 * _fair_coin_tail(max(below, above), below + above))
     return _fair_coin_tail(below if alternative == "less" else above, below + above)
 
 

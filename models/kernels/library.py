@@ -1,30 +1,37 @@
-"""The compiled kernels: where they are, how they are made. `python -m models.kernels` makes them."""
+"""The compiled kernels: where they are, how they are made. `python -m models.kernels` makes them.
 
+kernels/<digest>/layernorm_kernels.so     of these sources, this torch, this processor
+                 lock                     held by the one process that compiles
+                 build.../                its working folder
+"""
+
+import errno
 import hashlib
-import logging
 import os
 import platform
 import shutil
-import subprocess
 import sys
-import sysconfig
 import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
+from math import inf
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
-SOURCES = Path(__file__).resolve().parent
-# No -ffast-math: it gives non-finite outputs for saturated gates. Loops are marked for vectorisation instead. gcc would
-# use half of each register of a processor with AVX-512.
-FLAGS = ["-O3", "-std=c++20", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"]
-if platform.machine() in ("x86_64", "AMD64"):
-    FLAGS += ["-mprefer-vector-width=512"]
+from models.kernels.compiler import SOURCES, CompilerError, compile_to, flags
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+AN_HOUR = 3600.0  # longer than any compiler takes
+failure = ""  # why this process could not compile them
 
 
-def flags() -> list[str]:
-    """FLAGS and those for this processor; KERNEL_FLAGS has others in their place (scripts/sanitize.py)."""
-    return [*FLAGS, *os.environ.get("KERNEL_FLAGS", "-march=native").split()]
+def root() -> Path:
+    """The folder of all compiled kernels."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "layernorm-reproduced" / "kernels"
 
 
 def library() -> Path:
@@ -32,8 +39,7 @@ def library() -> Path:
     digest = hashlib.sha256(repr((torch.__version__, processor(), flags())).encode())
     for source in sorted(SOURCES.glob("*.[ch]*")):
         digest.update(source.read_bytes())
-    root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "layernorm-reproduced"
-    return root / "kernels" / digest.hexdigest()[:16] / "layernorm_kernels.so"
+    return root() / digest.hexdigest()[:16] / "layernorm_kernels.so"
 
 
 def processor() -> str:
@@ -45,29 +51,15 @@ def processor() -> str:
     return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
 
 
-def build() -> Path:
-    """Compile and load the library; the file appears in the cache whole or not at all."""
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # no word about CUDA, which takes no part
-    from torch.utils.cpp_extension import load  # slow to import
-
-    path = library()
-    os.environ["PATH"] += os.pathsep + sysconfig.get_path("scripts")  # where pip puts ninja
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent.parent, prefix="build") as folder:
-        sources = [str(source) for source in sorted(SOURCES.glob("*.cpp"))]
-        load(path.stem, sources, flags(), extra_ldflags=flags(), build_directory=folder, is_python_module=False)
-        if library() != path:
-            raise RuntimeError("the sources changed while they were compiled")
-        os.replace(Path(folder) / path.name, path)
-    return path
-
-
 @cache
 def unavailable() -> str:
     """Why there is no native kernel on this machine, in one line; empty if there is. Loads it."""
-    path = library()
+    try:
+        path = library()
+    except RuntimeError as error:  # of Path.expanduser: no such user
+        return f"no cache folder for the kernels: {error} set XDG_CACHE_HOME to a folder"
     if not path.exists():
-        return "the kernels are not compiled; `python -m models.kernels` does it where there is a C++ compiler"
+        return failure or "they are not compiled; `python -m models.kernels` does it where there is a C++ compiler"
     try:
         torch.ops.load_library(path)
     except OSError as error:
@@ -75,17 +67,87 @@ def unavailable() -> str:
     return ""
 
 
+def provide() -> str:
+    """Compile the kernels unless they are there; why there are none after that, in one line, or nothing.
+
+    One process compiles, those that share its cache wait, and nobody longer than KERNEL_SECONDS.
+    """
+    global failure
+    if not unavailable():
+        return ""
+    try:
+        compile_once(library(), time.monotonic() + seconds())
+    except CompilerError as error:
+        failure = f"{error}; `python -m models.kernels` tries again"
+    except OSError as error:
+        failure = f"{root()}: {error.strerror or error}; XDG_CACHE_HOME chooses another folder"
+    except RuntimeError:
+        pass  # no folder, which `unavailable` says
+    unavailable.cache_clear()
+    return unavailable()
+
+
+def seconds() -> float:
+    given = os.environ.get("KERNEL_SECONDS") or "600"
+    try:
+        if 0 < float(given) < inf:
+            return float(given)
+    except ValueError:
+        pass
+    raise CompilerError(f"KERNEL_SECONDS={given} is not a number of seconds")
+
+
+def compile_once(path: Path, deadline: float) -> None:
+    """Compile the library, unless another process does meanwhile. The file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with held(path.parent, deadline - time.monotonic()):
+        if path.exists():
+            return
+        print("compiling the recurrent kernels for this processor (half a minute)", file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix="build") as folder:
+            draft = Path(folder) / path.name
+            compile_to(draft, Path(folder), deadline)
+            if library() != path:
+                raise CompilerError("the sources changed while they were compiled")
+            os.replace(draft, path)
+
+
+@contextmanager
+def held(folder: Path, seconds: float) -> Iterator[None]:
+    """Hold the lock of a library's folder, in which whoever died there has left nothing then."""
+    lock = FileLock(folder / "lock", timeout=max(0.0, seconds), fallback_to_soft=False)
+    try:
+        lock.acquire()
+        remove(folder.glob("build*"))
+    except Timeout:
+        raise CompilerError(f"another process has compiled them for {seconds:.0f} s and is not done") from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:  # without locks each process compiles its own
+            raise
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def remove(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def tidy() -> None:
+    """Remove what killed processes have left of other versions, too; of those at work it leaves all."""
+    for lock in root().glob("*/lock"):
+        with suppress(CompilerError, OSError), held(lock.parent, 0):
+            pass
+    remove(old for old in root().glob("build*") if time.time() - old.stat().st_mtime > AN_HOUR)  # of earlier versions
+
+
 def main() -> None:
     """Compile, unless done; exits with the reason in one line where that fails. Without kernels all else works."""
-    if not unavailable():
-        return
-    try:
-        if shutil.which(os.environ.get("CXX", "c++")) is None:
-            raise RuntimeError("no C++ compiler")
-        print("compiling the recurrent kernels for this processor (half a minute)", flush=True)
-        build()
-    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        reason = next((line for line in lines if "error:" in line), lines[0])
+    done = not unavailable()
+    if reason := provide():
         sys.exit(f"recurrent layers run on the slow reference implementation: {reason}")
-    print(f"recurrent kernels: {library()}")
+    tidy()
+    if not done:
+        print(f"recurrent kernels: {library()}")

@@ -97,7 +97,8 @@ void statistics(const Term<T>& term, const Block& block, const Cases& cases, T e
       const T mean = sum<T>(n, [a](int64_t j) { return a[j]; }) / n;
       const T variance = sum<T>(n, [a, mean](int64_t j) { return (a[j] - mean) * (a[j] - mean); }) / n;
       term.mean[b] = mean;
-      term.inverse[b] = 1 / std::sqrt(variance + eps);
+      // A variance beyond all numbers would give 0 for every unit; a run that comes to that has diverged.
+      term.inverse[b] = std::isinf(variance) ? variance - variance : 1 / std::sqrt(variance + eps);
     });
   }
   if constexpr (norm == Norm::batch) {

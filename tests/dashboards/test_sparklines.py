@@ -10,13 +10,13 @@ from experiments.dashboards.sparklines import (
     MOST,
     PLAIN,
     WIDEST,
-    ArmRuns,
     LossScale,
     arm_tables,
     mean_curve,
     sparkline,
     tell_arms,
 )
+from experiments.sweeps.arm import Outcome
 
 
 def record(losses: list[float | None], **changes: Any) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def record(losses: list[float | None], **changes: Any) -> dict[str, Any]:
     return plain | {"final": {"validation_loss": losses[-1], "test_loss": 2.0, "test_error": 0.25}} | changes
 
 
-def shown(*arms: ArmRuns, plain: bool = False) -> str:
+def shown(*arms: Outcome, plain: bool = False) -> str:
     console = Console(width=100, color_system=None)
     with console.capture() as captured:
         for table in arm_tables(arms, plain=plain):
@@ -62,8 +62,8 @@ def test_the_mean_ends_where_the_first_run_diverged() -> None:
 
 def test_an_arm_is_a_line() -> None:
     diverged = record([4.0, None], status="diverged", final={"validation_loss": None, "test_loss": None})
-    arms = ArmRuns("lm", "layer", 3, [record([4.0, 1.0]), record([4.0, 2.0])]), ArmRuns("lm", "none", 3, [diverged])
-    text = shown(*arms, ArmRuns("lm", "batch", 3, []))
+    arms = Outcome("lm", "layer", 3, [record([4.0, 1.0]), record([4.0, 2.0])]), Outcome("lm", "none", 3, [diverged])
+    text = shown(*arms, Outcome("lm", "batch", 3, []))
     layer, none, batch = (
         next(line.split() for line in text.splitlines() if name in line) for name in ("layer", "none", "batch")
     )
@@ -79,15 +79,15 @@ def test_each_experiment_has_its_own_metrics_and_scale() -> None:
     bits = record([2.0, 1.0], final={"validation_bits_per_character": 1.0, "test_bits_per_character": 3.0})
     measured: dict[str, Any] = {"status": "undefined", "config": {"optim": {"learning_rate": None}}, "history": []}
     measured["final"] = {"company_effect": 0.5, "residual": 1.0, "third": 1.0}
-    text = shown(ArmRuns("lm", "layer", 1, [bits]), ArmRuns("exact", "layer", 1, [measured]))
+    text = shown(Outcome("lm", "layer", 1, [bits]), Outcome("exact", "layer", 1, [measured]))
     assert "bits per" in text and "losses from 1.00 to 2.00" in text
     assert "company" in text and "residual" in text and "third" not in text and "undefined" in text
-    alone = shown(ArmRuns("exact", "layer", 1, [measured]))
+    alone = shown(Outcome("exact", "layer", 1, [measured]))
     assert alone in text and "losses" not in alone and "0.500" in alone and "±" not in alone
 
 
 def test_many_arms_are_not_told_but_how_to_see_them(capsys: pytest.CaptureFixture[str]) -> None:
-    arms = [ArmRuns("lm", f"arm{place}", 1, []) for place in range(MOST + 1)]
+    arms = [Outcome("lm", f"arm{place}", 1, []) for place in range(MOST + 1)]
     tell_arms(arms)
     assert (
         capsys.readouterr().err

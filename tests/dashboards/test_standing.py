@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from experiments.dashboards.sparklines import ArmRuns
 from experiments.dashboards.standing import line, state_table, watch
 from experiments.records.folder import RunFolder
+from experiments.sweeps.arm import Outcome
 
 
 @dataclass
@@ -44,10 +44,10 @@ class TwoRuns:
     def seconds_left(self) -> float | None:
         return 7.0 if self.states[0] == "running" else None
 
-    def outcomes(self) -> list[ArmRuns]:
+    def outcomes(self) -> list[Outcome]:
         history = [{"update": 1, "validation_loss": 2.0}, {"update": 2, "validation_loss": 1.0}]
         record = {"status": "completed", "config": {"optim": {"learning_rate": 0.1}}, "history": history, "final": {}}
-        return [ArmRuns("tiny", "layer", 2, [record])]
+        return [Outcome("tiny", "layer", 2, [record])]
 
 
 def test_it_is_watched_until_all_is_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from experiments import dashboard
 from experiments.dashboards.wandb import outline as parts
 from experiments.dashboards.wandb import workspace
 from experiments.dashboards.wandb.outline import Outline, outlines
-from experiments.dashboards.wandb.workspace import WorkspaceError
+from experiments.records.files import SuiteError
 from experiments.records.table import read_table
 from experiments.reports.settings import RATE
 from experiments.verdicts.claims_file import load_claims
@@ -90,8 +90,8 @@ def test_made_again_it_is_renewed_and_once_deleted_made_anew(
 def test_what_wandb_does_not_take_is_told_in_one_line(
     wandb_server: WandbServer, every: list[Outline], tmp_path: Path
 ) -> None:
-    wandb_server.refuse = 401
-    with pytest.raises(WorkspaceError, match=r"^wandb did not take the workspace: .*refused; [^\n]*--project[^\n]*$"):
+    wandb_server.fault = lambda *_: 401
+    with pytest.raises(SuiteError, match=r"^wandb: .*refused; [^\n]*--project[^\n]*$"):
         workspace.publish(ENTITY, "project", every[:1], tmp_path / "kept")
     assert not wandb_server.views and not (tmp_path / "kept").exists()
 
@@ -103,10 +103,10 @@ def test_without_a_key_or_a_server_the_command_ends_with_a_line(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("sys.argv", ["dashboard", str(tmp_path), "--entity", ENTITY])
     monkeypatch.delenv("WANDB_API_KEY")
-    with pytest.raises(SystemExit, match=r"^error: wandb has no API key: `wandb login` .*WANDB_API_KEY[^\n]*$"):
+    with pytest.raises(SystemExit, match=r"^error: wandb: No API key.* `wandb login` .*WANDB_API_KEY[^\n]*$"):
         dashboard.main()
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    with pytest.raises(SystemExit, match=r"^error: wandb did not take .*http://127.0.0.1:9.*connection refused[^\n]*$"):
+    with pytest.raises(SystemExit, match=r"^error: wandb: .*http://127.0.0.1:9.*connection refused[^\n]*$"):
         dashboard.main()
 
 

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,14 +20,16 @@ from typing import Any
 import pytest
 
 ENTITY = "tester"  # who is logged in
+PAGE = 2  # runs it lists at a time, however many are asked for
 Json = dict[str, Any]
 
 
 @dataclass
 class Run:
-    """One run as the server knows it."""
+    """One run as the server knows it: where it is, what it was opened with, and what came of it."""
 
-    project: str
+    place: tuple[str, str, str]  # entity, project, id
+    opened: Json = field(default_factory=dict)
     state: str = "running"
     history: list[Json] = field(default_factory=list)
     summary: Json = field(default_factory=dict)
@@ -43,12 +45,21 @@ class Run:
         if sent.get("complete"):
             self.state = "failed" if sent["exitcode"] else "finished"
 
+    def told(self) -> Json:
+        """What a client is told of it."""
+        entity, project, name = self.place
+        tail = json.dumps([json.dumps(line) for line in self.history[-1:]])
+        lines = {"historyLineCount": len(self.history), "historyTail": tail, "eventsLineCount": 0, "eventsTail": "[]"}
+        told: Json = {"id": name, "name": name, "displayName": name, "project": project_of(entity, project), "tags": []}
+        told |= {"config": "{}", "summaryMetrics": json.dumps(self.summary), "wandbConfig": '{"t": 1}', "user": {}}
+        return told | lines | {"logLineCount": 0, "state": self.state, "projectId": 1, "historyKeys": {}}
+
 
 class WandbServer(ThreadingHTTPServer):
-    """`runs` by id, `views` (workspaces) by id, `operations` in the order they came.
+    """`runs` by entity, project and id, `views` (workspaces) by id, `operations` in the order they came.
 
-    `refuse` is an HTTP status given to everything instead of an answer; `denied` are operations this account may not
-    do, `file_stream` among them.
+    `fault` is asked before each answer with the operation, `file_stream` among them, and the id of the run that it is
+    about, if any. It gives the HTTP status of a refusal, whose `reason` is told, or 0; or takes its time.
     """
 
     daemon_threads = True
@@ -56,65 +67,58 @@ class WandbServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
-        self.runs: dict[str, Run] = {}
+        self.entity = ENTITY
+        self.runs: dict[tuple[str, str, str], Run] = {}
         self.views: dict[str, Json] = {}
         self.operations: list[str] = []
-        self.refuse = 0
-        self.denied: set[str] = set()
-        self.lock = threading.Lock()
+        self.fault: Callable[[str, str], int] = lambda operation, run: 0
+        self.reason = "refused"
 
     def handle_error(self, *told: Any) -> None:
         """A client that has all it wants closes the line; say nothing of it."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(*told)
 
-    def graphql(self, asked: Json) -> Json:
-        operation = re.findall(r"(?:query|mutation)\s+(\w+)", asked["query"])[0]
-        self.operations.append(operation)
-        if operation in self.denied:
-            return {"errors": [{"message": "permission denied"}]}
-        answer = getattr(self, f"on_{operation[0].lower()}{operation[1:]}", None)
-        if answer is None:
-            return {"errors": [{"message": f"the fake server does not know {operation}"}]}
-        return {"data": answer(asked.get("variables") or {})}
-
-    # ------------------------------------------------------------------------------------------------ accounts
-
-    def on_viewer(self, given: Json) -> Json:
-        user = {"id": "VXNlcjox", "entity": ENTITY, "username": ENTITY, "name": ENTITY, "email": "", "admin": False}
-        nothing: Json = {"edges": []}
-        return {"viewer": {**user, "flags": "{}", "deletedAt": None, "teams": nothing, "apiKeys": nothing}}
+    def run(self, name: str) -> Run:
+        (found,) = (run for place, run in self.runs.items() if place[2] == name)
+        return found
 
     # ---------------------------------------------------------------------------------------------------- runs
 
+    def on_viewer(self, given: Json) -> Json:
+        user = {"id": "VXNlcjox", "entity": self.entity, "username": self.entity, "name": "", "email": ""}
+        nothing: Json = {"edges": []}
+        told = {"admin": False, "flags": "{}", "deletedAt": None, "teams": nothing, "apiKeys": nothing}
+        return {"viewer": user | told}
+
+    on_getDefaultEntity = on_viewer
+
     def on_upsertBucket(self, given: Json) -> Json:
-        new = given["name"] not in self.runs
-        run = self.runs.setdefault(given["name"], Run(given["project"]))
-        run.summary.update(json.loads(given.get("summaryMetrics") or "{}"))
-        return {"upsertBucket": {"bucket": self.bucket(given["name"]), "inserted": new}}
+        place = given["entity"] or self.entity, given["project"], given["name"]
+        new = place not in self.runs
+        run = self.runs.setdefault(place, Run(place))
+        run.opened |= {key: value for key, value in given.items() if value is not None}
+        return {"upsertBucket": {"bucket": run.told(), "inserted": new}}
 
     def on_runResumeStatus(self, given: Json) -> Json:
-        bucket = self.bucket(given["name"]) if given["name"] in self.runs else None
-        return {"model": {**self.project(given["project"]), "bucket": bucket}}
+        place = given["entity"] or self.entity, given["project"], given["name"]
+        bucket = self.runs[place].told() if place in self.runs else None
+        return {"model": {**project_of(*place[:2]), "bucket": bucket}}
 
-    def on_run(self, given: Json) -> Json:
-        """By wandb.Api."""
-        if given["name"] not in self.runs:
-            return {"project": {"run": None}}
-        run, unasked = self.runs[given["name"]], {"user": {}, "historyKeys": {}, "projectId": 1}
-        return {"project": {"run": {**self.bucket(given["name"]), **unasked, "state": run.state}}}
+    def on_runs(self, given: Json) -> Json:
+        """Those of a project, a page at a time; no project that has none."""
+        project = given["entity"], given["project"]
+        runs = [run for place, run in self.runs.items() if place[:2] == project]
+        start = int(given.get("cursor") or 0)
+        shown = list(enumerate(runs, start=1))[start : start + PAGE]
+        page: Json = {"edges": [{"node": run.told(), "cursor": str(place)} for place, run in shown]}
+        page |= {"pageInfo": {"endCursor": None, "hasNextPage": start + PAGE < len(runs)}}
+        told = {"internalId": "1", "runCount": len(runs), "readOnly": False, "runs": page}
+        return {"project": told if runs else None}
 
     def on_createRunFiles(self, given: Json) -> Json:
         files = [{"name": name, "uploadUrl": f"{self.url}/run/{given['run']}/{name}"} for name in given["files"]]
         return {"createRunFiles": {"runID": given["run"], "uploadHeaders": [], "files": files}}
-
-    def bucket(self, name: str) -> Json:
-        run = self.runs[name]
-        tail = json.dumps([json.dumps(line) for line in run.history[-1:]])
-        empty: Json = {"description": None, "sweepName": None, "notes": None, "tags": [], "config": "{}"}
-        empty |= {"eventsLineCount": 0, "eventsTail": "[]", "logLineCount": 0, "wandbConfig": '{"t": 1}'}
-        kept = {"historyLineCount": len(run.history), "historyTail": tail, "summaryMetrics": json.dumps(run.summary)}
-        return {**empty, **kept, "id": name, "name": name, "displayName": name, "project": self.project(run.project)}
 
     # --------------------------------------------------------------------------------------------------- views
 
@@ -125,43 +129,53 @@ class WandbServer(ThreadingHTTPServer):
         if view["id"] not in self.views and not new:
             raise KeyError(view["id"])
         self.views[view["id"]] = self.views.get(view["id"], {}) | view
-        told = {**view, "project": self.project(given["projectName"]) | {"entityName": ENTITY}}
+        told = {**view, "project": project_of(self.entity, given["projectName"]) | {"entityName": self.entity}}
         return {"upsertView": {"view": told, "inserted": new}}
 
     def on_view(self, given: Json) -> Json:
         views = [view for view in self.views.values() if view["name"] == given["viewName"]]
         return {"project": {"allViews": {"edges": [{"node": view} for view in views]}}}
 
-    def project(self, name: str) -> Json:
-        return {"id": "UHJvamVjdDox", "internalId": "MQ==", "name": name, "entity": {"id": "e", "name": ENTITY}}
+
+def project_of(entity: str, name: str) -> Json:
+    return {"id": "UHJvamVjdDox", "internalId": "MQ==", "name": name, "entity": {"id": "e", "name": entity}}
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: WandbServer
+    lock = threading.Lock()
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
-        if self.server.refuse:
-            self.answer({"errors": [{"message": "refused"}]}, self.server.refuse)
-            return
-        if self.path.endswith("/file_stream") and "file_stream" in self.server.denied:
-            self.answer({}, 403)
-            return
-        with self.server.lock:
-            self.answer(self.result(body))
+        asked = json.loads(body) if self.path.startswith("/graphql") or self.path.endswith("/file_stream") else {}
+        given, run = asked.get("variables") or {}, self.path.split("/")[-2]
+        operation = self.path.split("/")[-1]
+        if operation == "graphql":
+            operation, run = re.findall(r"(?:query|mutation)\s+(\w+)", asked["query"])[0], str(given.get("name", ""))
+            operation = operation[0].lower() + operation[1:]
+        if status := self.server.fault(operation, run):
+            return self.answer({"errors": [{"message": self.server.reason}]}, status)
+        with self.lock:
+            self.server.operations.append(operation)
+            self.answer(self.result(operation, run, asked if operation == "file_stream" else given))
 
     do_PUT = do_GET = do_POST
 
-    def result(self, body: bytes) -> Json:
-        place = self.path.split("/")
-        if self.path == "/graphql":
-            return self.server.graphql(json.loads(body))
-        if place[-1] == "file_stream":
-            self.server.runs[place[-2]].stream(json.loads(body))
-        return {}
+    def result(self, operation: str, run: str, given: Json) -> Json:
+        if operation == "file_stream":
+            self.server.runs[self.place()].stream(given)
+        if not self.path.startswith("/graphql"):
+            return {}
+        answer = getattr(self.server, f"on_{operation}", None)
+        return {"data": answer(given)} if answer else {"errors": [{"message": f"the fake server knows no {operation}"}]}
+
+    def place(self) -> tuple[str, str, str]:
+        """Of the run whose stream this is: /files/<entity>/<project>/<id>/file_stream."""
+        entity, project, run = self.path.split("/")[-4:-1]
+        return entity, project, run
 
     def answer(self, result: Json, status: int = 200) -> None:
         body = json.dumps(result).encode()

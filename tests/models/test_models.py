@@ -20,7 +20,6 @@ from models.case_norms import LAYER_AXES, LayerNorm, Norm, Unnormalized
 from models.norms import NORMS
 from tests.models.equations import NORMALIZED, OF_A_BATCH, close
 
-torch.set_num_threads(1)
 BATCH, STEPS = 6, 8
 DATA = {
     "image": mnist.Config(source="synthetic", crop=20, validation_size=30, test_size=20),

@@ -1,5 +1,6 @@
 """Norms of feed-forward layers: one table of properties, each asked of every norm that is registered."""
 
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.training.probes import table1
-from experiments.training.probes.table1 import TRANSFORMATIONS
+from experiments.training.probes.table1 import TABLE_1, TRANSFORMATIONS
 from experiments.training.schema import Config
 from models import ModelError
 from models.batch_norms import MOMENTUM
@@ -29,16 +30,10 @@ from tests.models.equations import (
     scaled,
 )
 
-torch.set_num_threads(1)
 N, C, H, W = 5, 8, 3, 2
 UNITS, MAPS, STEPS = (N, C), (N, C, H, W), (4, N, C)
 every_norm = pytest.mark.parametrize("norm", NORMS)
 every_shape = pytest.mark.parametrize("shape", [UNITS, MAPS], ids=["units", "maps"])
-
-
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    torch.manual_seed(0)
 
 
 def make(norm: str, features: int = C, *, axes: str = "channel", **options: Any) -> Any:
@@ -53,6 +48,11 @@ def over_pixels(a: Tensor) -> Tensor:
     return over(a, 1)
 
 
+def ghosts(size: int, a: Tensor) -> Tensor:
+    """Every `size` successive cases as if they were the whole mini-batch."""
+    return torch.cat([NORMALIZED["batch"](ghost) for ghost in a.split(size)])
+
+
 COMPUTED: dict[str, tuple[str, dict[str, Any], Any, tuple[int, ...]]] = {
     **{f"{norm}, {len(shape)}d": (norm, {}, NORMALIZED[norm], shape) for norm in NORMS for shape in (UNITS, MAPS)},
     **{f"{norm}, steps": (norm, {}, NORMALIZED[norm], STEPS) for norm in NORMS if norm not in OF_A_BATCH},
@@ -62,6 +62,10 @@ COMPUTED: dict[str, tuple[str, dict[str, Any], Any, tuple[int, ...]]] = {
     "one group is layer norm, maps": ("group", {"groups": 1}, NORMALIZED["layer"], MAPS),
     "a group of each channel is instance norm": ("group", {"groups": C}, NORMALIZED["instance"], MAPS),
     "four groups": ("group", {"groups": 4}, lambda a: grouped(a, 4), UNITS),
+    **{
+        f"ghost batches of {size}, {len(shape)}d": ("batch", {"ghost_size": size}, partial(ghosts, size), shape)
+        for size, shape in [*product((2, 3, 6, 12), ((12, C), (12, C, H, W))), (1, (12, C, H, W))]
+    },
 }
 
 
@@ -82,10 +86,10 @@ def test_values_and_gradients_are_those_of_the_equation(
     assert undefined(unit) == (norm == "instance" and len(shape) < 4)
 
 
-@every_norm
+@pytest.mark.parametrize("norm, options", [*((norm, {}) for norm in NORMS), ("batch", {"ghost_size": N})])
 @every_shape
-def test_in_evaluation_a_case_is_treated_alike_in_any_company(norm: str, shape: tuple[int, ...]) -> None:
-    unit = generic(make(norm))
+def test_in_evaluation_a_case_is_treated_alike_in_any_company(norm: str, options: Any, shape: tuple[int, ...]) -> None:
+    unit = generic(make(norm, **options))
     for _ in range(2):
         unit(normal(*shape))
     a, before = normal(*shape).requires_grad_(), {name: buffer.clone() for name, buffer in unit.named_buffers()}
@@ -198,49 +202,30 @@ def test_after_the_warm_up_averages_move_by_momentum(norm: str) -> None:
     assert close(unit.running_variance[0], (1 - MOMENTUM) * variance[0] + MOMENTUM * a.var(0, unbiased=True))
 
 
-# The paper's section 5
+@every_shape
+@pytest.mark.parametrize("size", [4, 12])
+def test_running_averages_take_the_mean_over_ghost_batches_once_an_update(shape: tuple[int, ...], size: int) -> None:
+    unit, batches = make("batch", ghost_size=size).double(), [normal(12, *shape[1:]) for _ in range(2)]
+    for a in batches:
+        unit(a)
+    ghosts = [ghost.transpose(0, 1).flatten(1) for a in batches for ghost in a.split(size)]
+    assert unit.updates.tolist() == [2]
+    assert close(unit.running_mean[0], torch.stack([ghost.mean(1) for ghost in ghosts]).mean(0))
+    assert close(unit.running_variance[0], torch.stack([ghost.var(1) for ghost in ghosts]).mean(0))  # unbiased
 
 
-@pytest.mark.parametrize("norm", [*OF_A_BATCH, "layer", "rms", "group"])
-@pytest.mark.parametrize("factor", [2.0, 10.0, 0.1])
-def test_gradients_obey_the_laws_of_section_5(norm: str, factor: float) -> None:
-    unit, weights, x = generic(make(norm, 12)), normal(12, 20).requires_grad_(), normal(16, 20)
-    unit.eps = 1e-12
-    (gradient,) = gradients(torch.tanh(unit(x @ weights.t())), weights)
-    larger = (factor * weights).detach().requires_grad_()
-    (by_larger,) = gradients(torch.tanh(unit(x @ larger.t())), larger)
-    assert torch.allclose(by_larger, gradient / factor, rtol=1e-9)
-    rows = (gradient * weights).sum(1) / (gradient.norm(dim=1) * weights.norm(dim=1))
-    if norm in OF_A_BATCH:  # each unit's gradient is orthogonal to its weights
-        assert rows.abs().max() < 1e-9
-        return
-    assert (gradient * weights).sum().abs() < 1e-9 * gradient.norm() * weights.norm()  # that of all to the matrix
-    assert rows.abs().max() > 1e-2
-    if norm != "rms":  # no common vector added to all rows matters
-        assert gradient.sum(0).abs().max() < 1e-9 * gradient.abs().max()
-
-
-# Table 1, each row in the order of TRANSFORMATIONS, with rows for later norms; of one value instance norm is constant.
-ROWS = {
-    "batch": "yes no yes yes yes no",
-    "weight": "yes no yes no no no",
-    "layer": "yes yes no yes no yes",
-    "rms": "yes no no yes no yes",  # Zhang and Sennrich 2019
-    "group": "yes yes no yes no yes",
-    "instance": "yes yes yes yes yes yes",
-    "none": "no no no no no no",
-    "sync_batch": "yes no yes yes yes no",
-}
+# The paper's Table 1; its section 5 is in tests/training/test_probes_geometry.py
 
 
 @every_norm
 def test_table_1(norm: str) -> None:
+    """Every norm's row, as its class has it; of one value instance norm is constant."""
     no_data: Any = None
     rows = [table1.measure(Config(norm=norm, seed=seed), no_data) for seed in range(10)]
-    for transformation, invariant in zip(TRANSFORMATIONS, ROWS[norm].split(), strict=True):
+    for transformation, invariant in zip(TRANSFORMATIONS, TABLE_1[norm], strict=True):
         changes = [row[transformation] for row in rows]
         # Of group norm 2e-9, where the eps of 1e-12 stands beside three values that lie close; of others 5e-12.
-        assert max(changes) < 1e-7 if invariant == "yes" else min(changes) > 0.1, transformation
+        assert max(changes) < 1e-7 if invariant else min(changes) > 0.1, transformation
 
 
 # Layer norm with detached statistics (Xu et al. 2019)
@@ -311,3 +296,9 @@ def test_what_is_no_norm_or_does_not_divide_is_refused(new: Any) -> None:
         new("bach", 4)
     with pytest.raises(ModelError, match=r"^model.groups=3 does not divide the 8 units of a layer$"):
         new("group", 8, FeedforwardNormConfig(groups=3))
+
+
+@pytest.mark.parametrize("cases, size", [(12, 5), (12, 24), (1, 4)])
+def test_ghost_batches_that_do_not_divide_are_refused_in_one_line(cases: int, size: int) -> None:
+    with pytest.raises(ModelError, match=rf"^model.ghost_size={size} does not divide a mini-batch of {cases} cases$"):
+        make("batch", ghost_size=size)(torch.randn(cases, C))

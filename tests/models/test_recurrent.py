@@ -1,15 +1,16 @@
 """Recurrent layers, every cell with every norm: PyTorch's layers, the paper's equations, what masks and steps do."""
 
-from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from models import ModelError, kernels
+from models import ModelError
 from models.case_norms import Norm
 from models.language_model import Config
+from models.lstm_variants import FORMS
 from models.norms import NORMS, recurrent, undefined
 from models.rnn import CELLS, RNN
 from tests.models.equations import (
@@ -26,21 +27,29 @@ from tests.models.equations import (
 )
 from tests.models.implementation import on
 
-torch.set_num_threads(1)
 T, B, INPUTS, UNITS = 4, 5, 3, 6
 LENGTHS = torch.tensor([4, 1, 3, 2, 4])
 MASK = torch.arange(T)[:, None] < LENGTHS
 PLAIN = [norm for norm in NORMS if norm not in OF_A_BATCH + OF_A_CASE]
-NATIVE = ("none", "batch", "layer")  # norms that have kernels
+KERNELS: dict[str, tuple[str, ...]] = {"native": ("none", "batch", "layer"), "reference": tuple(NORMS)}
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
 # Every norm on the reference implementation, and natively where it can.
 every_norm = pytest.mark.parametrize(
     "kernel, norm",
-    [(kernel, norm) for kernel in ("native", "reference") for norm in (NATIVE if kernel == "native" else NORMS)],
+    [(kernel, norm) for kernel, norms in KERNELS.items() for norm in norms],
     indirect=["kernel"],
 )
-both_kernels = pytest.mark.parametrize("kernel", ["native", "reference"], indirect=True)
+# The same for each cell; and the other forms of the LSTM with layer norm, which have no kernel.
+every_layer = pytest.mark.parametrize(
+    "kernel, cell, norm",
+    [
+        *((kernel, cell, norm) for kernel, norms in KERNELS.items() for cell, norm in product(CELLS, norms)),
+        *(("reference", form, "layer") for form in FORMS),
+    ],
+    indirect=["kernel"],
+)
+both_kernels = pytest.mark.parametrize("kernel", KERNELS, indirect=True)
 full_or_padded = pytest.mark.parametrize("mask", [None, MASK], ids=["full", "padded"])
 
 
@@ -51,15 +60,9 @@ def kernel(request: pytest.FixtureRequest) -> str:
     return chosen
 
 
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    torch.manual_seed(0)
-    yield
-    kernels.use("auto")
-
-
 def rnn(cell: str, norm: str, **options: Any) -> Any:
-    return generic(RNN(INPUTS, norm, T, Config(cell=cell, hidden_size=UNITS, **{"groups": 2, **options})))
+    form = {"variant": cell} if cell in FORMS else {"cell": cell}
+    return generic(RNN(INPUTS, norm, T, Config(hidden_size=UNITS, **{"groups": 2, **form, **options})))
 
 
 def buffers(model: nn.Module) -> dict[str, Tensor]:
@@ -174,8 +177,7 @@ def test_the_cell_of_an_lstm_counts_beyond_what_a_normalised_one_could(kernel: s
     assert close(c, torch.full_like(c, T))
 
 
-@every_cell
-@every_norm
+@every_layer
 def test_integers_stand_for_one_hot_vectors(kernel: str, cell: str, norm: str) -> None:
     model, ids = rnn(cell, norm), torch.randint(INPUTS, (T, B))
     found = [model(x)[0] for x in (ids, nn.functional.one_hot(ids, INPUTS).double())]
@@ -194,8 +196,7 @@ def test_layers_are_stacked(kernel: str, norm: str) -> None:
     assert close(h, by_hand)
 
 
-@every_cell
-@every_norm
+@every_layer
 def test_a_carried_state_continues_a_sequence(kernel: str, cell: str, norm: str) -> None:
     model, x = rnn(cell, norm, layers=2, statistics="pooled"), normal(T, B, INPUTS)
     model(normal(T, B, INPUTS))
@@ -209,8 +210,7 @@ def test_a_carried_state_continues_a_sequence(kernel: str, cell: str, norm: str)
 # Padding
 
 
-@every_cell
-@every_norm
+@every_layer
 def test_padding_changes_nothing_inside_and_the_state_stands_still(kernel: str, cell: str, norm: str) -> None:
     model, x = rnn(cell, norm, layers=2), normal(T, B, INPUTS)
     model(x)
@@ -223,8 +223,7 @@ def test_padding_changes_nothing_inside_and_the_state_stands_still(kernel: str, 
         assert close([part[b] for part in sum(state, ())], [part[0] for part in sum(end, ())])
 
 
-@every_cell
-@every_norm
+@every_layer
 def test_the_content_of_padding_reaches_nothing(kernel: str, cell: str, norm: str) -> None:
     x, found = normal(T, B, INPUTS), []
     for padding in (0.0, 1e3):
@@ -238,8 +237,7 @@ def test_the_content_of_padding_reaches_nothing(kernel: str, cell: str, norm: st
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
-@every_cell
-@every_norm
+@every_layer
 def test_a_mask_without_padding_is_no_mask(kernel: str, cell: str, norm: str) -> None:
     x, found = normal(T, B, INPUTS), []
     for mask in (None, torch.ones(T, B, dtype=torch.bool)):
@@ -369,7 +367,7 @@ def test_a_single_value_is_undefined_and_gives_weights_no_gradient(
 @every_cell
 def test_noise_on_the_initial_state_is_the_same_for_every_norm(kernel: str, cell: str) -> None:
     drawn = []
-    for norm in NATIVE if kernel == "native" else NORMS:
+    for norm in KERNELS[kernel]:
         torch.manual_seed(3)
         (layer,) = rnn(cell, norm, initial_state_std=0.1).layers
         torch.manual_seed(4)

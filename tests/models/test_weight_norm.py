@@ -11,10 +11,15 @@ from models.norms import NORMS, reparametrize
 from models.recurrence import RecurrentConfig
 from models.rnn import CELLS, RNN
 from tests.models.equations import close, gradients, normal
+from tests.models.implementation import on
 from tests.models.test_models import MODELS, build, load
 
-torch.set_num_threads(1)
-pytestmark = pytest.mark.usefixtures("reference")
+
+@pytest.fixture(autouse=True)
+def reference() -> None:
+    on("reference")
+
+
 # A module, the weight that is normalised, the dimension of its units, and an input.
 PARTS: dict[str, tuple[Any, str, int, tuple[int, ...]]] = {
     "linear": (lambda: nn.Linear(7, 5), "weight", 0, (4, 7)),
@@ -46,13 +51,6 @@ def units(weight: Tensor, dim: int) -> Tensor:
 
 
 # The start
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_a_model_starts_as_the_one_without_a_norm_bit_for_bit(name: str) -> None:
-    batch = load(MODELS[name][0]).train_batch(0)
-    plain, weight = (build(name, norm).loss(batch, None)[0] for norm in ("none", "weight"))
-    assert torch.equal(plain, weight)
 
 
 @pytest.mark.parametrize("size", [1, 33, 500])

@@ -174,18 +174,15 @@ class Shown:
         self.told.append(record["status"])
 
     def log(self, history: Any) -> None: ...
-    def finish(self, record: Record) -> None: ...
-    def arrived(self) -> bool:
-        return True
+    def finish(self, *_: Any) -> None: ...
 
 
 def test_the_mirror_shows_it_in_its_state(place: tuple[Config, str], monkeypatch: pytest.MonkeyPatch) -> None:
     config, state = place
-    server = SimpleNamespace(online=True, stage=None, has=lambda *_: False, keep=lambda *_: None)
-    monkeypatch.setattr(mirror, "Place", lambda into: server)
+    server: Any = SimpleNamespace(online=True, options={}, there={}, keep=lambda *_: None)
     monkeypatch.setattr(mirror, "WandbRun", Shown)
     monkeypatch.setattr(Shown, "told", [])
-    ended = mirror.Mirror(Path(config.results)).look(Run(config).folder.path, follow=True)
+    ended = mirror.Mirror(server).look(Run(config).folder.path, follow=True)
     shown = ["done" if status in ENDED else status for status in Shown.told]
     assert shown == ([] if state in ("missing", "unreadable") else [state])
     assert ended == (state in ("done", "failed"))

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ from experiments.sweeps.preflight import declared
 from experiments.training import schema
 from experiments.training.schema import Config, ConfigError
 from experiments.verdicts.claims import ClaimError, check_against
-from experiments.verdicts.claims_file import CLAIMS, load_claims
+from experiments.verdicts.claims_file import load_claims
 
 EXPERIMENTS = sorted(path.stem for path in (schema.CONFIGS / "experiment").glob("*.yaml"))
 SCALES = sorted(path.stem for path in (schema.CONFIGS / "scale").glob("*.yaml"))
@@ -214,25 +213,6 @@ def test_the_names_of_test_splits_are_known_before_the_data(options: Any) -> Non
     assert source.test_splits == data.test_splits(options)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (("arms: [layer]", "arms: [layr]"), "arm of exact_mlp 'layr' is unknown; did you mean 'layer'"),
-        (("metric: company_effect", "metric: compny_effect"), "metric of exact_mlp 'compny_effect' is unknown"),
-        (
-            ("experiment: exact_mlp", "experiment: exact_mpl"),
-            "experiment 'exact_mpl' is unknown; did you mean 'exact_mlp'",
-        ),
-        (("kind: bound", "kind: bounded"), "'bounded' should be 'difference', 'equivalence' or 'bound'"),
-    ],
-)
-def test_a_mistaken_claim_is_refused_before_any_run(change: tuple[str, str], message: str, tmp_path: Path) -> None:
-    folder = shutil.copytree(CLAIMS, tmp_path / "claims")
-    (folder / "A1.yaml").write_text((CLAIMS / "A1.yaml").read_text().replace(*change))
-    with pytest.raises((ClaimError, ConfigError), match=re.escape(message)):
-        check_against(load_claims(folder).select(["A1-company-layer"]), *declared(arms_of("exact_mlp")))
-
-
 def test_a_tuned_claim_on_a_grid_of_one_rate_is_refused() -> None:
     registry = load_claims().select(["B5-gap-worse"])
     arms = arms_of("cnn_gap", tuning=schema.Tuning(learning_rates=[0.1]))
@@ -251,16 +231,14 @@ def test_an_override_of_what_the_arms_differ_in_is_refused() -> None:
     [
         (["norm=foo"], "norm=foo: choose one of none, layer, rms, group, instance, batch, sync_batch, weight"),
         (["batch_size=-3"], "batch_size=-3: must be at least 1"),
-        (["model.hidden_sizes=[0]"], "model.hidden_sizes=0: must be at least 1"),
         (["optim.learning_rate=nan"], "optim.learning_rate=nan: must be at least 0"),
         (["optim.schedule=step"], "optim.schedule=step: choose one of linear, cosine, constant"),
         (["model=cnn", "model.head=avg"], "model.head=avg: choose one of flatten, gap"),
         (["model=cnn", "model.padding=mirror"], "model.padding=mirror: choose one of zeros, circular"),
         (["model.detach=var"], "model.detach=var: choose one of none, mean, std, both"),
-        (["model.groups=0"], "model.groups=0: must be at least 1"),
         (["model.ghost_size=-1"], "model.ghost_size=-1: must be at least 0"),
-        (["model=language_model", "model.variant=pre"], "model.variant=pre: choose one of paper, inner_bias, carried"),
         (["seed=-1"], "seed=-1: must be at least 0"),
+        (["model=language_model", "model.variant=pre"], "model.variant=pre: choose one of paper, inner_bias, carried"),
     ],
 )
 def test_values_no_run_can_have_are_refused(overrides: list[str], message: str) -> None:

@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import pytest
 
+from data import text
 from experiments.sweeps import cluster, compose, slurm, workers
 from experiments.sweeps.arms import read_arms
 from experiments.sweeps.failure import SweepError
@@ -24,6 +25,7 @@ from experiments.training import processes
 from experiments.training.identity import Run
 from experiments.training.run import run
 from experiments.training.schema import ConfigError, Optim, Tuning
+from models import language_model
 from tests.training.test_run import tiny
 
 LOCAL = Options(cluster="local", cpus=1, runs_per_task=3, tasks=2)
@@ -71,6 +73,24 @@ def test_tasks_divide_a_sweep_and_given_again_it_submits_what_is_missing_then_no
     run(arm.evaluations[1].config)
     cluster.run_arms(configs, LOCAL)
     assert submitted == [1]
+
+
+def test_a_task_compiles_what_its_node_lacks_and_what_it_warns_of_reaches_who_watches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands(tmp_path, monkeypatch, compiler="echo 'ld: cannot find -lthis' >&2; exit 1")
+    monkeypatch.setenv("CXX", str(tmp_path / "compiler"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(cluster, "check_sweep", lambda configs: None)  # here there are kernels
+    config = tiny(
+        tmp_path / "results",
+        model=language_model.Config(hidden_size=4),
+        data=text.Config(corpus="synthetic", sequence_length=4, validation_size=1000, test_size=1000),
+        norm="layer",
+    )
+    cluster.run_arms([config, dataclasses.replace(config, seed=1)], LOCAL)
+    told = "warning: recurrent layers run on the slow reference implementation: ld: cannot find -lthis"
+    assert capsys.readouterr().err.count(told) == 1
 
 
 def test_runs_that_no_task_has_ended_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

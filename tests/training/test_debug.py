@@ -1,6 +1,5 @@
 """Debug runs say what they find and leave nothing behind that could be taken for a result."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,10 +14,10 @@ from torch import Tensor, nn
 import data
 from data import text
 from experiments.sweeps.arms import run_arms
-from experiments.training import debug, machine
+from experiments.training import debug
 from experiments.training.debug import DebugError
 from experiments.training.schema import Config, ConfigError, Optim, Tuning
-from models import kernels, language_model
+from models import language_model
 from tests.training.test_run import tiny
 
 LANGUAGE = {
@@ -26,13 +25,6 @@ LANGUAGE = {
     "data": text.Config(corpus="synthetic", sequence_length=12, validation_size=200, test_size=200),
     "batch_size": 4,
 }
-
-
-@pytest.fixture(autouse=True)
-def kernel() -> Iterator[None]:
-    yield
-    kernels.use("auto")
-    machine.choose_product(1)
 
 
 @pytest.fixture
@@ -142,15 +134,6 @@ def test_an_infinite_gradient_is_named(results: Path) -> None:
     watch = debug.Watch(BUILT(config, source))
     with pytest.raises(DebugError, match=r"update 0: gradient of linears\.1.weight is not finite"):
         (watch.model.get_parameter("linears.1.weight") * Tensor([torch.inf])).sum().backward()
-
-
-def test_a_profile_has_a_table_and_a_trace(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    debug.debug(tiny(results, debug="profile"))
-    told = capsys.readouterr().out
-    assert "data" in told and "forward" in told and "optimizer" in told and "aten::" in told
-    trace = json.loads((results / "debug" / "tiny-layer-b8.json").read_text())
-    assert {"forward", "data", "aten::addmm"} & {event.get("name") for event in trace["traceEvents"]}
-    assert [path.name for path in results.iterdir()] == ["debug"]
 
 
 def test_only_single_training_runs_can_be_debugged(results: Path) -> None:

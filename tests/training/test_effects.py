@@ -4,7 +4,6 @@ from dataclasses import dataclass, make_dataclass, replace
 from typing import Any
 
 import pytest
-import torch
 
 import models
 from experiments.records import files
@@ -18,7 +17,6 @@ from models.norms import NORMS, FeedforwardNormConfig
 from models.recurrence import RecurrentConfig
 from tests.models.test_models import BATCH, DATA, load
 
-torch.set_num_threads(1)
 SMALL: dict[str, tuple[str, Any]] = {
     "mlp": ("image", mlp.Config(hidden_sizes=[8, 8])),
     "cnn": ("image", cnn.Config(depth=2, width=8)),

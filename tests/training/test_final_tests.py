@@ -15,7 +15,6 @@ from experiments.training.train import evaluate
 from models import cnn, language_model, mlp
 from models.batch_norms import BatchNorm
 
-torch.set_num_threads(1)
 BATCH = 8
 IMAGES = mnist.Config(source="synthetic", crop=20, validation_size=50, test_size=44)
 TEXT = text.Config(corpus="synthetic", sequence_length=6, validation_size=600, test_size=800)

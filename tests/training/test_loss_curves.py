@@ -27,7 +27,6 @@ from data import mnist, text
 from experiments.training.train import train
 from models import cnn, language_model, mlp
 
-torch.set_num_threads(1)
 GOLDEN = Path(__file__).parents[1] / "golden" / "loss_curves.json"
 SAME = 1e-10  # relative; far above the rounding of float64, far below what a change of the computation does
 DIGITS = 12  # so many are kept: curves made anew on another machine are the same file

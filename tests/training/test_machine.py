@@ -2,7 +2,6 @@
 
 import ctypes
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,22 +12,16 @@ from torch import Tensor
 
 import data
 import models
-from data import mnist
-from experiments.training import machine
+from data import Spec, mnist
+from experiments.training import limits, machine
 from experiments.training.run import run
 from experiments.training.train import train
-from models import case_norms, cnn, mlp
+from models import ModelError, case_norms, cnn, mlp
 from tests.training.test_run import tiny
 
 MATMUL: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
 IMAGES = mnist.Config(source="synthetic", crop=20, validation_size=60)
 UPDATES = 6
-
-
-@pytest.fixture(autouse=True)
-def untouched() -> Iterator[None]:
-    yield
-    machine.prepare(1, 1)
 
 
 @pytest.fixture
@@ -114,3 +107,14 @@ def test_a_record_says_what_was_done(threads: int, tmp_path: Path) -> None:
     environment = run(dataclasses.replace(tiny(tmp_path), threads=threads))["environment"]
     assert environment["threads"] == threads == torch.get_num_threads()
     assert environment["allocation"] in ("kept", "default") and environment["product"] == "default"  # at batch 8
+
+
+def test_memory_must_do_for_all_that_train_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, spec = mlp.Config(hidden_sizes=[1000, 1000]), Spec("image", (1, 28, 28), 10)  # 1.8 million weights: 29 MB
+    monkeypatch.setattr(limits, "memory", lambda: 100e6)
+    machine.check_memory(config, "layer", spec, at_once=3)
+    with pytest.raises(ModelError, match=r"hidden_sizes=\[1000, 1000\]: 4 at a time .* lower n_jobs to 3$"):
+        machine.check_memory(config, "layer", spec, at_once=4)
+    monkeypatch.setattr(limits, "memory", lambda: 20e6)
+    with pytest.raises(ModelError, match=r"lower it$"):
+        machine.check_memory(config, "layer", spec)

@@ -24,7 +24,6 @@ from models.norms import recurrent
 from tests.training.ranks import BATCH, MODELS, build, cases, fail, learn, of_all_ranks, of_large_means
 from tests.training.test_run import tiny
 
-torch.set_num_threads(1)
 RANKS = 2
 WANTED = [(name, norm) for name in MODELS for norm in ("layer", "batch", "sync_batch")]
 

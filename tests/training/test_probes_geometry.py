@@ -15,7 +15,6 @@ from experiments.training.probes.split_batch import gradient
 from models import mlp
 from models.norms import NORMS
 
-torch.set_num_threads(1)
 NORMALIZED = ("batch", "layer", "weight", "rms")
 PLAIN_SGD = schema.Optim("sgd", 0.03, momentum=0.0, schedule="constant")
 
@@ -33,10 +32,11 @@ def laws(norm: str) -> dict[str, float]:
     return measure("geometry", norm)
 
 
-@pytest.mark.parametrize("norm", NORMALIZED)
+@pytest.mark.parametrize("norm", [*NORMALIZED, "sync_batch", "group"])
 def test_gradient_and_metric_of_a_matrix_obey_their_laws(norm: str) -> None:
     for name in ("gradient_law_deviation", "fisher_law_deviation", "gradient_weight_cosine"):
-        assert laws(norm)[name] < 1e-9, name
+        # Of group norm 2e-9, where the eps of 1e-12 stands beside values that lie close.
+        assert laws(norm)[name] < (1e-7 if norm == "group" else 1e-9), name
     assert laws(norm)["largest_norm_decrease"] < 0 < laws(norm)["norm_growth"] - 1
 
 

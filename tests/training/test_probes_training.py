@@ -13,7 +13,6 @@ from experiments.training.probes import border, learning_rates
 from models import cnn, mlp
 from models.norms import NORMS
 
-torch.set_num_threads(1)
 IMAGES = mnist.Config(source="synthetic", validation_size=50)
 SGD = schema.Optim("sgd", 0.03, momentum=0.0, schedule="constant")
 

@@ -18,7 +18,7 @@ from experiments.sweeps.arms import run_arms
 from experiments.training import schema
 from experiments.training.run import run
 from experiments.training.schema import Config, Optim, Tuning
-from models import ModelError, language_model, mlp, sequence_classifier
+from models import language_model, mlp, sequence_classifier
 
 
 def tiny(results: Path, **changes: Any) -> Config:
@@ -97,20 +97,6 @@ def test_norms_of_single_values_are_undefined_and_a_wild_rate_diverges(tmp_path:
     wild = Optim(name="sgd", learning_rate=1e30, schedule="constant")
     record = run(tiny(tmp_path, norm="none", optim=wild, updates=20))
     assert record["status"] == "diverged" and record["final"]["train_loss"] is None
-
-
-@pytest.mark.parametrize(
-    "norm, options, message",
-    [
-        ("group", {"groups": 3}, "model.groups=3 does not divide the 8 units of a layer"),
-        ("batch", {"ghost_size": 3}, "model.ghost_size=3 does not divide a mini-batch of 8 cases"),
-    ],
-)
-def test_what_does_not_divide_is_told_in_one_line(
-    norm: str, options: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    with pytest.raises(ModelError, match=f"^{message}$"):
-        run(tiny(tmp_path, norm=norm, model=mlp.Config(hidden_sizes=[8], **options)))
 
 
 def test_tuning_runs_never_see_the_test_set(tmp_path: Path) -> None:

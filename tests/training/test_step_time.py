@@ -1,6 +1,5 @@
 """Time per update, side by side: what is recorded and shown. How long it takes is never asserted."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,6 @@ from models import kernels, language_model
 from tests.invented import row
 from tests.models.implementation import on
 from tests.training.test_run import tiny
-
-
-@pytest.fixture(autouse=True)
-def untouched() -> Iterator[None]:
-    yield
-    kernels.use("auto")
 
 
 def recurrent(results: Path, **changes: Any) -> Any:

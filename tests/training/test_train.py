@@ -19,7 +19,6 @@ from experiments.training.checkpoint import CheckpointFile
 from experiments.training.train import Progress, decay, evaluate, train
 from models import cnn, language_model, mlp, sequence_classifier
 
-torch.set_num_threads(1)
 UPDATES, EVALUATIONS = 9, 3
 IMAGES = mnist.Config(source="synthetic", crop=20, validation_size=60)
 ROWS = mnist.Config(source="synthetic", crop=20, layout="rows", validation_size=60)

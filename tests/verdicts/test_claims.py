@@ -119,6 +119,8 @@ def test_deviations_of_an_experiment_are_said_once(tmp_path: Path) -> None:
     shared = load(tmp_path, entry).claims[0].deviations
     assert shared.startswith("Shakespeare in characters")
     assert load(tmp_path, entry | {"deviations": "Its own."}).claims[0].deviations == "Its own."
+    with pytest.raises(ClaimError, match="experiment 'lm_lstn' is unknown; did you mean 'lm_lstm'"):
+        load(tmp_path, entry | {"experiment": "lm_lstn"})
     for path in CLAIMS.glob("[!f]*.yaml"):
         for declared in yaml.safe_load(path.read_text()):
             own = " ".join(declared.get("deviations", "").split())

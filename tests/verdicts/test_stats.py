@@ -11,7 +11,6 @@ from scipy import stats as reference
 
 from experiments.verdicts.stats import (
     MOST_SEEDS,
-    Alternative,
     holm,
     paired_interval,
     seeds_for_difference,
@@ -38,17 +37,6 @@ differences = st.lists(st.floats(-100, 100).map(lambda x: round(x, 3)), min_size
 def test_sign_flip_by_hand(d: list[float], less: float, greater: float) -> None:
     assert sign_flip_p(d, "less") == less
     assert sign_flip_p(d, "greater") == greater
-    assert sign_flip_p(d, "two-sided") == min(1.0, 2 * min(less, greater))
-
-
-@pytest.mark.parametrize("alternative", ["less", "greater", "two-sided"])
-def test_sign_flip_is_scipys_exact_permutation_test(alternative: Alternative) -> None:
-    for seed in range(5):
-        d = np.random.default_rng(seed).normal(-0.4, 1, 9)
-        exact = reference.permutation_test(
-            (d,), np.sum, permutation_type="samples", alternative=alternative, n_resamples=2**9
-        )
-        assert sign_flip_p(d, alternative) == pytest.approx(exact.pvalue, abs=1e-12)
 
 
 @given(differences)
@@ -56,6 +44,7 @@ def test_sign_flip_counts_every_assignment_ties_too(d: list[float]) -> None:
     flips = itertools.product((-1, 1), repeat=len(d))
     sums = [math.fsum(sign * x for sign, x in zip(signs, d, strict=True)) for signs in flips]
     assert sign_flip_p(d, "less") == sum(total <= math.fsum(d) + 1e-9 for total in sums) / len(sums)
+    assert sign_flip_p(d, "greater") == sum(total >= math.fsum(d) - 1e-9 for total in sums) / len(sums)
 
 
 @pytest.mark.parametrize("bad", [[], [math.nan], [1.0, math.inf], [0.0] * (MOST_SEEDS + 1)])
@@ -78,7 +67,7 @@ def test_sign_test_counts_infinities_and_drops_ties() -> None:
     assert sign_test_p(d, "less") == 5 / 16  # 3 or more heads of 4
     assert sign_test_p(d, "greater") == 15 / 16
     assert sign_test_p(d, "less") == reference.binomtest(3, 4, alternative="greater").pvalue
-    assert sign_test_p([0.0, math.nan], "two-sided") == 1
+    assert sign_test_p([0.0, math.nan]) == 1
 
 
 def test_interval_is_students() -> None:
@@ -87,14 +76,6 @@ def test_interval_is_students() -> None:
     assert paired_interval(d) == pytest.approx(tuple(expected))
     assert paired_interval([0.0, 2.0], 0.5) == pytest.approx((0.0, 2.0))  # t(1) at .75 is 1, sd / sqrt n is 1
     assert all(math.isnan(end) for end in paired_interval([1.0]))
-
-
-def test_equivalence_needs_every_difference_inside_for_the_smallest_p() -> None:
-    inside = [0.01, -0.02, 0.005, 0.0, -0.01]
-    assert tost_p(inside, 0.05) == 2**-5
-    assert tost_p([*inside[:-1], 0.06], 0.05) > 2**-5
-    with pytest.raises(ValueError, match="above 0"):
-        tost_p(inside, 0.0)
 
 
 @given(differences, st.floats(0.1, 50), st.floats(0.1, 50))
@@ -115,11 +96,6 @@ def test_holm_lies_between_raw_and_bonferroni(ps: list[float]) -> None:
     assert [adjusted[i] for i in np.argsort(ps)] == sorted(adjusted)
 
 
-@pytest.mark.parametrize(("tests", "seeds"), [(45, 10), (110, 12)])
-def test_a_whole_family_can_still_be_shown(tests: int, seeds: int) -> None:
-    assert max(holm([2.0**-seeds] * tests)) < 0.05 <= max(holm([2.0 ** -(seeds - 2)] * tests))
-
-
 def test_equivalence_by_hand() -> None:
     # Shifted by the margin 3 to -2 -4 -1 and 4 2 5: all signs agree, the most extreme of 8 either way.
     assert tost_p([1.0, -1.0, 2.0], 3.0) == 1 / 8
@@ -127,6 +103,8 @@ def test_equivalence_by_hand() -> None:
     # way 2.5 0.5 3.5, the largest: the larger p counts.
     assert tost_p([1.0, -1.0, 2.0], 1.5) == 3 / 8
     assert tost_p([2.0, 2.0], 1.0) == 1.0
+    with pytest.raises(ValueError, match="above 0"):
+        tost_p([1.0], 0.0)
 
 
 def test_seeds_for_a_difference() -> None:

@@ -1,76 +1,116 @@
 """Shows runs and verdicts in Weights & Biases by what their files say. What is there already is not shown again."""
 
+import errno
+import json
 import os
-import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
 
 from experiments.dashboards.progress import bar
-from experiments.dashboards.wandb.places import Place
-from experiments.dashboards.wandb.run import Record, WandbRun, identifier, show_verdicts, verdicts_id
-from experiments.records.folder import DONE, FAILED_STATE, RUNNING, STOPPED, RunFolder
-from experiments.records.table import RUNS, read_table
+from experiments.dashboards.wandb.places import Folder, Project, plain
+from experiments.dashboards.wandb.run import Record, WandbRun, digest, identifier, show_verdicts
+from experiments.records.files import SuiteError
+from experiments.records.folder import DONE, FAILED, FAILED_STATE, RESULT, RUNNING, STOPPED, RunFolder
+from experiments.records.table import read_table
 from experiments.verdicts.claims_file import load_claims
 
 SHARE = 0.02  # of the processors' time, while runs are in progress
 WHOLE = 2.0  # wandb works in a process of its own too, about as long as this one
 LOOK_AGAIN = 1.0  # seconds
 AT_A_TIME = 8  # runs sent to a server, each of which waits for its answers
+PAUSES = (0.0, 2.0, 5.0)  # seconds before a server is asked whether it has what it was sent
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+DELETED = "wandb takes no deleted id again: restore it in the project, or choose another with WANDB_PROJECT=<name>"
+AGAIN = "once that is mended, python -m experiments.mirror sends it"
 
 
 class Mirror:
-    """Shows runs by what their folders say."""
+    """Shows runs by what their folders say. What one run has that wandb refuses keeps no other from being shown."""
 
-    def __init__(self, into: Path) -> None:
-        self.place = Place(into)
+    def __init__(self, place: Folder | Project) -> None:
+        self.place = place
         self.claims: dict[tuple[str, str], list[str]] = defaultdict(list)
         for claim in load_claims().claims:
             for arm in dict.fromkeys(claim.arms()):
                 self.claims[arm].append(claim.id)
         self.open: dict[Path, WandbRun] = {}  # of those in progress
-        self.doubtful = 0  # of those sent, how many the server did not say it has
+        self.shown: dict[str, str] = {}  # by this mirror: the ids in wandb and which record they show
+        self.refused: dict[str, str] = {}  # id -> why
 
     def look(self, path: Path, *, follow: bool = False) -> bool:
         """Show what a run's folder has that is not shown yet; whether no more will come of it.
 
         A run that has not ended is shown only if it is to be followed, online.
         """
-        folder = RunFolder(path)
-        if (stamp := folder.ended) and self.place.has(f"{path.parent.name}-{path.name}", stamp):
+        name = identifier(path.parent.name, path.name)
+        with self.spared(name):
+            return self.look_at(RunFolder(path), name, follow)
+        return True
+
+    def look_at(self, folder: RunFolder, name: str, follow: bool) -> bool:
+        path = folder.path
+        version = version_of(path / RESULT) or version_of(path / FAILED) if folder.ended else ""
+        if version and self.place.there.get(name) == version:
             return True
         state = folder.state
         record = folder.record() if state == DONE else so_far(folder, state)
-        if record and stamp and state in (DONE, FAILED_STATE):
-            self.finish(self.open.pop(path) if path in self.open else self.opened(record), record, stamp)
+        if record and version and state in (DONE, FAILED_STATE):
+            run = self.open.pop(path) if path in self.open else self.opened(record)
+            self.keep(name, version, run.finish(record, version))
             return True
         if record and state in (RUNNING, STOPPED) and follow and self.place.online:
             self.open[path] = self.open.get(path) or self.opened(record)
             self.open[path].log(record["history"])
         return False
 
-    def show(self, record: Record, stamp: int) -> bool:
+    def show(self, record: Record) -> bool:
         """Show a whole record."""
-        if not self.place.has(identifier(record), stamp):
-            self.finish(self.opened(record), record, stamp)
+        name, version = identifier(record["experiment"], record["run"]), digest(json.dumps(record).encode())
+        with self.spared(name):
+            if self.place.there.get(name) != version:
+                self.keep(name, version, self.opened(record).finish(record, version))
         return True
 
     def opened(self, record: Record) -> WandbRun:
         arm = record.get("arm", record["group"])  # none where it is no arm's
-        return WandbRun(record, self.claims[record["experiment"], arm or ""], self.place.stage)
+        return WandbRun(record, self.claims[record["experiment"], arm or ""], self.place.options)
 
-    def finish(self, run: WandbRun, record: Record, stamp: int) -> None:
-        run.finish(record)
-        if not self.place.online or run.arrived():
-            self.place.keep(identifier(record), stamp)
-        else:
-            self.doubtful += 1
+    def keep(self, name: str, version: str, made: Path) -> None:
+        self.place.keep(name, version, made)
+        self.shown[name] = version
+        self.refused.pop(name, None)  # an earlier attempt
+
+    def verdicts(self, results: Path) -> None:
+        """Show the verdicts of a reproduction, where it has come to any, anew if they have changed."""
+        from experiments.verdicts.claims_json import read_claims
+
+        with self.spared("verdicts"):
+            version = version_of(results / "claims.json")
+            verdicts = read_claims(results / "claims.json")[0] if version else []
+            name = identifier("verdicts", *{str(verdict["scale"]) for verdict in verdicts[:1]})
+            if verdicts and self.place.there.get(name) != version:
+                self.keep(name, version, show_verdicts(verdicts, results, name, version, self.place.options))
+
+    @contextmanager
+    def spared(self, name: str) -> Iterator[None]:
+        """Whatever goes wrong with one run is kept to be told; raises where the disk or the server is the trouble."""
+        try:
+            yield
+        except SuiteError:
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise
+            if isinstance(self.place, Project):
+                self.place.api()
+            self.refused[name] = plain(error)
 
     def each(self, looks: Sequence[Callable[[], bool]], visible: bool) -> list[bool]:
         """What each look gives; online several at a time, with a bar where somebody waits."""
@@ -82,24 +122,33 @@ class Mirror:
         finally:
             workers.shutdown(wait=False, cancel_futures=True)
 
-    def verdicts(self, results: Path) -> None:
-        """Show the verdicts of a reproduction, where it has come to any, anew if they have changed."""
-        from experiments.verdicts.claims_json import read_claims
-
-        path = results / "claims.json"
-        verdicts = read_claims(path)[0] if path.exists() else []
-        if verdicts and not self.place.has(verdicts_id(verdicts), path.stat().st_mtime_ns):
-            show_verdicts(verdicts, results, self.place.stage)
-            self.place.keep(verdicts_id(verdicts), path.stat().st_mtime_ns)
-
-    def doubts(self) -> list[str]:
-        text = "wandb's server did not say that it has {} of them; python -m experiments.mirror sends them again"
-        return [text.format(self.doubtful)] if self.doubtful else []
-
     def close(self) -> None:
-        """End what is still followed: somebody may go on with it."""
+        """End what is still followed, for somebody may go on with it; then ask whether all has come."""
         for run in self.open.values():
-            run.interrupt()
+            with self.spared(run.run.id):
+                run.interrupt()
+        lost = {*self.shown.items()} if isinstance(self.place, Project) else set()
+        for pause in PAUSES:
+            if lost and isinstance(self.place, Project):
+                time.sleep(pause)
+                lost -= {*self.place.asked().items()}
+        self.refused |= dict.fromkeys(dict(lost), "sent, but not whole in the project")
+
+    def complaints(self) -> list[str]:
+        """A line for each reason why runs are not there: some of them, how many, the reason and the remedy."""
+        names: dict[str, list[str]] = defaultdict(list)
+        for name, reason in self.refused.items():
+            names[reason].append(name)
+        return [
+            f"wandb refused {', '.join(found[:3])}{f' and {len(found) - 3} more' if len(found) > 3 else ''}: "
+            f"{reason}; {DELETED if 'deleted' in reason else AGAIN}"
+            for reason, found in names.items()
+        ]
+
+
+def version_of(file: Path) -> str:
+    """Tells what a run's folder says of it from whatever it says later; empty without a file."""
+    return digest(file.read_bytes()) if file.exists() else ""
 
 
 def so_far(folder: RunFolder, state: str) -> Record | None:
@@ -116,12 +165,14 @@ def show_all(mirror: Mirror, results: Path) -> str:
     if (results / "runs").is_dir():
         looks = [partial(mirror.look, folder) for folder in sorted((results / "runs").glob("*/*"))]
     else:
-        stamp, (table, _) = (results / RUNS).stat().st_mtime_ns, read_table(results)
-        looks = [partial(mirror.show, {**row, "group": row["arm"]}, stamp) for row in table]
+        looks = [partial(mirror.show, {**row, "group": row["arm"]}) for row in read_table(results)[0]]
     ended = mirror.each(looks, visible=True)
     mirror.verdicts(results)
-    unfinished = f" ({ended.count(False)} have not ended)" if False in ended else ""
-    return "; ".join([f"{ended.count(True)} runs of {results} are in {mirror.place}{unfinished}", *mirror.doubts()])
+    mirror.close()
+    runs = ended.count(True) - len(mirror.refused.keys() - {"verdicts"})
+    counts = {"have not ended": ended.count(False), "refused": len(mirror.refused)}
+    others = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return f"{runs} runs of {results} are in {mirror.place.address}{f' ({others})' if others else ''}"
 
 
 def follow(mirror: Mirror, lines: Iterable[str]) -> None:
@@ -150,5 +201,3 @@ def follow(mirror: Mirror, lines: Iterable[str]) -> None:
         waiting = {folder: None for folder, no_more in zip(waiting, done, strict=True) if not no_more}
         pause = max(LOOK_AGAIN, rest * (time.process_time() - started))
     mirror.close()
-    for line in mirror.doubts():
-        print(line, file=sys.stderr)

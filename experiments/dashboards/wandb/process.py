@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 Tell = Callable[[Path], None]
+SOME_REFUSED = 3  # how a mirror ends that showed all but some runs
 ROOT = Path(__file__).parents[3]
 given_up: list[int] = []  # how a mirror of this command ended that could not do its work; the next could not either
 
@@ -56,7 +57,7 @@ def finished(process: "subprocess.Popen[str]") -> None:
     try:
         with suppress(BrokenPipeError):
             process.stdin.close()
-        if process.wait():
+        if process.wait() not in (0, SOME_REFUSED):
             given_up.append(process.returncode)
     except KeyboardInterrupt:
         process.kill()
@@ -77,7 +78,13 @@ def start(*arguments: str) -> "subprocess.Popen[str]":
 
 
 def wanted() -> bool:
-    return os.environ.get("WANDB_MODE") != "disabled" and not given_up and installed()
+    return not switched_off() and not given_up and installed()
+
+
+def switched_off() -> str:
+    """The variable of the environment that switches wandb off, if one does: its own, or the one it had before."""
+    values = {"WANDB_MODE": ("disabled",), "WANDB_DISABLED": ("1", "on", "true", "yes")}
+    return next((name for name, off in values.items() if os.environ.get(name, "").lower() in off), "")
 
 
 @cache

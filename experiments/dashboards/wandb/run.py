@@ -1,27 +1,34 @@
-"""What a run, and a reproduction's verdicts, look like in Weights & Biases. The only file that imports wandb."""
+"""What a run, and a reproduction's verdicts, look like in Weights & Biases."""
 
+import hashlib
 import math
-import os
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.dashboards.wandb.places import PROJECT
-from experiments.records.files import SuiteError
+from experiments.dashboards.wandb.places import RECORD
 
 AXES = ("update", "samples", "seconds")  # what curves can be drawn against
 INIT_TIMEOUT = 20.0  # seconds; wandb itself tries for 90 where its server cannot be reached
 FINISH_TIMEOUT = 60.0  # for a run's last rows; wandb itself would wait for ever
-API_TIMEOUT = 20
 TAG, GROUP = 64, 128  # characters at most
 JUDGED = ("laptop", "paper")  # scales at which claims are; a smoke run says nothing of one
 
 Record = dict[str, Any]  # of a run, or as much of it as there is yet
 
 
-def identifier(record: Record) -> str:
-    return f"{record['experiment']}-{record['run']}"
+def identifier(*parts: str) -> str:
+    """A run's id, which wandb makes names of files of; what cannot be in one is told apart by a digest."""
+    name = "-".join(parts)
+    if re.fullmatch(r"[\w.-]{1,128}", name, re.ASCII):
+        return name
+    return re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)[:100] + "-" + digest(name.encode(errors="surrogatepass"))
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def described(record: Record, claims: Iterable[str]) -> dict[str, Any]:
@@ -32,11 +39,11 @@ def described(record: Record, claims: Iterable[str]) -> dict[str, Any]:
     tags = [config["norm"], config["model"]["name"], config["data"]["name"], record["scale"], *claims]
     tags += ["synthetic"] if record.get("synthetic") else []
     return {
-        "id": identifier(record),
+        "id": identifier(record["experiment"], record["run"]),
         "name": record["run"],
         "group": f"{record['experiment']}/{arm}"[:GROUP],
         "job_type": record["role"] if config["method"] == "train" else "exact",
-        "tags": [tag[:TAG] for tag in dict.fromkeys(tags)],
+        "tags": [tag[:TAG] for tag in dict.fromkeys(tags) if tag],
         "config": {**place, **config},
     }
 
@@ -70,16 +77,14 @@ def prefixed(record: Record, values: dict[str, Any]) -> dict[str, Any]:
 class WandbRun:
     """A run open in wandb. Rows that are there already, of an earlier attempt too, are not sent again."""
 
-    def __init__(self, record: Record, claims: Iterable[str], folder: Path) -> None:
+    def __init__(self, record: Record, claims: Iterable[str], options: Mapping[str, Any]) -> None:
         self.record = record
-        self.run = opened(folder, **described(record, claims))
+        self.run = opened(options, **described(record, claims))
         self.next: int = self.run.starting_step
-        self.rows = 0  # that there must be when it has ended
         for name in AXES:
             self.run.define_metric(name, hidden=True)
-        self.run.define_metric(
-            f"{record['experiment']}/*", step_metric="samples"
-        )  # fair also where arms differ in batch size
+        # fair also where arms differ in batch size
+        self.run.define_metric(f"{record['experiment']}/*", step_metric="samples")
 
     def log(self, rows: Iterable[dict[str, Any]]) -> None:
         for row in rows:
@@ -87,32 +92,22 @@ class WandbRun:
                 self.run.log(logged(self.record, row), step=row["update"])
                 self.next = row["update"] + 1
 
-    def finish(self, record: Record) -> None:
-        """All that is left of a run that has ended, with a record or by a failure."""
+    def finish(self, record: Record, version: str) -> Path:
+        """All that is left of a run that has ended, with a record or by a failure; the folder that it was written to.
+
+        Raises TimeoutError where the server does not take it.
+        """
         import wandb
 
         self.log(record["history"])
         drawn = record.get("histograms", {})
-        self.rows = len(record["history"]) + bool(drawn)
         last = record["history"][-1]["update"] if record["history"] else 0
         if drawn and last + 1 >= self.next:
             shown = {name: wandb.Histogram(np_histogram=(counts, edges)) for name, (counts, edges) in drawn.items()}
             self.run.log(prefixed(record, shown), step=last + 1)
-        self.run.summary.update(concluded(record))
-        try:
-            self.run.finish(exit_code=int(record["status"] == "failed"))
-        except TimeoutError:
-            raise SuiteError(f"wandb: its server took no more rows for {FINISH_TIMEOUT:g} s") from None
-
-    def arrived(self) -> bool:
-        """Whether the server says that it has all rows; what it refuses, wandb does not tell."""
-        import wandb
-
-        try:
-            api = wandb.Api(overrides={"entity": self.run.entity}, timeout=API_TIMEOUT)
-            return bool(api.run(self.run.path).historyLineCount >= self.rows)
-        except (wandb.Error, ValueError):
-            return False
+        self.run.summary.update({**concluded(record), RECORD: version})
+        self.run.finish(exit_code=int(record["status"] == "failed"))
+        return Path(self.run.sync_dir)
 
     def interrupt(self) -> None:
         """Leave a run that has not ended: somebody may go on with it."""
@@ -120,8 +115,8 @@ class WandbRun:
         self.run.finish(exit_code=1)
 
 
-def opened(folder: Path, **options: Any) -> Any:
-    """A wandb run that costs as little as can be; online, one of the same id is gone on with."""
+def opened(options: Mapping[str, Any], **described: Any) -> Any:
+    """A wandb run that costs as little as can be; raises wandb.Error where the server does not take it."""
     import wandb
 
     settings = wandb.Settings(
@@ -139,38 +134,34 @@ def opened(folder: Path, **options: Any) -> Any:
         disable_job_creation=True,
         save_code=False,
     )
-    resume: Any = "allow" if os.environ["WANDB_MODE"] == "online" else None
-    project = os.environ.get("WANDB_PROJECT") or PROJECT
-    try:
-        return wandb.init(project=project, dir=str(folder), settings=settings, resume=resume, **options)
-    except wandb.Error as error:  # no key, no network, no such entity
-        raise SuiteError(f"wandb: {' '.join(str(error).split())}") from error
+    return wandb.init(settings=settings, **options, **described)
 
 
 COLUMNS = ("id", "source", "statement", "verdict", "estimate", "interval", "p_holm", "experiment", "metric", "reason")
 FIGURES = ("curves", "differences", "tuning", "bound")
 
 
-def show_verdicts(verdicts: Sequence[dict[str, Any]], results: Path, folder: Path) -> None:
+def show_verdicts(
+    verdicts: Sequence[dict[str, Any]], results: Path, name: str, version: str, options: Mapping[str, Any]
+) -> Path:
     """One run for a whole reproduction: the table of verdicts, the figures of each claim, and the report itself."""
     import wandb
 
-    name, scale = verdicts_id(verdicts), verdicts[0]["scale"]
+    scale = verdicts[0]["scale"]
     table = wandb.Table(columns=[*COLUMNS], data=[[verdict[column] for column in COLUMNS] for verdict in verdicts])
     figures = {f"figures/{verdict['id']}": drawings(results, verdict["id"]) for verdict in verdicts}
     counts = Counter(f"verdicts/{verdict['verdict']}" for verdict in verdicts)
     place = {"job_type": "verdicts", "group": "verdicts", "tags": ["verdicts", scale], "config": {"scale": scale}}
-    with opened(folder, id=name, name=name, **place) as run:
+    with opened(options, id=name, name=name, **place) as run:
         run.log({"verdicts": table, "report": wandb.Html(str(results / "report.html"))})
         run.log({key: wandb.Html(drawn) for key, drawn in figures.items() if drawn})
-        run.summary.update(counts)
-
-
-def verdicts_id(verdicts: Sequence[dict[str, Any]]) -> str:
-    return f"verdicts-{verdicts[0]['scale']}"
+        run.summary.update({**counts, RECORD: version})
+    return Path(run.sync_dir)
 
 
 def drawings(results: Path, claim: str) -> str:
-    """The figures of a claim, side by side."""
+    """The figures of a claim, side by side; none of one whose id is no part of a file's name."""
+    if identifier(claim) != claim:
+        return ""
     files = [results / "figures" / f"{claim}-{name}.svg" for name in FIGURES]
     return "\n".join(file.read_text() for file in files if file.exists())

@@ -10,40 +10,36 @@ the only way to give groups colours.
 wandb finds a view by its address alone and makes up that of a new one, so a file keeps the address.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import wandb
 import wandb_workspaces.reports.v2.interface as wr
 import wandb_workspaces.workspaces as ws
 from wandb_workspaces import expr
 
 from experiments.dashboards.wandb.outline import Outline
+from experiments.dashboards.wandb.places import ACCOUNT, told
 from experiments.records import files
 from experiments.reports.settings import RATE
 from experiments.verdicts.verdicts import VERDICTS
 
 TITLE = "Layer Normalization, reproduced"
 GRID = 24  # columns of wandb's grid
+REMEDY = "`wandb sync` of runs makes a project, another --entity or --project chooses one that is there; " + ACCOUNT
 MOST = 1000  # groups or runs in a panel; wandb shows 10 unless told
-
-
-class WorkspaceError(files.SuiteError):
-    """wandb did not take the dashboard: what it said and the remedy."""
 
 
 def publish(entity: str, project: str, outlines: Sequence[Outline], kept: Path) -> str:
     """Save the view whose address is in the file `kept`, or a new one, whose address is then kept; what was done.
 
-    Raises WorkspaceError where wandb does not take it.
+    Raises SuiteError where wandb does not take it.
     """
-    with one_line():
+    with told(REMEDY):
         before = earlier(entity, project, kept)
     view = before or ws.Workspace(entity=entity, project=project)
     lay_out(view, outlines)
-    with one_line():
+    with told(REMEDY):
         address = str(view.save().url)  # type: ignore[no-untyped-call]
     if not before:
         files.write(kept, address + "\n")
@@ -149,16 +145,3 @@ def verdict_panels() -> list[Any]:
 
 def spaced(metric: str) -> str:
     return metric.replace("_", " ")
-
-
-@contextmanager
-def one_line() -> Iterator[None]:
-    """wandb's errors in one line; they have no class in common, and those of requests no public one."""
-    try:
-        yield
-    except wandb.errors.UsageError:
-        raise WorkspaceError("wandb has no API key: `wandb login` asks for it, WANDB_API_KEY=<key> gives it") from None
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        remedy = "`wandb sync` of runs makes a project, another --entity or --project chooses one that is there"
-        raise WorkspaceError(f"wandb did not take the workspace: {reason}; {remedy}") from error
