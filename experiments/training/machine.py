@@ -22,7 +22,7 @@ import models
 from data import Spec
 from experiments.training import limits
 from experiments.training.schema import Config, ConfigError
-from models import kernels
+from models import kernels, mlp
 from models.recurrence import RecurrentConfig
 
 BACKENDS: Any = torch.backends  # whose modules have few types
@@ -156,14 +156,16 @@ def commit() -> str:
 
 def check_kernel(config: Config) -> None:
     """Refuse a run that demands kernels this machine has not; say so where it only has to do without."""
-    if not isinstance(config.model, RecurrentConfig) or config.kernel == "reference":
+    faster = {RecurrentConfig: "recurrent layers", mlp.Config: "an MLP's updates"}
+    parts = next((what for kind, what in faster.items() if isinstance(config.model, kind)), "")
+    if not parts or config.kernel == "reference":
         return
     on_cpu = pick_device(config.device).type == "cpu"
     reason = kernels.unavailable() if on_cpu else f"no kernel for device={config.device}"
     if reason and config.kernel == "native":
         raise ConfigError(f"kernel=native: {reason}")
     if reason and on_cpu:
-        warn_once(f"recurrent layers run on the slow reference implementation: {reason}")
+        warn_once(f"{parts} run on the slow reference implementation: {reason}")
 
 
 @cache
