@@ -7,6 +7,7 @@ import numpy as np
 from bokeh.models.filters import AllIndices
 from bokeh.models.sources import ColumnDataSource
 from bokeh.models.widgets.tables import DataTable, HTMLTemplateFormatter, NumberFormatter, TableColumn
+from markupsafe import escape
 
 from experiments.dashboards.live.runs import SeenRun
 from experiments.dashboards.live.texts import short
@@ -53,7 +54,7 @@ class RunTable:
         )
 
     def show(self, runs: Sequence[SeenRun], metric: str, result: str) -> None:
-        self.last.title, self.result.title = f"last {short(metric)}", short(result)
+        self.last.title, self.result.title = escape(f"last {short(metric)}"), escape(short(result))
         ordered = sorted(runs, key=lambda run: FIRST.index(run.state))
         rows = [row_of(run, metric, result) for run in ordered]
         self.source.data = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}

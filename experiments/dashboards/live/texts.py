@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 
 from experiments.dashboards.live.curves import Groups, Series, mixed, pooled
 from experiments.dashboards.live.runs import SEED, STATES_SHOWN, SeenRun
+from experiments.records.folder import ODD
 from experiments.reports.scales import DASHES, Styles
 from experiments.reports.tables import SYMBOLS, estimate_text
 from experiments.verdicts.claims_json import read_claims
@@ -114,11 +115,11 @@ def verdicts(results: Path) -> tuple[str, tuple[Verdict, ...]]:
     path = results / "claims.json"
     try:
         found, made = verdicts_of(path, path.stat().st_mtime)
-    except OSError:
+        return f"As judged by make reproduce{ago(made)}; not recomputed here.", found
+    except FileNotFoundError:
         return f"There is no {path} yet; make reproduce writes it, after the last run.", ()
-    except ValueError as error:
-        return str(error), ()
-    return f"As judged by make reproduce{ago(made)}; not recomputed here.", found
+    except (OSError, OverflowError, *ODD) as error:
+        return f"{path} cannot be read: {error}", ()
 
 
 def ago(made: str | None) -> str:
