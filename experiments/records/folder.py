@@ -41,9 +41,6 @@ DONE, RUNNING, FAILED_STATE, STOPPED, MISSING, UNREADABLE = STATES = (
     "unreadable",  # what says that it is done, or begun, is damaged or another run's
 )
 
-# What reading JSON leads to that is damaged, nested beyond measure, or something else than what should be there.
-ODD = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-
 Stamp = tuple[int, int, int]  # another file, or the same one changed
 
 
@@ -118,7 +115,7 @@ class RunFolder:
         try:
             record: dict[str, Any] = json.loads("{" + body)
             return record if run_id(record["config"]) == self.path.name else None
-        except ODD:
+        except (ValueError, KeyError, TypeError):
             return None
 
     def whole(self) -> str | None:
@@ -140,7 +137,7 @@ class RunFolder:
             found: dict[str, Any] = json.loads((self.path / CONFIG).read_text())
             mine = f"{found['experiment']}/{found['run']}" == self.name and run_id(found["config"]) == self.path.name
             return found if mine and found.keys() >= {"scale", "role", "group"} else None
-        except (OSError, *ODD):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def failure(self) -> dict[str, Any] | None:
@@ -148,7 +145,7 @@ class RunFolder:
         try:
             found: dict[str, Any] = json.loads((self.path / FAILED).read_text())
             return found if found.keys() >= {"sweep", "attempts", "reason", "log"} else None
-        except (OSError, *ODD):
+        except (OSError, ValueError, AttributeError):
             return None
 
     def evaluations(self) -> list[dict[str, Any]]:
@@ -215,7 +212,7 @@ def evaluations(lines: Iterable[bytes]) -> list[dict[str, Any]]:
     """Those on the lines of a metrics.jsonl; one that is half written or damaged is left out."""
     found = []
     for line in lines:
-        with suppress(*ODD):
+        with suppress(ValueError):
             found.append(json.loads(line))
     return [row for row in found if isinstance(row, dict)]
 

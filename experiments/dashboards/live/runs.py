@@ -22,7 +22,6 @@ from experiments.records.folder import (
     FAILED_STATE,
     METRICS,
     MISSING,
-    ODD,
     RESULT,
     STATES,
     UNREADABLE,
@@ -38,6 +37,8 @@ Curves = dict[str, Floats]  # a column each: update, seconds, train_loss, ...
 SEED = "seed"
 ENDED = CHOICES["status"]  # of records
 STATES_SHOWN = ("done", "running", "failed", "stopped", "unreadable")  # of folders; in one that is missing is nothing
+# What reading leads to where something else is written than what should be.
+ODD = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 LARGE, FAR = 2**53, 1e300  # no whole number, and no number, that is drawn is as large
 
 Count = Annotated[int, Field(ge=0, lt=LARGE)]
@@ -222,7 +223,7 @@ def readable(about: Mapping[str, Any], arm: Any, state: Any, history: Any, final
         ends = {key: None if np.isnan(number(value)) else number(value) for key, value in shown(final).items()}
         curves = columns(map(shown, history))
         return SeenRun(name, state, printable(arm), about["role"], config, curves, ends, printable(reason))
-    except (ArithmeticError, *ODD):
+    except ODD:
         return SeenRun(name, UNREADABLE)
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from markupsafe import Markup, escape
 
 from experiments.dashboards.live.curves import Groups, Series, mixed, pooled
-from experiments.dashboards.live.runs import SEED, STATES_SHOWN, SeenRun
-from experiments.records.folder import ODD
+from experiments.dashboards.live.runs import ODD, SEED, STATES_SHOWN, SeenRun
 from experiments.reports.scales import DASHES, Styles
 from experiments.reports.tables import SYMBOLS, estimate_text
 from experiments.verdicts.claims_json import read_claims
@@ -118,7 +117,7 @@ def verdicts(results: Path) -> tuple[str, tuple[Verdict, ...]]:
         return f"As judged by make reproduce{ago(made)}; not recomputed here.", found
     except FileNotFoundError:
         return f"There is no {path} yet; make reproduce writes it, after the last run.", ()
-    except (OSError, OverflowError, *ODD) as error:
+    except (OSError, *ODD) as error:
         return f"{path} cannot be read: {error}", ()
 
 
