@@ -225,8 +225,17 @@ def by_rate(runs: Iterable[SeenRun]) -> Iterator[Point]:
     """What a measurement at many learning rates found at each."""
     for run in runs:
         for name in run.final:
-            if name.startswith(AT_RATE):
-                yield float(name.removeprefix(AT_RATE)), run.last(name), run
+            if name.startswith(AT_RATE) and (rate := rate_in(name)):
+                yield rate, run.last(name), run
+
+
+def rate_in(name: str) -> float | None:
+    """That of a metric at a learning rate; None where what follows is no such rate."""
+    try:
+        rate = float(name.removeprefix(AT_RATE))
+        return rate if 0 < rate < np.inf else None
+    except ValueError:
+        return None
 
 
 def many_series(groups: Mapping[str, Iterable[Point]]) -> dict[str, Series]:
