@@ -251,6 +251,19 @@ def test_runs_of_one_arm_that_differ_are_apart_and_named_by_it(tmp_path: Path) -
     assert texts.members(by_norm) == "runs of a group that differ in seed, batch size, data"
 
 
+def test_arms_are_named_by_what_sets_them_apart(tmp_path: Path) -> None:
+    """Settings that all arms share stand in no name, and once beside them."""
+    for norm, arm in (("layer", "layer model.depth=3 updates=80"), ("batch", "batch model.depth=3 updates=160")):
+        folder = RunFolder(end(tmp_path, config(norm, 8, 0), history(config(norm, 8, 0), POINTS)))
+        folder.finish({**(folder.record() or {}), "group": arm})
+    page = Page(Document(), LiveResults(tmp_path))
+    named = ["batch updates=160", "layer updates=80"]
+    assert list(curves.grouped(read(tmp_path), "arm")) == page.table.source.data["arm"] == named
+    assert [label for _, label in page.widgets["only"].options] == named
+    assert page.texts["about"].text.endswith("All arms with <code>model.depth=3</code>.")
+    assert curves.shared_by([]) == [] and curves.apart_by(["layer a=1"]) == {"layer a=1": "layer"}
+
+
 def test_lines_are_runs_that_differ_only_in_the_number(tmp_path: Path) -> None:
     """Fewer updates at larger batches belong to the number; another kind of layer is another line."""
     for norm, kind in (("layer", "hidden"), ("batch", "hidden"), ("batch", "all")):

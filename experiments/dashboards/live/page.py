@@ -174,7 +174,8 @@ class Page:
         self.choose("number", {key: key for key in curves.numbers([run for run in runs if run.role == "evaluate"])})
         self.choose("result", spoken(finals), curves.end_metric(self.widgets["metric"].value, runs))
         arms = sorted({run.arm for run in runs}, key=by_number)
-        self.widgets["only"].options = [(arm, str(escape(arm))) for arm in arms]  # what it offers, it shows as HTML
+        # What this one offers, it shows as HTML.
+        self.widgets["only"].options = [(arm, str(escape(name))) for arm, name in curves.apart_by(arms).items()]
         wanted = self.picks.get("only", [])
         wanted = wanted.split(",") if isinstance(wanted, str) else wanted
         self.widgets["only"].value = [arm for arm in wanted if arm in arms]
@@ -204,7 +205,8 @@ class Page:
         each = chart.update(groups, styles, metric, axis, choice["seeds"] == "every", log)
         self.place("curves", bool(groups), anew, partial(chart.figure, metric, axis, log))
         self.say("legend", texts.legend(groups, styles))
-        self.say("about", texts.about_curves(groups, metric, axis, each) if groups else texts.no_curves(runs))
+        about = texts.about_curves(groups, metric, axis, each) if groups else texts.no_curves(runs)
+        self.say("about", f"{about}{texts.shared(curves.shared_by({run.arm for run in runs}))}")
 
     def draw_rates(self, runs: Sequence[SeenRun], shown: Sequence[SeenRun], choice: Choice, anew: bool) -> None:
         """How the end of tuning runs depends on their learning rate."""

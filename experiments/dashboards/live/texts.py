@@ -74,6 +74,12 @@ def unfinished(groups: Groups) -> bool:
     return any(not run.ended for runs in groups.values() for run in runs)
 
 
+def shared(settings: Sequence[str]) -> Markup:
+    """What the names of arms leave out, for all of them have it."""
+    code = Markup(" ").join(map(Markup("<code>{}</code>").format, settings))
+    return Markup(" All arms with {}.").format(code) if settings else Markup("")
+
+
 def no_curves(runs: Sequence[SeenRun]) -> str:
     if any(run.ended and not run.curves for run in runs):
         return "These runs are measurements: they have results, in the table below, and no learning curves."
