@@ -103,21 +103,33 @@ SHOWN = """(() => {
 })()"""
 
 
+# Where the dot of a hostile arm is, in a chart that is scrolled to.
+POINTED = """(() => {
+    const column = ({data}, name) => data instanceof Map ? data.get(name) : data[name];
+    const models = [...Bokeh.documents[0]._all_models.values()];
+    const dots = models.find((model) => model.type == 'ColumnDataSource' && column(model, 'low'));
+    const at = column(dots, 'label').findIndex((label) => label.includes('onerror')) + 3;
+    const view = Bokeh.index.find_one(models.find((model) => model.type == 'Figure'));
+    view.el.scrollIntoView();
+    const box = view.canvas_view.el.getBoundingClientRect();
+    const [x, y] = ['x', 'mean'].map((name) => column(dots, name)[at]);
+    return [box.left + view.frame.x_scale.compute(x), box.top + view.frame.y_scale.compute(y)];
+})()"""
+
+
 def test_the_live_page_runs_nothing_and_shows_all(browser: Browser, address: str) -> None:
     browser.open(f"{address}/?experiment=invented&seeds=every&role=evaluate")
     until(browser, DRAWN)
     options = browser.run("Bokeh.documents[0].get_model_by_name('group').options.map(([value]) => value)")
     metrics = browser.run("Bokeh.documents[0].get_model_by_name('metric').options.map(([value]) => value)")
     assert len(options) > 3 and len(metrics) > 3
-    for name, values in (("group", options), ("metric", metrics)):
+    for name, values in (("metric", metrics), ("group", [*options, "arm"])):
         for value in values:
             browser.run(f"Bokeh.documents[0].get_model_by_name('{name}').value = {json.dumps(value)}")
             until(browser, DRAWN)
-    for box in browser.run(
-        f"{SHOWN % '.bk-Figure'}.map((e) => {{e.scrollIntoView(); const b = e.getBoundingClientRect();"
-        "return [b.left, b.top, b.width, b.height]})"
-    ):
-        assert box[2] > 100 and box[3] > 100
+    x, y = browser.run(POINTED)
+    browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    until(browser, f"{SHOWN % '.bk-Tooltip'}.some((e) => e.shadowRoot.textContent.includes('onerror'))")
     browser.run(f"{SHOWN % '.choices__input--cloned'}[0].focus()")
     browser.run(f"{SHOWN % '.choices__inner'}[0].click()")
     offered = browser.run(f"{SHOWN % '.choices__item--choice'}.map((e) => e.textContent)")

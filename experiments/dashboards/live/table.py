@@ -35,7 +35,7 @@ class RunTable:
         columns = [
             TableColumn(field="state", title="state", formatter=HTMLTemplateFormatter(template=STATE), width=90),
             TableColumn(field="progress", title="updates", formatter=HTMLTemplateFormatter(template=BAR), width=180),
-            TableColumn(field="arm", title="arm", width=130),
+            TableColumn(field="arm", title="arm", formatter=HTMLTemplateFormatter(template=TEXT), width=130),
             TableColumn(field="role", title="for", width=75),
             TableColumn(field="seed", title="seed", formatter=number, width=50),
             TableColumn(field="rate", title="learning rate", formatter=rate, width=90),
