@@ -114,7 +114,10 @@ def no_room(error: Exception) -> bool:
 
 
 def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    """What an error says, in at most 200 characters."""
+    reason = getattr(error, "reason", None)  # urllib's own words say less
+    said = str(reason if isinstance(reason, Exception) else error)
+    return " ".join(said.split())[:200] or type(error).__name__
 
 
 def write(path: Path, content: bytes) -> None:

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import data
-from data import cache, cases, cifar10, mnist, packages, recall, text
+from data import cache, cases, cifar10, downloads, mnist, packages, recall, text
 from data.__main__ import main
 from tests.data.data_sets import CLOSED, digest_of, isolated, load, refused, write_tar  # noqa: F401 (isolated: a fixture)
 
@@ -287,7 +287,8 @@ def test_data_that_is_nowhere_to_be_had_ends_in_one_line(
     monkeypatch.setattr(cifar10, "SOURCES", (CLOSED, CLOSED))
     monkeypatch.setattr(text, "REPOSITORY", CLOSED)
     started = time.monotonic()
-    refused(lambda: load(config), *tried, "make data", str(cache.root()))
+    line = refused(lambda: load(config), *tried, "[Errno ", "make data", str(cache.root()))
+    assert "urlopen" not in line
     assert time.monotonic() - started < 6
 
 
@@ -300,3 +301,17 @@ def test_the_command_says_what_is_where(capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit):
         main(["imagenet"])
     assert "choose from: cifar10, mnist, text, wikitext" in capsys.readouterr().err
+
+
+def test_an_interrupted_command_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(downloads, "opened", interrupted)
+    with pytest.raises(SystemExit) as left:
+        main(["cifar10", "mnist"])
+    assert left.value.code == 130
+    [line] = capsys.readouterr().err.splitlines()
+    assert line == "cifar10: interrupted; the same command goes on with what has come"

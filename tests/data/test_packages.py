@@ -1,6 +1,5 @@
 """Package registries: their clients' own settings are kept to, and nothing of a package runs."""
 
-import os
 import subprocess
 import sys
 import time
@@ -105,9 +104,7 @@ def test_a_client_that_fails_is_quoted() -> None:
 
 
 def test_a_client_that_never_ends_is_given_up_with_all_it_started(tmp_path: Path) -> None:
-    started = time.monotonic()
     with pytest.raises(ConnectionError, match="no result after"):
         packages.run("sh", "-c", f"(sleep 0.4; touch '{tmp_path}/late') & sleep 30", seconds=0.1)
-    assert time.monotonic() - started < 2
     time.sleep(0.5)
-    assert not os.path.exists(tmp_path / "late")
+    assert not (tmp_path / "late").exists()
