@@ -102,13 +102,14 @@ def test_parts_that_make_up_another_file_are_told_of(tmp_path: Path, caplog: pyt
         ([says(500)], 3, "500"),
         ([sends(CONTENT[::-1])], 1, f"file: expected hash {HASH}, found "),
         ([sends(CONTENT, first=100), sends(CONTENT[::-1])], 3, "file: expected hash"),
+        ([sends(CONTENT[::-1], first=300)], 4, "file: expected hash"),
         ([says(200, CONTENT, length=100)], 1, "file: expected hash"),
         ([says(200, CONTENT, length=1000)], 2, "ended after 512 of 1,000 bytes"),
         ([sends(CONTENT, ranges=False, first=300)], 3, "ended after 300 of 512 bytes"),
         ([sends(CONTENT, first=100, stall=True), sends(CONTENT, first=0, stall=True)], 3, "timed out"),
         ([lambda request: request.wfile.write(b"SSH-2.0-OpenSSH")], 1, "SSH-2.0-OpenSSH"),
     ],
-    ids=["403", "404", "loop", "500", "wrong", "parts-wrong", "short", "long", "half", "stalls", "no-http"],
+    ids=["403", "404", "loop", "500", "wrong", "parts-wrong", "always-wrong", "short", "long", "half", "stalls", "no-http"],
 )
 def test_a_download_that_fails_says_why(tmp_path: Path, answers: list[Answer], requests: int, error: str) -> None:
     with serving(*answers) as server:

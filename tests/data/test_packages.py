@@ -61,7 +61,7 @@ def test_the_settings_of_pip_are_kept_to(tmp_path: Path, monkeypatch: pytest.Mon
         assert [path for path, _, _ in second.asked] == ["/project/", f"/files/{NAME}"]
         assert {secret for _, _, secret in second.asked} == {"Basic bWU6c2VjcmV0"}
     with serving(says(200, page(f"http://files.invalid/{NAME}")), says(200, b"it")) as proxy:
-        settings.write_text(f"[global]\nproxy = {proxy.url}\n")
+        settings.write_text(f"[global]\nproxy = {proxy.url}\n[download]\nindex-url = {CLOSED}\n")
         monkeypatch.setenv("PIP_INDEX_URL", "http://index.invalid/simple")
         from_pypi(tmp_path, b"it")
         assert [path for path, _, _ in proxy.asked] == [
