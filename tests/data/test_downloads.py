@@ -109,7 +109,7 @@ def test_parts_that_make_up_another_file_are_told_of(tmp_path: Path, caplog: pyt
         ([sends(CONTENT, first=100, stall=True), sends(CONTENT, first=0, stall=True)], 3, "timed out"),
         ([lambda request: request.wfile.write(b"SSH-2.0-OpenSSH")], 1, "SSH-2.0-OpenSSH"),
     ],
-    ids=["403", "404", "loop", "500", "wrong", "parts-wrong", "always-wrong", "short", "long", "half", "stalls", "no-http"],
+    ids=["403", "404", "loop", "500", "wrong", "parts", "always", "short", "long", "half", "stalls", "no-http"],
 )
 def test_a_download_that_fails_says_why(tmp_path: Path, answers: list[Answer], requests: int, error: str) -> None:
     with serving(*answers) as server:

@@ -13,7 +13,7 @@ import torch
 from huggingface_hub import constants
 
 import data
-from data import cache, streams, text
+from data import cache, packages, streams, text
 from tests.data.data_sets import digest_of, isolated, load, refused, write_tar  # noqa: F401 (isolated: a fixture)
 from tests.data.servers import says, serving
 
@@ -232,12 +232,13 @@ def test_shakespeare_from_its_archive(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("small")
-def test_shakespeare_from_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shakespeare_from_the_repository_also_without_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "find_spec", lambda _: None)
     monkeypatch.setattr(text, "REPOSITORY", tmp_path.as_uri())
     archive = tmp_path / "archive" / f"{text.COMMIT}.tar.gz"
     archive.parent.mkdir()
     archive.write_bytes(b"<html>please log in</html>")
-    refused(lambda: load(text.Config()), f"{text.COMMIT}.tar.gz is damaged: ")
+    refused(lambda: load(text.Config()), f"{text.COMMIT}.tar.gz is damaged: ", "python -m ensurepip")
     write_tar(archive, {f"s-{text.COMMIT}/texts/gutenberg/{name}": play for name, play in PLAYS.items()})
     archive.write_bytes(archive.read_bytes()[:-30])
     refused(lambda: load(text.Config()), f"{text.COMMIT}.tar.gz is damaged: ")
