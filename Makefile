@@ -28,7 +28,10 @@ setup: .venv/installed ## make .venv with the pinned versions; compile the recur
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "error: Python " + sys.version.split()[0] + " is too old; use make PYTHON=<3.11 or newer>")'
 	@echo "installing the pinned versions into .venv (several GB with PyTorch's CUDA build)"
 	@$(PYTHON) -m venv .venv
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@# What comes as source is built by the setuptools pinned there, not by the newest that pip would fetch for it.
+	@sed -n '/^setuptools==/,/[^\\]$$/p' requirements.txt > .venv/build.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/build.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation -r requirements.txt
 	@touch $@
 
 data: setup ## fetch and verify the data sets

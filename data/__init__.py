@@ -3,8 +3,8 @@
 A data set is a module of this package with a dataclass `Config` (its options, `name` first), a function
 `load(config, *, batch_size, seed) -> Data` and a function `test_splits(config)`; the file is the registry. It may
 have a function `check(config)`, and `DOWNLOADS`: what `python -m data` can prepare. The other modules are what
-data sets are built from: `cache` (downloads), `cases` (labelled cases in memory), `streams` (text for truncated
-backpropagation).
+data sets are built from: `cache` (verified files), `downloads` and `packages` (where they come from), `cases` (labelled
+cases in memory), `streams` (text for truncated backpropagation).
 """
 
 from __future__ import annotations

@@ -33,6 +33,9 @@ def _prepare(name: str, download: Callable[[], str]) -> int:
     except DataError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; the same command goes on with what has come", file=sys.stderr)
+        sys.exit(130)
     return 0
 
 

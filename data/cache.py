@@ -1,4 +1,4 @@
-"""Downloaded and prepared files, in a folder outside the package, never used unverified.
+"""Fetched and prepared files, in a folder outside the package, never used unverified.
 
 Hashing 55 MB takes longer than many a run, so a file is hashed when it is prepared and then recognised by its stamp:
 its size and the times of its last change, of content and of status (which no program can set), kept in `verified.json`
@@ -13,35 +13,25 @@ import json
 import logging
 import os
 import shutil
-import sys
-import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from http.client import HTTPException
 from mmap import ACCESS_COPY, mmap
 from pathlib import Path
-from signal import SIGKILL
-from subprocess import PIPE, STDOUT, Popen, TimeoutExpired
-from threading import Thread
-from typing import TypeVar
-from urllib.request import urlopen
+from ssl import SSLError
 from uuid import uuid4
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from data import DataError
 
 Digests = Mapping[str, str | None]
 Source = tuple[str, Callable[[Path], None]]  # its name in messages; writes the files into the given folder
 Stamp = tuple[int, int, int]  # size in bytes; times of the last change, of content and of status, in ns
-T = TypeVar("T")
 
-CONNECT = 10.0  # seconds until a server must have answered, all its addresses and the resolver included
-TIMEOUT = 10.0  # seconds that a single read may wait
-DEADLINE = 1800.0  # seconds for one download as a whole
 STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
-RECORD = "verified.json"
+RECORD, INCOMING = "verified.json", "incoming"
 log = logging.getLogger(__name__)
 
 
@@ -73,7 +63,7 @@ def root() -> Path:
     try:
         caches = Path(chosen or os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     except RuntimeError as error:  # no such user, or none of this process
-        raise DataError(f"no cache folder for data: {_one_line(error)}; set LAYERNORM_DATA to a folder") from error
+        raise DataError(f"no cache folder for data: {one_line(error)}; set LAYERNORM_DATA to a folder") from error
     return caches if chosen else caches / "layernorm-reproduced"
 
 
@@ -89,10 +79,12 @@ def ensure(name: str, digests: Digests, sources: Iterable[Source], *, thorough: 
         return known
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock", fallback_to_soft=False):
-            for draft in folder.glob(f"{RECORD}.*"):  # what a killed process left: we hold the lock
+        with _alone(folder):
+            for draft in folder.glob(f"{RECORD}.*"):  # what a killed process left
                 draft.unlink()
-            return _verified(folder, digests) or _fetched(folder, digests, sources)
+            files = _verified(folder, digests) or _fetched(folder, digests, sources)
+            shutil.rmtree(folder / INCOMING, ignore_errors=True)
+            return files
     except OSError as error:
         if sound := _sound(folder, digests):  # a cache that may only be read
             return sound
@@ -116,56 +108,16 @@ def check(path: Path, expected: str) -> str:
     return found
 
 
-def download(url: str, target: Path, digest: str) -> None:
-    """Download `url` to `target` and check its hash; raises OSError or ValueError, gives up at DEADLINE."""
-    started = time.monotonic()
-    log.info("downloading %s", url)
-    with within(CONNECT, lambda: urlopen(url, timeout=TIMEOUT)) as response, target.open("wb") as file:
-        size = int(response.headers.get("Content-Length") or 0)
-        while block := response.read1(1 << 16):
-            file.write(block)
-            _show_progress(target.name, file.tell(), size)
-            if time.monotonic() - started > DEADLINE:
-                raise TimeoutError(f"not finished after {DEADLINE:.0f} s")
-    check(target, digest)
+def no_room(error: Exception) -> bool:
+    """Whether it says that a file cannot be written."""
+    return isinstance(error, OSError) and not isinstance(error, SSLError) and error.errno in STORAGE
 
 
-def run(*command: str, seconds: float = 180.0) -> None:
-    """Run a package client; raises ConnectionError with its own words if it fails or takes too long."""
-    log.info("running %s", " ".join(command[:6]))
-    with Popen(command, stdout=PIPE, stderr=STDOUT, text=True, start_new_session=True) as process:
-        try:
-            output, _ = process.communicate(timeout=seconds)
-        except BaseException as error:
-            os.killpg(process.pid, SIGKILL)  # the client, and all it started
-            if isinstance(error, TimeoutExpired):
-                raise ConnectionError(f"no result after {seconds:.0f} s") from error
-            raise
-    if process.returncode:
-        lines = [line.strip() for line in output.splitlines() if line.strip()]
-        telling = [line for line in lines if "error" in line.lower()] or lines
-        raise ConnectionError(telling[0] if telling else f"exit code {process.returncode}")
-
-
-def within(seconds: float, call: Callable[[], T]) -> T:
-    """`call()`, given up with TimeoutError after `seconds`.
-
-    A socket's time-out is not enough: it holds for each of a host's addresses, and not for the resolver. The
-    thread is a daemon, so a call that never returns does not keep the process from ending.
-    """
-    outcome: Future[T] = Future()
-
-    def work() -> None:
-        try:
-            outcome.set_result(call())
-        except BaseException as error:
-            outcome.set_exception(error)
-
-    Thread(target=work, daemon=True).start()
-    try:
-        return outcome.result(seconds)
-    except TimeoutError as error:
-        raise TimeoutError(str(error) or f"no answer within {seconds:.0f} s") from error
+def one_line(error: Exception) -> str:
+    """What an error says, in at most 200 characters."""
+    reason = getattr(error, "reason", None)  # urllib's own words say less
+    said = str(reason if isinstance(reason, Exception) else error)
+    return " ".join(said.split())[:200] or type(error).__name__
 
 
 def write(path: Path, content: bytes) -> None:
@@ -179,27 +131,46 @@ def write(path: Path, content: bytes) -> None:
         raise
 
 
+def _alone(folder: Path) -> AbstractContextManager[object]:
+    """The folder's lock, held until the context is left; it goes with the process."""
+    lock = FileLock(folder / "lock", fallback_to_soft=False)
+    try:
+        return lock.acquire(blocking=False)
+    except Timeout:
+        log.info("another process prepares %s; waiting for it", folder)
+        return lock.acquire()
+
+
 def _fetched(folder: Path, digests: Digests, sources: Iterable[Source]) -> Files:
-    incoming = folder / "incoming"
+    incoming = folder / INCOMING
+    incoming.mkdir(exist_ok=True)
     tried = []
     try:
         for source, fetch in sources:
-            shutil.rmtree(incoming, ignore_errors=True)  # what a killed process left: we hold the lock
-            incoming.mkdir()
+            _sweep(incoming)  # after a killed process, or the source before
             try:
                 fetch(incoming)
                 return _install(incoming, folder, digests)
             except (OSError, ValueError, ImportError, HTTPException) as error:
-                if isinstance(error, OSError) and error.errno in STORAGE:
-                    raise
-                tried.append(f"{source} ({_one_line(error)})")
+                if no_room(error) and str(getattr(error, "filename", None) or folder).startswith(str(folder)):
+                    raise  # a file of ours; another source is no remedy
+                tried.append(f"{source} ({one_line(error)})")
     finally:
-        shutil.rmtree(incoming, ignore_errors=True)
+        _sweep(incoming)
     files = [*digests, RECORD] if None in digests.values() else [*digests]
     raise DataError(
         f"cannot fetch {folder.name}: tried {', '.join(tried)}; run `make data` where there is a network, "
         f"or put {', '.join(files)} into {folder}"
     )
+
+
+def _sweep(incoming: Path) -> None:
+    """Remove everything but what a download can go on with."""
+    for path in incoming.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.suffix != ".partial" or not path.stat().st_size:
+            path.unlink()
 
 
 def _install(incoming: Path, folder: Path, digests: Digests) -> Files:
@@ -281,13 +252,3 @@ def _replace(temporary: Path, path: Path) -> None:
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)
-
-
-def _show_progress(name: str, done: int, size: int) -> None:
-    if sys.stderr.isatty():
-        share = f"{100 * done // size} %" if size else f"{done >> 20} MB"
-        print(f"\r{name} {share} ", end="" if done != size else "\n", file=sys.stderr, flush=True)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

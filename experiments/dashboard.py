@@ -31,6 +31,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.dashboard", description=__doc__)
     parser.add_argument("results", nargs="?", default="results", type=Path, help="the folder with runs/ (results)")
     parser.add_argument("--port", default=5006, type=int, help="of 127.0.0.1; if taken, the next that is free (5006)")
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="NAME", help="host of a proxy, say (repeatable)"
+    )
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     parser.add_argument("--entity", help="instead: make, or renew, the workspace of this wandb user or team")
     parser.add_argument("--project", default=os.environ.get("WANDB_PROJECT") or PROJECT, help="theirs (%(default)s)")
@@ -40,7 +43,7 @@ def main() -> None:
             return publish(options.results, options.entity, options.project)
         from experiments.dashboards.live.server import serve
 
-        serve(options.results, options.port, options.open)
+        serve(options.results, options.port, options.open, options.allow)
     except (SuiteError, ValueError) as error:
         sys.exit(f"error: {error}")
     except ModuleNotFoundError as error:

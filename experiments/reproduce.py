@@ -6,9 +6,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
-
 from experiments.dashboards.sparklines import tell_arms
+from experiments.dashboards.terminal import Terminal
 from experiments.dashboards.wandb.process import show_all
 from experiments.records.table import Origin, write_table
 from experiments.reports.tables import verdict_table
@@ -47,7 +46,7 @@ def reproduce(options: argparse.Namespace) -> None:
     write_report(registry, rows, verdicts, Path(config.results), origin)
     if config.tracking == "wandb":
         show_all(config.results)
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = Terminal(width=None if sys.stdout.isatty() else 160)
     ids = {claim.id for claim in chosen.claims}
     console.print(verdict_table(verdict for verdict in verdicts if verdict.id in ids))
     console.print(f"{len(rows)} runs; report: {config.results}/report.html, verdicts: {config.results}/claims.json")

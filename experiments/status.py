@@ -6,10 +6,9 @@ Of chosen experiments (`--experiment`) also what came of each arm; with `--watch
 import argparse
 from collections.abc import Collection
 
-from rich.console import Console
-
 from experiments.dashboards.sparklines import MOST
 from experiments.dashboards.standing import outcome_tables, state_table, watch
+from experiments.dashboards.terminal import Terminal
 from experiments.sweeps.arm import Arm, Name
 from experiments.sweeps.compose import command_line, compose_arms
 from experiments.sweeps.standing import Standing
@@ -20,7 +19,7 @@ from experiments.verdicts.claims_file import load_claims
 
 def status(options: argparse.Namespace) -> None:
     configs = compose_arms([f"scale={options.scale}", *options.overrides])
-    asked, console = wanted(options, configs.keys()), Console()
+    asked, console = wanted(options, configs.keys()), Terminal()
     standing = Standing([Arm(config, range(config.seeds)) for name, config in configs.items() if name in asked])
     curves = bool(options.experiment) and len(asked) <= MOST
     standing.look()
@@ -28,7 +27,7 @@ def status(options: argparse.Namespace) -> None:
         watch(standing, console, curves=curves)
     console.print(state_table(standing, whole=True), *(outcome_tables(standing, console) if curves else ()), sep="")
     for failure in standing.failures():
-        console.print(failure, markup=False, highlight=False, soft_wrap=True)
+        console.print(failure, highlight=False, soft_wrap=True)
 
 
 def wanted(options: argparse.Namespace, arms: Collection[Name]) -> set[Name]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.records.files import SuiteError
+from experiments.records.printable import printable
 from experiments.records.table import read_table, write_table
 from experiments.reports.page import EVIDENCE
 from experiments.reports.write import update_readme, write_report
@@ -45,7 +46,7 @@ def verify(folder: Path, claims: Path, readme: Path | None = None) -> tuple[str,
             update_readme(copy, read_verdicts(anew / "claims.json"))
             found += changes(readme, copy)
     counted = f"{len(verdicts)} claims judged anew from {len(rows)} runs"
-    return f"{counted} in {time.perf_counter() - started:.1f} s", found
+    return f"{counted} in {time.perf_counter() - started:.1f} s", [*map(printable, found)]
 
 
 def differences(folder: Path, anew: Path) -> Iterator[str]:

@@ -102,9 +102,10 @@ def until(browser: Browser, wanted: str) -> None:
         time.sleep(0.01)
 
 
-def served(results: Path, where: Path = ROOT) -> tuple[subprocess.Popen[str], str]:
+def served(results: Path, *options: str, where: Path = ROOT) -> tuple[subprocess.Popen[str], str]:
     """The dashboard of a folder, started in the folder `where`, on a port of its own, and its address."""
     command = [sys.executable, "-m", "experiments.dashboard", str(results), "--port", str(20000 + os.getpid() % 20000)]
+    command += options
     path = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, cwd=where, env=path, stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stdout is not None

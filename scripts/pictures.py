@@ -36,7 +36,7 @@ def main(results: str, experiment: str) -> None:
     program = installed()
     assert program, "no Chromium is installed"
     browser = Browser(program, Path(tempfile.mkdtemp(prefix="profile-")))
-    process, address = served(Path(results), ROOT)
+    process, address = served(Path(results), where=ROOT)
     try:
         browser.open(f"{address}/?experiment={experiment}&claims=these", WIDTH)
         until(browser, DRAWN)

@@ -8,12 +8,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from experiments.dashboards.terminal import Terminal
 from experiments.records.folder import RunFolder
 
 LINES_APART = 30.0  # seconds, where there is no terminal
@@ -75,7 +76,7 @@ class SweepState(Protocol):
 
 
 def bar() -> Progress:
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -111,7 +112,7 @@ def display(sweep: SweepState) -> Iterator[Callable[[], None]]:
             last = time.monotonic()
             print(state_of(sweep), file=sys.stderr, flush=True)
 
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     if console.is_terminal:
         with Live(get_renderable=lambda: sweep_view(sweep), console=console, refresh_per_second=2, transient=True):
             yield print_line

@@ -10,9 +10,9 @@ from itertools import takewhile
 from typing import Any, Protocol
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from experiments.dashboards.terminal import Terminal
 from experiments.verdicts.wording import METRICS, number, tidy
 
 BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-=+*%#"  # low to high; the second where the terminal's encoding is not of Unicode
@@ -41,7 +41,7 @@ def tell_arms(arms: Sequence[ArmOutcome], most: int = MOST) -> None:
     if len(arms) > most:
         print(f"{len(arms)} arms: python -m experiments.status --experiment <name> shows their curves", file=sys.stderr)
         return
-    console = Console(stderr=True, width=None if sys.stderr.isatty() else ELSEWHERE)
+    console = Terminal(stderr=True, width=None if sys.stderr.isatty() else ELSEWHERE)
     for table in arm_tables(arms, plain=console.options.ascii_only):
         console.print(table)
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from experiments.records.printable import printable
+
 # A change of the code that changes what a run measures must raise this number: old records are then not found.
 VERSION = 3
 
@@ -19,6 +21,9 @@ UNSAID = {"ranks": 1}  # what a configuration without this key means
 
 class SuiteError(RuntimeError):
     """Something a user can mend, told in one line: what is wrong, where, and the remedy."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), keep="\n")  # with names and values out of files, as they are
 
 
 class RecordError(SuiteError):

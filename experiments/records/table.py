@@ -14,6 +14,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ CHOICES = {
 }
 RUN_COLUMNS = (*PLAN, "environment", "evaluations")  # the number of evaluations tells a curve that was cut off
 CURVE_COLUMNS = ("experiment", "run", "update")
+NAME = re.compile(r"\w[\w.+-]*")  # of an experiment, and of files
 TIMING = "timing."  # sets times apart from metrics
 LAYOUT = 1
 REMEDY = "make reproduce writes it anew, make freeze that of results/reference"
@@ -182,6 +184,8 @@ def _run_reader(about: Mapping[str, Any]) -> Callable[[dict[str, str]], dict[str
             if cells[key] not in choices:
                 raise ValueError(f"{key}: {cells[key]!r} is not one of {', '.join(choices)}")
         row: dict[str, Any] = {key: cells.pop(key) for key in PLAN}
+        if not NAME.fullmatch(row["experiment"]):
+            raise ValueError(f"experiment: {row['experiment']!a} is not the name of one")
         row |= {"seed": _whole("seed", row["seed"]), "synthetic": row["synthetic"] == "true"}
         row["learning_rate"] = _number("learning_rate", row["learning_rate"]) if row["learning_rate"] else None
         if _place(row) in seen:

@@ -4,6 +4,7 @@ What report.md and report.html both show is made once, as columns of cells by th
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.records.arm_rows import Runs
+from experiments.records.printable import printable
 from experiments.records.rows import Floats, Row, loss_curve
 from experiments.verdicts.claims import Claim
 from experiments.verdicts.evidence import evaluations, metric_value
@@ -209,4 +211,9 @@ def estimate_text(verdict: Verdict) -> str:
 
 
 def _row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(tagless(printable(cell)).replace("|", "\\|") for cell in cells) + " |"
+
+
+def tagless(markdown: str) -> str:
+    """Markdown in which nothing is HTML."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", markdown)

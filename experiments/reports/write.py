@@ -8,6 +8,7 @@ from pathlib import Path
 
 from experiments.records import files
 from experiments.records.arm_rows import group_runs
+from experiments.records.printable import printable
 from experiments.records.rows import Row
 from experiments.records.table import Origin
 from experiments.reports.claim_figures import claim_pictures
@@ -41,19 +42,23 @@ def write_report(
     plain = [claim["verdict"].as_dict() | {"reason": claim["reason"]} for claim in told["claims"]]
     _write_all(folder / "figures", figures, "*.svg")
     _write_all(folder / EVIDENCE, run_pages(registry, runs, verdicts), "*.html")
-    files.write(folder / "report.html", html(told))
-    files.write(folder / "report.md", text(told))
-    files.write(folder / "claims.json", claims_json(plain, origin))
+    for name, content in (("html", html(told)), ("md", text(told))):
+        _write(folder / f"report.{name}", content)
+    _write(folder / "claims.json", claims_json(plain, origin))
 
 
 def _write_all(folder: Path, contents: Mapping[str, str], kind: str) -> None:
     """Write these files; others of their kind go."""
     files.make_folder(folder)
     for name, content in contents.items():
-        files.write(folder / name, content)
+        _write(folder / name, content)
     for stale in folder.glob(kind):
         if stale.name not in contents:
             stale.unlink()
+
+
+def _write(path: Path, content: str) -> None:
+    files.write(path, printable(content, keep="\n"))
 
 
 def update_readme(readme: str | Path, verdicts: Sequence[Verdict], report: str = "results/reference/report.md") -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from experiments.records import files
+from experiments.records.printable import printable
 from experiments.training.identity import Run
 
 
@@ -24,4 +25,4 @@ class Failure:
         """The run, why it failed, the last it said, and the command that runs it again."""
         log = (f"  | {line}" for line in self.log)
         again = f"python -m experiments.run resume={self.run.name} results={self.run.config.results}"
-        return "\n".join([f"{self.run.name}: {self.reason}", *log, f"  again: {again}"])
+        return "\n".join(map(printable, [f"{self.run.name}: {self.reason}", *log, f"  again: {again}"]))

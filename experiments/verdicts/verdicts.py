@@ -24,6 +24,7 @@ settle it. None if the estimate lies on the margin, if runs diverged without an 
 learning rate on the edge of its grid is settled by a wider grid only.
 """
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,6 +32,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from experiments.records.arm_rows import Runs, group_runs
 from experiments.records.rows import Floats, Row
@@ -103,16 +105,17 @@ class Verdict:
         whole = isinstance(plain, Mapping) and known - set(_LATER) <= plain.keys() - {"reason"} <= known
         if not whole or plain["verdict"] not in VERDICTS:
             raise ValueError(f"not a verdict: {plain!s:.60}")
-        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in plain.items()}
-        values.pop("reason", None)  # a sentence of the report
-        for key in ("missing", "doubt"):
-            if found := values.get(key):
-                values[key] = Obstacle(found["what"], found["arm"], tuple(found["numbers"]))
-        if values.get("interval") is not None and None in values["interval"]:
+        values = {key: value for key, value in plain.items() if key != "reason"}  # a sentence of the report
+        if isinstance(values["interval"], list) and None in values["interval"]:
             values["interval"] = None
-        return cls(**values)
+        try:
+            return _WHOLE.validate_json(json.dumps(values), strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))} of a verdict: {first['msg']}") from None
 
 
+_WHOLE = TypeAdapter(Verdict)
 _LATER = ("kept", "missing", "doubt", "codes")  # what the first reports did not tell apart from their sentences
 
 

@@ -23,7 +23,9 @@ def number(value: float | None, digits: int = 3) -> str:
 def by_number(text: str) -> list[tuple[float, str]]:
     """For sorting: batch_b2, batch_b8, batch_b32; x0.25, x0.5, x1."""
     return [
-        (float(part), "") if part[:1].isdigit() else (0.0, part) for part in re.split(r"(\d+(?:\.\d+)?)", text) if part
+        (float(part), "") if part[:1].isdecimal() else (0.0, part)
+        for part in re.split(r"(\d+(?:\.\d+)?)", text)
+        if part
     ]
 
 

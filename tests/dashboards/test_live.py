@@ -1,10 +1,12 @@
 """The live page: runs read as they change, their bands, and the page itself in a real browser."""
 
+import asyncio
 import json
 import signal
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,16 +16,22 @@ import pytest
 
 pytest.importorskip("bokeh")
 
+from bokeh.document import Document
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError
+from tornado.websocket import websocket_connect
+
 from experiments import dashboard
-from experiments.dashboards.live import curves, texts
-from experiments.dashboards.live.runs import LiveResults, SeenRun, results_below
+from experiments.dashboards.live import curves, server, texts
+from experiments.dashboards.live.page import Page
+from experiments.dashboards.live.runs import LiveResults, SeenRun, names, results_below
 from experiments.dashboards.live.server import PORTS, PortError, serve, started
+from experiments.records.files import RecordError
 from experiments.records.folder import FAILED, RESULT, RunFolder
 from experiments.records.locks import hold
 from experiments.records.table import read_table
 from experiments.reports.settings import RATE
 from scripts.browser import Browser
-from scripts.live_speed import DRAWN, EXPERIMENT, NEWEST, append, begin, config, end, history, served, until
+from scripts.live_speed import DRAWN, EXPERIMENT, NEWEST, append, begin, config, described, end, history, served, until
 
 POINTS = 8
 
@@ -243,6 +251,19 @@ def test_runs_of_one_arm_that_differ_are_apart_and_named_by_it(tmp_path: Path) -
     assert texts.members(by_norm) == "runs of a group that differ in seed, batch size, data"
 
 
+def test_arms_are_named_by_what_sets_them_apart(tmp_path: Path) -> None:
+    """Settings that all arms share stand in no name, and once beside them."""
+    for norm, arm in (("layer", "layer model.depth=3 updates=80"), ("batch", "batch model.depth=3 updates=160")):
+        folder = RunFolder(end(tmp_path, config(norm, 8, 0), history(config(norm, 8, 0), POINTS)))
+        folder.finish({**(folder.record() or {}), "group": arm})
+    page = Page(Document(), LiveResults(tmp_path))
+    named = ["batch updates=160", "layer updates=80"]
+    assert list(curves.grouped(read(tmp_path), "arm")) == page.table.source.data["arm"] == named
+    assert [label for _, label in page.widgets["only"].options] == named
+    assert page.texts["about"].text.endswith("All arms with <code>model.depth=3</code>.")
+    assert curves.shared_by([]) == [] and curves.apart_by(["layer a=1"]) == {"layer a=1": "layer"}
+
+
 def test_lines_are_runs_that_differ_only_in_the_number(tmp_path: Path) -> None:
     """Fewer updates at larger batches belong to the number; another kind of layer is another line."""
     for norm, kind in (("layer", "hidden"), ("batch", "hidden"), ("batch", "all")):
@@ -313,7 +334,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(browser: Browser, results: Path) -> Iterator[str]:
-    process, address = served(results)
+    process, address = served(results, "--allow", "proxied.example")
     yield address
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 0
@@ -352,12 +373,161 @@ def test_new_points_and_choices_are_drawn(browser: Browser, address: str, result
     assert browser.complaints() == []
 
 
+def answer(address: str, path: str, host: str, origin: str = "") -> int:
+    """The status of a GET, or of a request to open a socket, that says it is for this host and from this place."""
+    name, port = address.removeprefix("http://").split(":")
+    lines = [f"GET {path} HTTP/1.1", f"Host: {host}", *([f"Origin: {origin}"] if origin else [])]
+    if path == "/ws":
+        lines += ["Upgrade: websocket", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "Sec-WebSocket-Version: 13"]
+    with socket.create_connection((name, int(port))) as line:
+        line.sendall("\r\n".join([*lines, f"Connection: {'Upgrade' if path == '/ws' else 'close'}", "", ""]).encode())
+        return int(line.recv(100).split()[1])
+
+
+@pytest.mark.parametrize(
+    ("host", "served"),
+    [
+        ("127.0.0.1:1", True),  # another port: of a tunnel
+        ("LOCALHOST", True),
+        ("[::1]:5006", True),
+        ("proxied.example", True),
+        ("elsewhere.example", False),
+        ("localhost.elsewhere.example", False),
+        ("[::1", False),
+        ("", False),
+    ],
+)
+def test_it_answers_to_names_of_this_machine_and_those_allowed(address: str, host: str, served: bool) -> None:
+    assert answer(address, "/", host) == (200 if served else 403)
+    assert answer(address, "/ws", host, f"http://{host}") == (101 if served else 403)
+    assert answer(address, "/static/js/bokeh.min.js", host) == (200 if served else 403)
+
+
 def test_no_other_site_may_talk_to_it(address: str) -> None:
     host = address.removeprefix("http://")
-    name, port = host.split(":")
-    for origin, answer in ((f"http://{host}", b"101"), ("http://elsewhere.example", b"403")):
-        with socket.create_connection((name, int(port))) as line:
-            keys = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
-            ask = f"GET /ws HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\nUpgrade: websocket\r\n"
-            line.sendall(f"{ask}Connection: Upgrade\r\n{keys}\r\n".encode())
-            assert line.recv(100).split()[1] == answer
+    origins = {f"http://{host}": 101, "https://proxied.example": 101, "http://elsewhere.example": 403}
+    origins |= {"http://localhost:1": 403, f"http://{host}.elsewhere.example": 403, "null": 403}
+    assert {origin: answer(address, "/ws", host, origin) for origin in origins} == origins
+
+
+def test_nothing_else_is_served(address: str) -> None:
+    host = address.removeprefix("http://")
+    for path in ("/autoload.js", "/metadata", "/static/extensions/x", "/static/js/../../tornado.py", "/x"):
+        assert answer(address, path, host) in (403, 404), path
+
+
+def test_a_page_is_made_when_its_socket_opens_and_there_are_not_too_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Document] = []
+    monkeypatch.setattr(server, "Page", lambda document, live: made.append(document))
+    monkeypatch.setattr(server, "MOST", 2)
+
+    async def visit() -> list[int]:
+        running = started(LiveResults(tmp_path), 15000)
+        place, told = f"127.0.0.1:{running.port}", []
+        for _ in range(4):
+            page = (await AsyncHTTPClient().fetch(f"http://{place}/")).body.decode()
+            token = page.split('data-token="')[1].split('"')[0]
+            opened = await websocket_connect(f"ws://{place}/ws", subprotocols=["bokeh", token])
+            await opened.read_message()
+            told.append(len(made))
+            if len(made) == 2:
+                with pytest.raises(HTTPClientError, match="503"):
+                    await websocket_connect(f"ws://{place}/ws", subprotocols=["bokeh", token])
+                break
+        for _ in range(5):
+            await AsyncHTTPClient().fetch(f"http://{place}/")
+        running.stop()
+        return [*told, len(made)]
+
+    assert asyncio.run(visit()) == [1, 2, 2]
+
+
+# ------------------------------------------------------------------------------------------------------ odd folders
+
+RIGHT = config("layer", 8, 0)
+
+
+def test_odd_folders_stop_nothing(tmp_path: Path) -> None:
+    texts = ("", "null", "[]", "3", "\0", '{"a":', "9" * 5000)
+    changes: list[dict[str, Any]] = [
+        {"config": None},
+        {"config": []},
+        {"run": 3},
+        {"group": None},
+        {"role": "x"},
+        {"role": []},
+        {},
+    ]
+    lines = ("[]", "3\nnull", '{"update": 1e999}', '{"update": "x"}', '{"update": 1, "x": [1]}', "{}")
+    failed = {"failed.json": '{"sweep": 1, "attempts": null, "reason": [], "log": 3}'}
+    written = [{"config.json": text} for text in texts] + [{"changes": json.dumps(change)} for change in changes]
+    for seed, files in enumerate([*written, *({"metrics.jsonl": text} for text in lines), failed]):
+        known = described(config("layer", 8, seed))
+        known |= json.loads(files.pop("changes", "{}"))
+        folder = tmp_path / "runs" / EXPERIMENT / described(config("layer", 8, seed))["run"]
+        folder.mkdir(parents=True)
+        for name, text in ({"config.json": json.dumps(known)} | files).items():
+            (folder / name).write_text(text)
+    assert_shown(tmp_path)
+
+
+def test_odd_configurations_stop_nothing(tmp_path: Path) -> None:
+    """Their hash is right: whoever wrote them meant it."""
+    for key in ("seed", "batch_size", "updates", "norm", "evaluations", "model", "data", "optim"):
+        values: tuple[Any, ...] = (None, [], {}, "x", 1e999, -1, 10**100, True, {"learning_rate": "x", "path": 10**400})
+        for value in values:
+            with suppress(TypeError, AttributeError, RecordError):  # nothing that has a name, or too long a one
+                begin(tmp_path, RIGHT | {key: value}, history(RIGHT, POINTS))
+    assert len(names(tmp_path / "runs" / EXPERIMENT)) > 50
+    assert_shown(tmp_path)
+
+
+def test_odd_records_stop_nothing(tmp_path: Path) -> None:
+    for place, key in enumerate(("status", "history", "final", "timing", "role", "group")):
+        for seed, value in enumerate((None, [3], "x", {"x": "y", "loss_at_rate_x": 1.0}, 10**400)):
+            settings = config("layer", 8, 10 * place + seed)
+            folder = RunFolder(end(tmp_path, settings, history(settings, POINTS)))
+            folder.finish({**(folder.record() or {}), key: value})
+    assert_shown(tmp_path)
+
+
+def test_links_in_a_circle_and_files_in_the_place_of_folders_stop_nothing(tmp_path: Path) -> None:
+    within = begin(tmp_path, RIGHT, [])
+    for folder in (tmp_path / "runs", within.parent):
+        (folder / "circle").symlink_to(folder / "circle")
+        (folder / "file").write_bytes(bytes(range(256)))
+    for name in ("result.json", "metrics.jsonl", "failed.json", "lock"):
+        (within / name).unlink(missing_ok=True)
+        (within / name).mkdir()
+    assert_shown(tmp_path)
+
+
+def assert_shown(results: Path) -> None:
+    """A run that is well is drawn; the others as far as they can be, or as unreadable."""
+    settings = config("batch", 8, 0, 80)
+    well = end(results, settings, history(settings, POINTS)).name
+    page = Page(Document(), LiveResults(results))
+    runs = {run.name: run.state for run in page.results.runs(EXPERIMENT)}
+    assert runs[well] == "completed" and well in page.table.source.data["note"]
+    assert len(runs) > 1 and set(runs.values()) <= {"completed", "unreadable", "stopped", "failed", "diverged"}
+    for name, widget in page.widgets.items():  # every choice there is
+        for option in getattr(widget, "options", ()):
+            widget.value = [option[0]] if name == "only" else option[0]
+            assert page.curves.sources["dots"].data["x"].size or name in ("role", "only")
+
+
+@pytest.mark.parametrize(
+    "text", ["[3]", '[{"id": 3}]', "[" * 100_000, '{"made": 3, "verdicts": []}', '{"made": "x", "verdicts": []}']
+)
+def test_odd_verdicts_stop_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "claims.json").write_text(text)
+    told, verdicts = texts.verdicts(tmp_path)
+    assert "claims.json" in told and "\n" not in told and verdicts == ()
+    entry = json.loads(Path("tests/golden/claims.json").read_text())["verdicts"][0]
+    for key in entry.keys() - {"reason"}:
+        (tmp_path / "claims.json").write_text(json.dumps([entry | {key: {"x": [1]}}]))
+        told, verdicts = texts.verdicts(tmp_path)
+        assert verdicts or key in told
+        texts.verdict_table(verdicts)

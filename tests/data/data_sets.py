@@ -19,15 +19,15 @@ CLOSED = "http://127.0.0.1:9/"  # nobody listens there
 
 @pytest.fixture(autouse=True)
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Empty caches, ours and the hub client's, and package clients that find nothing."""
-    for name in [name for name in os.environ if name.upper().startswith(("PIP_", "NPM_", "LAYERNORM_"))]:
+    """Empty caches, ours and the hub client's, and package clients and sources that find nothing."""
+    ours = "PIP_", "NPM_", "LAYERNORM_", "HF_", "TRANSFORMERS_"
+    for name in [name for name in os.environ if name.upper().startswith(ours)]:
         monkeypatch.delenv(name)
     places = {"LAYERNORM_DATA": str(tmp_path / "cache"), "npm_config_cache": str(tmp_path / "npm")}
     servers = dict.fromkeys(("npm_config_registry", "PIP_INDEX_URL", "HF_ENDPOINT"), CLOSED)
     for name, value in {**places, **servers, "NO_PROXY": "*", "no_proxy": "*", "PIP_CONFIG_FILE": os.devnull}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
 
 
 def load(config: Any, batch_size: int = 4, seed: int = 0) -> Any:

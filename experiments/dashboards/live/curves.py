@@ -57,7 +57,20 @@ def grouped(runs: Iterable[SeenRun], key: str) -> Groups:
         of_role = [run for run in known if run.role == role]
         for label, same in apart(named(of_role, lambda run: run.arm), free).items():
             groups.setdefault(label, []).extend(same)
-    return in_order(groups)
+    names = apart_by(groups)
+    return in_order({names[label]: same for label, same in groups.items()})
+
+
+def apart_by(arms: Iterable[str]) -> dict[str, str]:
+    """What to call arms beside each other, by their names: `layer` of `layer model.depth=3` where all are so deep."""
+    shared = shared_by(names := list(arms))
+    return {name: " ".join(word for word in name.split(" ") if word not in shared) for name in names}
+
+
+def shared_by(arms: Iterable[str]) -> list[str]:
+    """The settings that are in the names of all these arms."""
+    first, *others = [name.split(" ") for name in arms] or [[]]
+    return [word for word in first if "=" in word and all(word in words for words in others)]
 
 
 def among(groups: Groups, runs: Iterable[SeenRun]) -> Groups:
@@ -151,7 +164,9 @@ def band(runs: Sequence[SeenRun], metric: str, axis: str) -> Band:
     here = np.array([within(grid, run, axis) for run in runs], dtype=bool).reshape(len(runs), grid.size)
     values, runs_here = np.where(here, values, 0), here.sum(axis=0)
     if axis == "seconds":
-        x = np.nanmean(at_places(runs, grid, "seconds", axis), axis=0) if runs else grid
+        times = at_places(runs, grid, "seconds", axis)
+        with np.errstate(invalid="ignore"):  # where nobody took the time
+            x = np.nansum(times, axis=0) / np.isfinite(times).sum(axis=0) if runs else grid
     broken = np.isnan(values).any(axis=0)
     low = np.where(here, values, np.inf).min(axis=0, initial=np.inf)
     high = np.where(here, values, -np.inf).max(axis=0, initial=-np.inf)
@@ -225,8 +240,17 @@ def by_rate(runs: Iterable[SeenRun]) -> Iterator[Point]:
     """What a measurement at many learning rates found at each."""
     for run in runs:
         for name in run.final:
-            if name.startswith(AT_RATE):
-                yield float(name.removeprefix(AT_RATE)), run.last(name), run
+            if name.startswith(AT_RATE) and (rate := rate_in(name)):
+                yield rate, run.last(name), run
+
+
+def rate_in(name: str) -> float | None:
+    """That of a metric at a learning rate; None where what follows is no such rate."""
+    try:
+        rate = float(name.removeprefix(AT_RATE))
+        return rate if 0 < rate < np.inf else None
+    except ValueError:
+        return None
 
 
 def many_series(groups: Mapping[str, Iterable[Point]]) -> dict[str, Series]:

@@ -1,4 +1,8 @@
-"""What one visitor of the live page has chosen and sees. page.html.jinja is its structure, page.css its looks."""
+"""What one visitor of the live page has chosen and sees.
+
+page.html.jinja is its structure, page.css its looks, page.js what the browser does: it opens a socket, and only then is
+a `Page` made, the parts of which appear in the structure.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -6,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from bokeh.document import Document
-from bokeh.models.callbacks import CustomJS
 from bokeh.models.css import InlineStyleSheet
 from bokeh.models.layouts import Column
 from bokeh.models.widgets.inputs import MultiChoice, Select
 from bokeh.models.widgets.markups import Div
 from jinja2 import Environment, FileSystemLoader
-from markupsafe import escape
+from markupsafe import Markup, escape
 
 from experiments.dashboards.live import curves, texts
 from experiments.dashboards.live.curves import ARM, AXES, Series, among, grouped
 from experiments.dashboards.live.plots import CurvesChart, ResultsChart
 from experiments.dashboards.live.runs import SEED, LiveResults, SeenRun
 from experiments.dashboards.live.table import RunTable
+from experiments.records.printable import printable
 from experiments.reports.scales import Styles, arm_styles
 from experiments.reports.settings import RATE
 from experiments.verdicts.wording import by_number
@@ -41,19 +45,25 @@ SELECTS = {  # by the name in the page's address
     "claims": "Claims",
 }
 TEXTS = ("counts", "waiting", "legend", "about", "rates", "results", "runs", "judged", "verdicts")
-ADDRESS = """
-const chosen = new URLSearchParams()
-for (const [name, {value}] of Object.entries(widgets)) if (value.length) chosen.set(name, value)
-history.replaceState(null, "", "?" + chosen)
-"""
-WAITING = "document.body.classList.toggle('waiting', cb_obj.text !== '')"
-LOST = """
-const there = () => fetch("/static/js/bokeh.min.js", {method: "HEAD"})
-const again = () => there().then(() => location.reload(), () => setTimeout(again, 2000))
-document.body.classList.add("lost")
-setTimeout(again, 2000)
-"""
-LOOKS = (HERE / "page.css").read_text(encoding="utf-8")
+LOOKS, SCRIPT = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
+CHARTS = ("curves", "rates", "results")
+# The parts of a page, in the order in which they are put into its document.
+PARTS = (*SELECTS, "only", *(f"{name}_text" for name in TEXTS), *(f"{name}_chart" for name in CHARTS), "table")
+
+
+def html(results: LiveResults, token: str) -> str:
+    """The empty page, which opens its socket with this token."""
+    template = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True).get_template(
+        "page.html.jinja"
+    )
+    return template.render(
+        results=printable(str(results.path)),
+        waiting=not results.folders,
+        token=token,
+        parts=PARTS,
+        looks=LOOKS,
+        script=SCRIPT,
+    )
 
 
 class Page:
@@ -64,30 +74,26 @@ class Page:
         self.looks = InlineStyleSheet(css=LOOKS)
         self.widgets: dict[str, Any] = {name: self.select(name, title) for name, title in SELECTS.items()}
         self.widgets["only"] = MultiChoice(name="only", title="Only these arms", placeholder="all", **self.fluid())
-        self.texts = {name: Div(name=f"{name}_text", **self.fluid()) for name in TEXTS}
+        self.texts = {name: Div(name=f"{name}_text", disable_math=True, **self.fluid()) for name in TEXTS}
         self.curves = CurvesChart()
         self.charts = {"rates": ResultsChart(ring=True), "results": ResultsChart(ring=False)}
-        self.holders = {name: Column(name=f"{name}_chart", **self.fluid()) for name in ("curves", *self.charts)}
+        self.holders = {name: Column(name=f"{name}_chart", **self.fluid()) for name in CHARTS}
         self.table = RunTable(self.fluid())
         self.picks = asked(document)
         self.results.look()
         self.look()
         for name, widget in self.widgets.items():
             widget.on_change("value", partial(self.picked, name))
-            widget.js_on_change("value", CustomJS(args={"widgets": self.widgets}, code=ADDRESS))
-        self.texts["waiting"].js_on_change("text", CustomJS(code=WAITING))
         self.arrange(document)
         document.add_periodic_callback(self.look, A_LOOK)
 
     def arrange(self, document: Document) -> None:
         """Put everything into the page."""
-        for root in (*self.widgets.values(), *self.texts.values(), *self.holders.values(), self.table.view):
-            document.add_root(root)
-        document.template = Environment(loader=FileSystemLoader(HERE)).get_template("page.html.jinja")
-        document.template_variables.update(results=str(self.results.path), looks=LOOKS, waiting=not self.experiment)
-        document.title = f"{self.results.path} live"
+        parts = (*self.widgets.values(), *self.texts.values(), *self.holders.values(), self.table.view)
+        for part in sorted(parts, key=lambda part: PARTS.index(part.name)):
+            document.add_root(part)
+        document.title = f"{printable(str(self.results.path))} live"
         document.config.update(notify_connection_status=False, reconnect_session=False)  # the page does both itself
-        document.js_on_event("connection_lost", CustomJS(code=LOST))
 
     def fluid(self) -> dict[str, Any]:
         return {"sizing_mode": "stretch_width", "stylesheets": [self.looks], "margin": 0}
@@ -168,7 +174,8 @@ class Page:
         self.choose("number", {key: key for key in curves.numbers([run for run in runs if run.role == "evaluate"])})
         self.choose("result", spoken(finals), curves.end_metric(self.widgets["metric"].value, runs))
         arms = sorted({run.arm for run in runs}, key=by_number)
-        self.widgets["only"].options = arms
+        # What this one offers, it shows as HTML.
+        self.widgets["only"].options = [(arm, str(escape(name))) for arm, name in curves.apart_by(arms).items()]
         wanted = self.picks.get("only", [])
         wanted = wanted.split(",") if isinstance(wanted, str) else wanted
         self.widgets["only"].value = [arm for arm in wanted if arm in arms]
@@ -176,7 +183,7 @@ class Page:
     def title(self, experiment: str) -> str:
         """Its name, and what one has to know before looking at it."""
         counts = self.results.counts(experiment)
-        return ", ".join([experiment, *(state for state in ("running", "failed") if counts[state])])
+        return ", ".join([printable(experiment), *(state for state in ("running", "failed") if counts[state])])
 
     def choose(self, name: str, options: Mapping[str, str], default: str = "") -> None:
         widget = self.widgets[name]
@@ -198,7 +205,8 @@ class Page:
         each = chart.update(groups, styles, metric, axis, choice["seeds"] == "every", log)
         self.place("curves", bool(groups), anew, partial(chart.figure, metric, axis, log))
         self.say("legend", texts.legend(groups, styles))
-        self.say("about", texts.about_curves(groups, metric, axis, each) if groups else texts.no_curves(runs))
+        about = texts.about_curves(groups, metric, axis, each) if groups else texts.no_curves(runs)
+        self.say("about", f"{about}{texts.shared(curves.shared_by({run.arm for run in runs}))}")
 
     def draw_rates(self, runs: Sequence[SeenRun], shown: Sequence[SeenRun], choice: Choice, anew: bool) -> None:
         """How the end of tuning runs depends on their learning rate."""

@@ -4,7 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from bokeh.models import BasicTickFormatter, ColumnDataSource, FixedTicker, HoverTool, NumeralTickFormatter
+from bokeh.models import (
+    BasicTickFormatter,
+    ColumnDataSource,
+    FixedTicker,
+    HoverTool,
+    NumeralTickFormatter,
+    PlainText,
+)
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
 
@@ -181,8 +188,6 @@ def plain(place: str, value: str, y_axis: Any, x_axis: Any = "linear", height: i
         sizing_mode="stretch_width",
         tools="pan,box_zoom,wheel_zoom,reset,save",
         active_drag="box_zoom",
-        x_axis_label=place,
-        title=value,
         background_fill_alpha=0,
         border_fill_alpha=0,
         outline_line_color=None,
@@ -197,8 +202,10 @@ def plain(place: str, value: str, y_axis: Any, x_axis: Any = "linear", height: i
         axis.update(axis_label_text_font=FONT, axis_label_text_font_style="normal", axis_label_text_color=INK)
         axis.update(major_label_text_font=FONT, major_label_text_font_size="12px", major_label_text_color=INK)
         axis.update(axis_label_text_font_size="13px")
+    plot.xaxis.axis_label = PlainText(text=place)  # else what stands between $$ were a formula
     plot.yaxis.formatter = BasicTickFormatter(use_scientific=True, power_limit_high=5, power_limit_low=-4)
-    plot.title.update(text_font=FONT, text_font_style="normal", text_font_size="13px", text_color=INK)  # type: ignore[union-attr]
+    looks = {"text_font": FONT, "text_font_style": "normal", "text_font_size": "13px", "text_color": INK}
+    plot.title.update(text=PlainText(text=value), **looks)  # type: ignore[union-attr]
     return plot
 
 

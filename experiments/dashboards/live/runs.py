@@ -9,21 +9,51 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, Field
 
 from experiments.records.files import flat
-from experiments.records.folder import CONFIG, DONE, FAILED, METRICS, MISSING, RESULT, UNREADABLE, RunFolder
+from experiments.records.folder import (
+    CONFIG,
+    DONE,
+    FAILED,
+    FAILED_STATE,
+    METRICS,
+    MISSING,
+    RESULT,
+    STATES,
+    UNREADABLE,
+    RunFolder,
+)
+from experiments.records.printable import printable
 from experiments.records.rows import Floats
-from experiments.records.table import RUNS, read_table
-from experiments.reports.settings import RATE
+from experiments.records.table import CHOICES, RUNS, read_table
+from experiments.reports.settings import RATE, is_number
 from experiments.verdicts.wording import by_number
 
 Curves = dict[str, Floats]  # a column each: update, seconds, train_loss, ...
 SEED = "seed"
-ENDED = ("completed", "diverged", "undefined")  # of records
+ENDED = CHOICES["status"]  # of records
 STATES_SHOWN = ("done", "running", "failed", "stopped", "unreadable")  # of folders; in one that is missing is nothing
+# What reading leads to where something else is written than what should be.
+ODD = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+LARGE, FAR = 2**53, 1e300  # no whole number, and no number, that is drawn is as large
+
+Count = Annotated[int, Field(ge=0, lt=LARGE)]
+Number = Annotated[int, Field(gt=-LARGE, lt=LARGE)] | Annotated[float, Field(gt=-FAR, lt=FAR)]
+
+
+class Config(BaseModel, strict=True, extra="allow"):
+    """What is computed with of a flat configuration; the rest of it may be any plain values."""
+
+    __pydantic_extra__: dict[str, Number | str | bool | list[Any] | None] = Field(init=False)
+    norm: str
+    seed: Count
+    batch_size: Count
+    updates: Count
+    learning_rate: Number | None = Field(None, alias="optim.learning_rate")
 
 
 @dataclass
@@ -116,7 +146,7 @@ class LiveResults:
         """The experiment in which a run was begun last, of those with curves if there are any."""
         runs = self.path / "runs"
         curves = [name for name in self.folders if any((runs / name).glob(f"*/{METRICS}"))]
-        return max(curves or self.folders, key=lambda name: (runs / name).stat().st_mtime, default="")
+        return max(curves or self.folders, key=lambda name: begun(runs / name), default="")
 
 
 class KeptResults(LiveResults):
@@ -126,7 +156,7 @@ class KeptResults(LiveResults):
         super().__init__(path)
         rows, _ = read_table(path)
         for row in rows:
-            self.folders.setdefault(row["experiment"], {})[row["run"]] = Seen(None, DONE, of_record(row, row["arm"]))
+            self.folders.setdefault(row["experiment"], {})[row["run"]] = Seen(None, DONE, of_record(row, "arm"))
 
     def look(self, wanted: str = "") -> None:
         pass
@@ -145,9 +175,24 @@ def names(folder: Path) -> list[str]:
     """The folders in a folder that are not hidden; none where it is missing or closed to us."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+            return sorted(entry.name for entry in entries if is_folder(entry) and not entry.name.startswith("."))
     except OSError:
         return []
+
+
+def is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links that lead in a circle
+        return False
+
+
+def begun(folder: Path) -> float:
+    """When a run was begun in it last; long ago where it is gone."""
+    try:
+        return folder.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def read(folder: RunFolder, state: str) -> SeenRun | None:
@@ -155,36 +200,45 @@ def read(folder: RunFolder, state: str) -> SeenRun | None:
     if state == MISSING:
         return None
     if state == DONE and (record := folder.record()):
-        return of_record(record, record["group"])
-    start = folder.start()
-    if start is None:
-        return SeenRun(folder.path.name, UNREADABLE)
-    failure = folder.failure() if state == "failed" else None
-    return SeenRun(
-        folder.path.name,
-        state,
-        start["group"],
-        start["role"],
-        flat(start["config"]),
-        columns(folder.evaluations()),
-        reason=failure["reason"] if failure else "",
-    )
+        return of_record(record, "group")
+    start = folder.start() or {"run": folder.path.name}
+    failure = (folder.failure() if state == FAILED_STATE else None) or {"reason": ""}
+    return readable(start, start.get("group"), state, folder.evaluations(), {}, str(failure["reason"]))
 
 
 def of_record(record: Mapping[str, Any], arm: str) -> SeenRun:
-    return SeenRun(
-        record["run"],
-        record["status"],
-        arm,
-        record["role"],
-        flat(record["config"]),
-        columns(record["history"]),
-        record["final"] or record["timing"],  # of a measurement of times
-    )
+    """A run by its record, or by its row of a table; `arm` is what it calls its arm."""
+    final = record.get("final") or record.get("timing")  # of a measurement of times
+    return readable(record, record.get(arm), record.get("status"), record.get("history"), final)
+
+
+def readable(about: Mapping[str, Any], arm: Any, state: Any, history: Any, final: Any, reason: str = "") -> SeenRun:
+    """A run that can be drawn: all that is computed with has its type. Else one that is unreadable, and no more."""
+    name = printable(str(about["run"]))
+    try:
+        config = shown(flat(about["config"]))
+        Config.model_validate(config)
+        if about["role"] not in CHOICES["role"] or state not in (*ENDED, *STATES):
+            raise ValueError
+        ends = {key: None if np.isnan(number(value)) else number(value) for key, value in shown(final).items()}
+        curves = columns(map(shown, history))
+        return SeenRun(name, state, printable(arm), about["role"], config, curves, ends, printable(reason))
+    except ODD:
+        return SeenRun(name, UNREADABLE)
+
+
+def shown(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Texts among keys and values as they can be shown."""
+    return {printable(key): printable(value) if isinstance(value, str) else value for key, value in values.items()}
 
 
 def columns(history: Iterable[Mapping[str, Any]]) -> Curves:
-    """A history by columns, NaN for what was not finite or is missing."""
-    rows = list(history)
-    keys = dict.fromkeys(key for row in rows[:1] + rows[-1:] for key in row)
-    return {key: np.array([row.get(key) for row in rows], dtype=float) for key in keys}
+    """A history by columns, NaN for what was not finite or is missing; rows without an update are left out."""
+    rows = [row for row in history if not np.isnan(number(row.get("update")))]
+    keys = dict.fromkeys(key for row in rows[:1] + rows[-1:] for key in ("seconds", *row))
+    return {key: np.array([number(row.get(key)) for row in rows]) for key in keys}
+
+
+def number(value: Any) -> float:
+    """A finite number; NaN for anything else, for one that no axis reaches too."""
+    return float(value) if is_number(value) and abs(value) < FAR else np.nan

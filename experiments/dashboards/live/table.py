@@ -7,7 +7,9 @@ import numpy as np
 from bokeh.models.filters import AllIndices
 from bokeh.models.sources import ColumnDataSource
 from bokeh.models.widgets.tables import DataTable, HTMLTemplateFormatter, NumberFormatter, TableColumn
+from markupsafe import escape
 
+from experiments.dashboards.live.curves import apart_by
 from experiments.dashboards.live.runs import SeenRun
 from experiments.dashboards.live.texts import short
 from experiments.reports.settings import RATE
@@ -33,7 +35,7 @@ class RunTable:
         columns = [
             TableColumn(field="state", title="state", formatter=HTMLTemplateFormatter(template=STATE), width=90),
             TableColumn(field="progress", title="updates", formatter=HTMLTemplateFormatter(template=BAR), width=180),
-            TableColumn(field="arm", title="arm", width=130),
+            TableColumn(field="arm", title="arm", formatter=HTMLTemplateFormatter(template=TEXT), width=130),
             TableColumn(field="role", title="for", width=75),
             TableColumn(field="seed", title="seed", formatter=number, width=50),
             TableColumn(field="rate", title="learning rate", formatter=rate, width=90),
@@ -53,9 +55,10 @@ class RunTable:
         )
 
     def show(self, runs: Sequence[SeenRun], metric: str, result: str) -> None:
-        self.last.title, self.result.title = f"last {short(metric)}", short(result)
+        self.last.title, self.result.title = escape(f"last {short(metric)}"), escape(short(result))
         ordered = sorted(runs, key=lambda run: FIRST.index(run.state))
-        rows = [row_of(run, metric, result) for run in ordered]
+        names = apart_by({run.arm for run in runs if run.arm})
+        rows = [{**row_of(run, metric, result), "arm": names.get(run.arm, "")} for run in ordered]
         self.source.data = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
         self.view.view.filter = AllIndices()  # new data alone the table in the browser does not take notice of
         self.view.visible = bool(rows)
@@ -71,7 +74,6 @@ def row_of(run: SeenRun, metric: str, result: str) -> dict[str, Any]:
         "progress": update / updates if updates else 0.0,
         "update": f"{update:.0f}",
         "updates": updates,
-        "arm": run.arm,
         "role": run.role,
         "seed": run.config.get("seed", np.nan),
         "rate": run.config.get(RATE) or np.nan,

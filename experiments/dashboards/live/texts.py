@@ -9,7 +9,7 @@ from pathlib import Path
 from markupsafe import Markup, escape
 
 from experiments.dashboards.live.curves import Groups, Series, mixed, pooled
-from experiments.dashboards.live.runs import SEED, STATES_SHOWN, SeenRun
+from experiments.dashboards.live.runs import ODD, SEED, STATES_SHOWN, SeenRun
 from experiments.reports.scales import DASHES, Styles
 from experiments.reports.tables import SYMBOLS, estimate_text
 from experiments.verdicts.claims_json import read_claims
@@ -74,6 +74,12 @@ def unfinished(groups: Groups) -> bool:
     return any(not run.ended for runs in groups.values() for run in runs)
 
 
+def shared(settings: Sequence[str]) -> Markup:
+    """What the names of arms leave out, for all of them have it."""
+    code = Markup(" ").join(map(Markup("<code>{}</code>").format, settings))
+    return Markup(" All arms with {}.").format(code) if settings else Markup("")
+
+
 def no_curves(runs: Sequence[SeenRun]) -> str:
     if any(run.ended and not run.curves for run in runs):
         return "These runs are measurements: they have results, in the table below, and no learning curves."
@@ -114,11 +120,11 @@ def verdicts(results: Path) -> tuple[str, tuple[Verdict, ...]]:
     path = results / "claims.json"
     try:
         found, made = verdicts_of(path, path.stat().st_mtime)
-    except OSError:
+        return f"As judged by make reproduce{ago(made)}; not recomputed here.", found
+    except FileNotFoundError:
         return f"There is no {path} yet; make reproduce writes it, after the last run.", ()
-    except ValueError as error:
-        return str(error), ()
-    return f"As judged by make reproduce{ago(made)}; not recomputed here.", found
+    except (OSError, *ODD) as error:
+        return f"{path} cannot be read: {error}", ()
 
 
 def ago(made: str | None) -> str:
