@@ -10,3 +10,12 @@ dashboards  what is seen as it goes
 training and sweeps know torch and Hydra, verdicts, reports and dashboards do not: they meet in records alone. Only
 commands, scripts and Hydra's plugins join the two, and nobody imports those.
 """
+
+import sys
+
+if sys.argv[:1] == ["-m"]:  # one of the commands is about to be imported
+    if sys.version_info < (3, 11):  # noqa: UP036 (that is the question)
+        sys.exit(f"error: Python {sys.version.split()[0]} is too old; make setup PYTHON=<3.11 or newer>")
+    from experiments.records.one_line import before_it_begins
+
+    before_it_begins()

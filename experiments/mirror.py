@@ -15,6 +15,7 @@ from typing import NoReturn
 from experiments.dashboards.wandb.mirror import Mirror, follow, show_all
 from experiments.dashboards.wandb.process import has_wandb
 from experiments.records import files
+from experiments.records.one_line import Arguments, told_in_one_line
 from experiments.records.table import RUNS
 
 MODES = ("offline", "online", "dryrun")  # the last is an old name of the first
@@ -22,22 +23,18 @@ DEFAULTS = {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false", "WANDB_SI
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m experiments.mirror", description=__doc__)
+    parser = Arguments(prog="python -m experiments.mirror", description=__doc__)
     parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="(results) or results/reference")
     parser.add_argument("--into", type=Path, help="the folder to write wandb/ into; without it, that of the results")
     parser.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     os.environ |= {name: os.environ.get(name) or value for name, value in DEFAULTS.items()}
     logging.raiseExceptions = False  # a full disk is told once, not by each line of wandb's log
+    later = "; the records are whole, python -m experiments.mirror shows them later" if options.follow else ""
     try:
-        print(mirrored(options))
-    except (files.SuiteError, ValueError, OSError) as error:
-        later = "; the records are whole, python -m experiments.mirror shows them later" if options.follow else ""
-        print(f"{'' if options.follow else 'error: '}{error}{later}", file=sys.stderr)
-        leave(1)
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on where this one stopped", file=sys.stderr)
-        leave(130)
+        told_in_one_line(lambda: print(mirrored(options)), more=later)
+    except SystemExit as end:
+        leave(end.code)
 
 
 def mirrored(options: argparse.Namespace) -> str:
@@ -58,11 +55,12 @@ def mirrored(options: argparse.Namespace) -> str:
         mirror.place.close()
 
 
-def leave(code: int) -> NoReturn:
+def leave(code: str | int | None) -> NoReturn:
     """End without waiting for a server that does not answer: wandb and the pool of threads would."""
-    sys.stdout.flush()
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
     sys.stderr.flush()
-    os._exit(code)
+    os._exit(code if isinstance(code, int) else 1)
 
 
 if __name__ == "__main__":
