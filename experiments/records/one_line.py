@@ -72,10 +72,8 @@ def told_in_one_line(
             signal.signal(signal.SIGINT, before)
 
 
-def before_it_begins() -> None:
-    """While a command still imports what it needs: Ctrl-C ends it without a word, what is not installed is a line."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+def name_what_is_not_installed() -> None:
+    """While a command still imports what it needs."""
     usual = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -88,4 +88,3 @@ def parsed(shape: type[Shape], text: str | bytes) -> dict[str, Any]:
 
 def read(shape: type[Shape], path: Path) -> dict[str, Any]:
     return parsed(shape, path.read_bytes())
-

@@ -17,6 +17,18 @@ UNSET = ("arm", "paper", "deviations")  # keys that no command line sets
 GROUP = "Config group override"  # begins Hydra's ValueError for model=null
 # Lines of Hydra's and OmegaConf's messages that tell a user nothing.
 HYDRA_CONTEXT = ("full_key:", "object_type=", "reference_type=")
+# By what they say of a value: what would be one.
+REMEDIES = {
+    "converted to Integer": "give a whole number",
+    "converted to Float": "give a number",
+    "is not a valid bool": "give true or false",
+    "Invalid type assigned": "set its keys one by one, such as optim.name=sgd or tuning.seeds=[1000]",
+    "mismatched input": "quote a value with such characters twice, \"key='value'\"",
+    "extraneous input": "quote a value with such characters twice, \"key='value'\"",
+    "no viable alternative": "quote a value with such characters twice, \"key='value'\"",
+    "token recognition error": "quote a value with such characters twice, \"key='value'\"",
+    "LexerNoViableAlt": "quote a value with such characters twice, \"key='value'\"",
+}
 EXPECTED = (data.DataError, models.ModelError, kernels.KernelError)
 
 
@@ -33,7 +45,8 @@ def one_line(error: BaseException) -> str:
     if dataclasses.is_dataclass(known) and "' not in '" in text:
         valid = [field.name for field in dataclasses.fields(known) if field.name not in UNSET]
         lines.append(f"; valid keys: {', '.join(valid)}")
-    return " ".join(line for line in lines if line).replace(" ;", ";")
+    said = " ".join(line for line in lines if line).replace(" ;", ";").partition(" See https://hydra.cc")[0]
+    return said + next((f"; {remedy}" for words, remedy in REMEDIES.items() if words in said), "")
 
 
 def told_in_one_line(command: Callable[[], None]) -> None:

@@ -37,7 +37,9 @@ def read_claims(path: str | Path) -> tuple[list[dict[str, Any]], Origin]:
     except FileNotFoundError:
         raise VerdictsError(f"{path} does not exist; make reproduce writes results/claims.json") from None
     except (ValueError, RecursionError) as error:
-        raise VerdictsError(f"{path}: not the verdicts of a report ({error}); make reproduce writes them anew") from None
+        raise VerdictsError(
+            f"{path}: not the verdicts of a report ({error}); make reproduce writes them anew"
+        ) from None
 
 
 def read_verdicts(path: str | Path) -> list[Verdict]:

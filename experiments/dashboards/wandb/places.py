@@ -28,7 +28,7 @@ class Place:
         self.folder = into / "wandb"
         files.make_folder(self.folder)
         self.list = self.folder / "sent.txt"
-        self.sent = set(self.list.read_text().splitlines()) if self.list.exists() else set()
+        self.sent = set(self.list.read_text(errors="replace").splitlines()) if self.list.exists() else set()
         for left in self.folder.glob(".partial-*"):
             if not held(left):  # by a mirror that was killed
                 shutil.rmtree(left, ignore_errors=True)
@@ -44,7 +44,7 @@ class Place:
         if self.online:
             return self.entry(name, stamp) in self.sent
         mark = self.kept(name, stamp) / MARK
-        return mark.exists() and mark.read_text() == str(stamp)
+        return mark.is_file() and mark.read_bytes() == str(stamp).encode()
 
     def keep(self, name: str, stamp: int) -> None:
         """Take over a run that was written to its end; whatever an earlier attempt at it left goes."""
