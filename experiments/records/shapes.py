@@ -49,12 +49,17 @@ class Start(Shape):
     config: Science
 
 
+class Timing(Shape):
+    __pydantic_extra__: Numbers = Field(init=False)
+    wall_seconds: Annotated[float, Field(ge=0)]
+
+
 class Record(Start):
     synthetic: bool
     status: Literal["completed", "diverged", "undefined"]
     history: list[Evaluation]
     final: Numbers
-    timing: Numbers
+    timing: Timing
     environment: dict[str, Any]
 
 
