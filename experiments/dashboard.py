@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments.dashboards.wandb.outline import outlines
 from experiments.dashboards.wandb.places import PROJECT
-from experiments.records.one_line import Arguments, told_in_one_line
+from experiments.records.one_line import Arguments, of_a_value, told_in_one_line
 from experiments.records.table import RUNS, read_table
 from experiments.verdicts.claims_file import load_claims
 
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--entity", help="instead: make, or renew, the workspace of this wandb user or team")
     parser.add_argument("--project", default=os.environ.get("WANDB_PROJECT") or PROJECT, help="theirs (%(default)s)")
     options = parser.parse_args()
-    told_in_one_line(lambda: show(options))
+    told_in_one_line(lambda: show(options), of_a_value)
 
 
 def show(options: Namespace) -> None:

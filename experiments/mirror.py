@@ -15,7 +15,7 @@ from typing import NoReturn
 from experiments.dashboards.wandb.mirror import Mirror, follow, show_all
 from experiments.dashboards.wandb.process import has_wandb
 from experiments.records import files
-from experiments.records.one_line import Arguments, told_in_one_line
+from experiments.records.one_line import Arguments, of_a_value, told_in_one_line
 from experiments.records.table import RUNS
 
 MODES = ("offline", "online", "dryrun")  # the last is an old name of the first
@@ -32,7 +32,7 @@ def main() -> None:
     logging.raiseExceptions = False  # a full disk is told once, not by each line of wandb's log
     later = "; the records are whole, python -m experiments.mirror shows them later" if options.follow else ""
     try:
-        told_in_one_line(lambda: print(mirrored(options)), more=later)
+        told_in_one_line(lambda: print(mirrored(options)), of_a_value, more=later)
     except SystemExit as end:
         leave(end.code)
 

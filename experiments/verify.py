@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from experiments.records.one_line import Arguments, told_in_one_line
+from experiments.records.one_line import Arguments, of_a_value, told_in_one_line
 from experiments.records.table import read_table, write_table
 from experiments.reports.page import EVIDENCE
 from experiments.reports.write import update_readme, write_report
@@ -94,7 +94,7 @@ def main() -> None:
     parser = Arguments(prog="python -m experiments.verify", description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=REFERENCE, help="of the report (results/reference)")
     folder: Path = parser.parse_args().folder
-    told_in_one_line(lambda: tell(folder))
+    told_in_one_line(lambda: tell(folder), of_a_value)
 
 
 def tell(folder: Path) -> None:

@@ -83,6 +83,11 @@ def name_what_is_not_installed() -> None:
     sys.excepthook = hook
 
 
+def of_a_value(error: Exception) -> str | None:
+    """The `words` of commands that only read: what they read is what is wrong there."""
+    return " ".join(str(error).split()) if isinstance(error, ValueError) else None
+
+
 def unread() -> bool:
     """Whether nobody reads what is printed any more, or nothing more can be written there."""
     try:
