@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import data
 from experiments.records.files import SCIENTIFIC, flat
+from experiments.records.one_line import Arguments
 from experiments.sweeps.arm import Name
 from experiments.sweeps.naming import name_among
 from experiments.sweeps.options import register
@@ -148,7 +149,7 @@ def run_of(composed: DictConfig, experiment: str, scale: str) -> Config:
 
 def command_line(prog: str, description: str | None) -> argparse.ArgumentParser:
     """What commands about claims have in common."""
-    parser = argparse.ArgumentParser(prog=prog, description=description)
+    parser = Arguments(prog=prog, description=description)
     parser.add_argument("--scale", default="laptop", help="smoke, laptop (default) or paper: configs/scale/")
     parser.add_argument("--claim", action="append", help="only this claim (repeatable): configs/claims/")
     parser.add_argument("overrides", nargs="*", help="for every run, as on the command line of experiments.run")
