@@ -3,8 +3,11 @@
 import dataclasses
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
@@ -41,7 +44,8 @@ def told_in_one_line(command: Callable[[], None]) -> None:
     """Run a command; what its user can mend is said in one line on stderr, with a non-zero exit code."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints paragraphs and exits by itself
     try:
-        command()
+        with stoppable():
+            command()
     except (HydraException, OmegaConfBaseException, *EXPECTED) as error:
         if details := getattr(error, "details", ""):
             print(details, file=sys.stderr)
@@ -54,4 +58,30 @@ def told_in_one_line(command: Callable[[], None]) -> None:
         sys.exit(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}")
     except KeyboardInterrupt as stop:
         print(f"\ninterrupted; {str(stop) or 'the same command goes on where this one stopped'}", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(128 + getattr(stop, "number", signal.SIGINT))
+
+
+class Stopped(KeyboardInterrupt):
+    """What Ctrl-C is, by another signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)  # the second ends it at once
+    raise Stopped(number)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Inside, SIGTERM and SIGHUP raise Stopped, but for one that whoever started this process ignores or handles."""
+    ours = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL]
+    try:
+        for number in ours:
+            signal.signal(number, stop)
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)

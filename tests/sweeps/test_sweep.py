@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -30,7 +31,7 @@ from tests.training.test_run import tiny
 REAL_WORK = workers.work
 
 
-def fail_on_some_seeds(wanted: Run, log: int) -> None:
+def fail_on_some_seeds(wanted: Run, log: int, pipe: Connection) -> None:
     """In the worker's own process: seed 2 kills it, seed 3 raises, seed 4 wants more memory than there is."""
 
     def run_or_fail(wanted: Run) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def fail_on_some_seeds(wanted: Run, log: int) -> None:
         return run_alone(wanted)
 
     with patch.object(workers, "run_alone", run_or_fail):
-        REAL_WORK(wanted, log)
+        REAL_WORK(wanted, log, pipe)
 
 
 @pytest.fixture
