@@ -10,8 +10,9 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
 from typing import NoReturn
 
 from experiments.records.files import SuiteError
@@ -30,7 +31,6 @@ REMEDIES = {
     errno.ELOOP: "remove the link, it leads to itself",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
-INTERRUPTED = 128 + signal.SIGINT
 
 
 class Arguments(argparse.ArgumentParser):
@@ -51,14 +51,15 @@ def told_in_one_line(
     if before is signal.SIG_DFL:  # so far it ended the command without a word
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        command()
+        with stoppable():
+            command()
         if sys.stdout:
             sys.stdout.flush()
     except KeyboardInterrupt as stop:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         said = str(stop) or "the same command goes on where this one stopped"
         print(f"\ninterrupted; {said}", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        sys.exit(128 + getattr(stop, "number", signal.SIGINT))
     except Exception as error:
         if isinstance(error, OSError) and not error.filename and unread():
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python tells once more that it cannot write
@@ -71,6 +72,32 @@ def told_in_one_line(
     finally:
         if before is signal.SIG_DFL:  # again: all is said
             signal.signal(signal.SIGINT, before)
+
+
+class Stopped(KeyboardInterrupt):
+    """What Ctrl-C is, by another signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)  # the second ends it at once
+    raise Stopped(number)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Inside, SIGTERM and SIGHUP raise Stopped, but for one that whoever started this process ignores or handles."""
+    ours = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL]
+    try:
+        for number in ours:
+            signal.signal(number, stop)
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def name_what_is_not_installed() -> None:
