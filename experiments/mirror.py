@@ -34,9 +34,10 @@ def main() -> None:
         os.environ.pop("WANDB_MODE", None)  # wandb takes no empty one
     os.environ |= {name: os.environ.get(name) or value for name, value in DEFAULTS.items()}
     logging.raiseExceptions = False  # a full disk is told once, not by each line of wandb's log
-    later = "; the records are whole, python -m experiments.mirror shows them later" if options.follow else ""
+    # Beside a sweep this is no error of the sweep.
+    around = {"before": "", "after": "; the records are whole, python -m experiments.mirror shows them later"}
     try:
-        told_in_one_line(lambda: sys.exit(mirrored(options)), of_a_value, more=later)
+        told_in_one_line(lambda: sys.exit(mirrored(options)), of_a_value, **(around if options.follow else {}))
     except SystemExit as end:
         if end.code:
             leave(end.code)

@@ -41,14 +41,18 @@ class Arguments(argparse.ArgumentParser):
 
 
 def told_in_one_line(
-    command: Callable[[], None], words: Callable[[Exception], str | None] = lambda error: None, more: str = ""
+    command: Callable[[], None],
+    words: Callable[[Exception], str | None] = lambda error: None,
+    *,
+    before: str = "error: ",
+    after: str = "",
 ) -> None:
-    """Run a command. `words` puts further errors into words, None of those it does not know; `more` is said after."""
+    """Run a command. `words` puts further errors into words, None of those it does not know."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # of a terminal that knows no such letters
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_DFL:  # so far it ended the command without a word
+    silent = signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    if silent:  # so far it ended the command without a word
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with stoppable():
@@ -68,10 +72,10 @@ def told_in_one_line(
             raise
         if details := getattr(error, "details", ""):
             print(details, file=sys.stderr)
-        sys.exit(f"error: {printable(text)}{more}")
+        sys.exit(f"{before}{printable(text)}{after}")
     finally:
-        if before is signal.SIG_DFL:  # again: all is said
-            signal.signal(signal.SIGINT, before)
+        if silent:  # again: all is said
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Stopped(KeyboardInterrupt):

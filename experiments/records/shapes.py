@@ -87,7 +87,10 @@ DAMAGED = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionEr
 def parsed(shape: type[Shape], text: str | bytes) -> dict[str, Any]:
     """JSON as it stands there, if it has this shape. Raises one of DAMAGED."""
     found: dict[str, Any] = json.loads(text)
-    shape.model_validate(found)
+    try:
+        shape.model_validate(found)
+    except ValueError:  # perhaps a path that is no UTF-8, of whose bytes Python makes halves of characters
+        shape.model_validate_json(json.dumps(found, ensure_ascii=False).encode(errors="replace"))
     return found
 
 
