@@ -1,13 +1,12 @@
 """Dashboards over the recorded runs: a live page here, or a workspace in Weights & Biases."""
 
-import argparse
 import os
-import sys
+from argparse import Namespace
 from pathlib import Path
 
 from experiments.dashboards.wandb.outline import outlines
 from experiments.dashboards.wandb.places import PROJECT
-from experiments.records.files import SuiteError
+from experiments.records.one_line import Arguments, of_a_value, told_in_one_line
 from experiments.records.table import RUNS, read_table
 from experiments.verdicts.claims_file import load_claims
 
@@ -28,7 +27,7 @@ def publish(results: Path, entity: str, project: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m experiments.dashboard", description=__doc__)
+    parser = Arguments(prog="python -m experiments.dashboard", description=__doc__)
     parser.add_argument("results", nargs="?", default="results", type=Path, help="the folder with runs/ (results)")
     parser.add_argument("--port", default=5006, type=int, help="of 127.0.0.1; if taken, the next that is free (5006)")
     parser.add_argument(
@@ -38,19 +37,15 @@ def main() -> None:
     parser.add_argument("--entity", help="instead: make, or renew, the workspace of this wandb user or team")
     parser.add_argument("--project", default=os.environ.get("WANDB_PROJECT") or PROJECT, help="theirs (%(default)s)")
     options = parser.parse_args()
-    try:
-        if options.entity:
-            return publish(options.results, options.entity, options.project)
-        from experiments.dashboards.live.server import serve
+    told_in_one_line(lambda: show(options), of_a_value)
 
-        serve(options.results, options.port, options.open, options.allow)
-    except (SuiteError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        sys.exit(f"error: {package} is not installed; make setup, or pip install -r requirements.in")
-    except KeyboardInterrupt:
-        sys.exit(130)
+
+def show(options: Namespace) -> None:
+    if options.entity:
+        return publish(options.results, options.entity, options.project)
+    from experiments.dashboards.live.server import serve
+
+    serve(options.results, options.port, options.open, options.allow)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import argparse
 import logging
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,6 +17,7 @@ from experiments.dashboards.wandb import places
 from experiments.dashboards.wandb.mirror import Mirror, follow, show_all
 from experiments.dashboards.wandb.process import SOME_REFUSED, has_wandb, switched_off
 from experiments.records import files
+from experiments.records.one_line import Arguments, of_a_value, told_in_one_line
 from experiments.records.table import RUNS
 
 MODES = ("offline", "online", "disabled", "dryrun")  # the last is an old name of the first
@@ -23,7 +25,7 @@ DEFAULTS = {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}  # the use
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m experiments.mirror", description=__doc__)
+    parser = Arguments(prog="python -m experiments.mirror", description=__doc__)
     parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="(results) or results/reference")
     parser.add_argument("--into", type=Path, help="the folder to write wandb/ into; without it, that of the results")
     parser.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)
@@ -32,17 +34,13 @@ def main() -> None:
         os.environ.pop("WANDB_MODE", None)  # wandb takes no empty one
     os.environ |= {name: os.environ.get(name) or value for name, value in DEFAULTS.items()}
     logging.raiseExceptions = False  # a full disk is told once, not by each line of wandb's log
+    # Beside a sweep this is no error of the sweep.
+    around = {"before": "", "after": "; the records are whole, python -m experiments.mirror shows them later"}
     try:
-        code = mirrored(options)
-    except (files.SuiteError, ValueError, OSError) as error:
-        later = "; the records are whole, python -m experiments.mirror shows them later" if options.follow else ""
-        print(f"{'' if options.follow else 'error: '}{error}{later}", file=sys.stderr)
-        leave(1)
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on where this one stopped", file=sys.stderr)
-        leave(130)
-    if code:
-        leave(code)
+        told_in_one_line(lambda: sys.exit(mirrored(options)), of_a_value, **(around if options.follow else {}))
+    except SystemExit as end:
+        if end.code:
+            leave(end.code)
 
 
 def mirrored(options: argparse.Namespace) -> int:
@@ -68,11 +66,14 @@ def mirrored(options: argparse.Namespace) -> int:
         return SOME_REFUSED if mirror.refused else 0
 
 
-def leave(code: int) -> NoReturn:
+def leave(code: str | int | None) -> NoReturn:
     """End without waiting for a server that does not answer: wandb and the pool of threads would."""
-    sys.stdout.flush()
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+    with suppress(OSError):
+        sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
+    os._exit(code if isinstance(code, int) else 1)
 
 
 if __name__ == "__main__":

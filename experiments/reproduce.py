@@ -1,7 +1,6 @@
 """From the claims to their verdicts: tune, run, judge, report. The command behind `make reproduce`."""
 
 import argparse
-import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from experiments.dashboards.sparklines import tell_arms
 from experiments.dashboards.terminal import Terminal
 from experiments.dashboards.wandb.process import show_all
+from experiments.records.commands import make_command
 from experiments.records.table import Origin, write_table
 from experiments.reports.tables import verdict_table
 from experiments.reports.write import write_report
@@ -56,10 +56,8 @@ def reproduce(options: argparse.Namespace) -> None:
 
 def made_by(options: argparse.Namespace) -> str:
     """What makes the same report again, in the words of the Makefile."""
-    only = f" CLAIM={shlex.quote(' '.join(options.claim))}" if options.claim else ""
     changes = [text for text in options.overrides if text.lstrip("+~").partition("=")[0].partition(".")[0] in SCIENCE]
-    more = f" ARGS={shlex.quote(' '.join(changes))}" if changes else ""
-    return f"make reproduce SCALE={options.scale}{only}{more}"
+    return make_command("reproduce", SCALE=[options.scale], CLAIM=options.claim or [], ARGS=changes)
 
 
 def main() -> None:

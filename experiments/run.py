@@ -55,6 +55,8 @@ def recorded(results: str, name: str) -> Config:
         which = f"; name one of {', '.join(folder.name for folder in found)}" if found else f" below {results}/runs"
         raise ConfigError(f"resume={name}: {'several runs have this id' if found else 'no such run'}{which}")
     (folder,) = found
+    if not folder.path.resolve().is_relative_to(Path(results).resolve()):
+        raise ConfigError(f"resume={name}: {folder.path} is a link that leaves {results}; nothing is written there")
     file = folder.path / CONFIG
     try:
         plain = json.loads(file.read_text())["options"]

@@ -4,7 +4,6 @@ Needs no training and none of its packages: the table, configs/claims/ and the a
 each file that differs is told with the first place where it does. For results/reference README.md's table counts too.
 """
 
-import argparse
 import re
 import shutil
 import sys
@@ -13,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from experiments.records.files import SuiteError
+from experiments.records.one_line import Arguments, of_a_value, told_in_one_line
 from experiments.records.printable import printable
 from experiments.records.table import read_table, write_table
 from experiments.reports.page import EVIDENCE
@@ -93,13 +92,14 @@ def shortened(text: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m experiments.verify", description=__doc__)
+    parser = Arguments(prog="python -m experiments.verify", description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=REFERENCE, help="of the report (results/reference)")
     folder: Path = parser.parse_args().folder
-    try:
-        done, found = verify(folder, CLAIMS, README if folder.resolve() == REFERENCE else None)
-    except (OSError, ValueError, SuiteError) as error:
-        sys.exit(f"error: {error}")
+    told_in_one_line(lambda: tell(folder), of_a_value)
+
+
+def tell(folder: Path) -> None:
+    done, found = verify(folder, CLAIMS, README if folder.resolve() == REFERENCE else None)
     if found:
         print(*found, sep="\n")
         sys.exit(f"{done}; not the same: {len(found)} files")

@@ -30,6 +30,16 @@ class Model(nn.Module, ABC):
     def metrics(self, batch: Batch, state: State) -> tuple[dict[str, Tensor], State]:
         """Each metric's value for each case (or character) of a batch; evaluation averages over all of them."""
 
+    def native_updates(self, optimizer: torch.optim.Optimizer) -> "NativeUpdates | None":
+        """What trains this model natively, many updates at a time; None: autograd and the optimiser do."""
+        return None
+
+
+class NativeUpdates(Protocol):
+    """See models/kernels/updates.py."""
+
+    def make(self, data: Any, steps: range, rates: list[float], loss_sum: Tensor) -> int: ...
+
 
 def available() -> dict[str, type]:
     """Name and options of every model."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from models import require
 from models.classifier import METRICS as METRICS
 from models.classifier import Classifier
+from models.kernels.updates import Updates, native_updates
 from models.norms import FeedforwardNormConfig, feedforward, reparametrize
 
 
@@ -44,6 +45,9 @@ class MLP(Classifier):
             h = torch.relu(norm(linear(h)))
         logits: Tensor = self.norms[-1](self.linears[-1](h))
         return logits
+
+    def native_updates(self, optimizer: torch.optim.Optimizer) -> Updates | None:
+        return native_updates(self, self.linears, self.norms, optimizer)
 
 
 def build(config: Config, norm: str, spec: Any) -> MLP:

@@ -1,22 +1,26 @@
-"""Kill a sweep again and again; what is left in the end must be what an undisturbed one leaves.
+"""Strike commands again and again; what is left in the end must be what undisturbed ones leave.
 
     python scripts/chaos.py --kills 100
 
-Runs a smoke reproduction undisturbed, then the same command in another folder, where at random moments something of
-it is killed outright (SIGKILL): the command itself, one of its processes, or all of them. Each time the command is
-given again, until it ends. Then all records must be the same but for `records.VOLATILE`, and so must be the report that
-follows from them. Rounds are repeated in new folders until all kills are spent.
+At random moments a signal is sent to the command, to its fork server, to one of its processes, or to all: KILL, TERM,
+INT, HUP, or STOP and, later, CONT. It is given again until it ends well. Ending otherwise is a failure, unless a signal
+that was sent to the command itself explains the exit code. Four phases divide the strikes:
+
+reproduction  a smoke reproduction; all records must be those of an undisturbed one but for `records.VOLATILE`
+report        the same, with all runs done, while it writes the report and its tables: the same bytes
+data          `python -m data` as it fetches and prepares; the same files, nothing beside them
+kernels       `python -m models.kernels` as it compiles; a library that loads, nothing beside it
 """
 
 import argparse
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,66 +30,53 @@ sys.path.insert(0, str(ROOT))
 
 from experiments.records.folder import KEPT, RESULT, RunFolder, stable
 from experiments.records.table import read_table
+from scripts.strikes import Ends, family, until_well
 
 CLAIMS = ("A1-mlp-small-batch", "B4-lstm-better", "A3-rnn-better", "B5-gap-worse", "T1-invariant", "P5.2-fisher-law")
 WORKING = 4  # processes of a command that runs something: itself, the fork server, its tracker, a run
-LONGEST = 3.0  # seconds until a kill, from the start of the command or from when it runs something
+LONGEST = 3.0  # seconds until a strike, from the start of the command or from when it runs something
+SHARES = {"report": 6, "data": 10, "kernels": 20}  # every so many strikes one; the others are of the reproduction
+DATA = [sys.executable, "-m", "data", "text"]
+KERNELS = [sys.executable, "-m", "models.kernels"]
 
 
-def command(results: Path) -> list[str]:
+def reproduction(results: Path) -> list[str]:
     chosen = [argument for claim in CLAIMS for argument in ("--claim", claim)]
     options = [f"results={results}", "tracking=none", "checkpoint_seconds=0.05", "updates=60"]
     return [sys.executable, "-m", "experiments.reproduce", "--scale", "smoke", *chosen, *options]
 
 
-def start(results: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command(results), cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
+def quietly(command: list[str]) -> None:
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def family(pid: int) -> list[int]:
-    """A process and all its descendants."""
-    found = [pid]
-    for parent in found:
-        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
-            for children in Path(f"/proc/{parent}/task").glob("*/children"):
-                found += map(int, children.read_text().split())
-    return found
-
-
-def kill(victims: list[int]) -> None:
-    for victim in victims:
-        with suppress(ProcessLookupError):
-            os.kill(victim, signal.SIGKILL)
-
-
-def wait_for_a_moment(process: subprocess.Popen[bytes], draw: random.Random) -> None:
-    """Return when the command has ended; raises TimeoutExpired at a random moment, mostly while it runs runs."""
+def while_it_runs(process: subprocess.Popen[bytes], draw: random.Random) -> None:
+    """A moment after it has begun to run runs, mostly; else one after its start."""
     if draw.random() < 0.8:
         while process.poll() is None and len(family(process.pid)) < WORKING:
             time.sleep(0.05)
-    process.wait(draw.uniform(0, LONGEST))
+    at_once(process, draw)
 
 
-def disturbed(results: Path, kills: int, draw: random.Random) -> int:
-    """Run the command to its end, killed at most so many times; how often it was."""
-    used = 0
-    while True:
-        process = start(results)
-        while used < kills:
-            try:
-                wait_for_a_moment(process, draw)
-                break
-            except subprocess.TimeoutExpired:
-                used += 1
-                everyone = family(process.pid)
-                how = draw.choice(("command", "one", "all"))
-                kill({"command": [process.pid], "one": [draw.choice(everyone)], "all": everyone}[how])
-                print(f"kill {used}: {how} of {len(everyone)} processes; {count(results)} records", flush=True)
-        code = process.wait()
-        if code == 0:
-            return used
-        if code != -signal.SIGKILL:
-            print(f"the command ended by itself with exit code {code}; given again", flush=True)
+def at_once(process: subprocess.Popen[bytes], draw: random.Random) -> None:
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(draw.uniform(0, LONGEST))
+
+
+class WhileItWrites:
+    """A moment after it has written the first file beside the runs."""
+
+    def __init__(self, results: Path) -> None:
+        self.results = results
+
+    def __call__(self, process: subprocess.Popen[bytes], draw: random.Random) -> None:
+        for path in self.results.iterdir():
+            if path.name != "runs":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        while process.poll() is None and len(list(self.results.iterdir())) < 2:
+            time.sleep(0.002)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(draw.uniform(0, 0.3))
 
 
 def count(results: Path) -> int:
@@ -126,7 +117,7 @@ def reports(results: Path) -> dict[str, bytes]:
 def check(results: Path, undisturbed: Path) -> None:
     differences = adopt_volatile(results, undisturbed)
     if not differences:
-        subprocess.run(command(results), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        quietly(reproduction(results))
         ours, theirs = reports(results), reports(undisturbed)
         differences = [f"another {name}" for name in sorted(theirs | ours) if ours.get(name) != theirs.get(name)]
     if differences:
@@ -134,23 +125,58 @@ def check(results: Path, undisturbed: Path) -> None:
     print(f"{count(results)} records and {len(reports(results))} files of the report: the same bytes", flush=True)
 
 
+def phases(base: Path, kills: dict[str, int], draw: random.Random, ends: Ends) -> None:
+    undisturbed, results = base / "undisturbed", base / "disturbed"
+    quietly(reproduction(undisturbed))
+    used = 0
+    while used < kills["reproduction"]:
+        most = kills["reproduction"] - used
+        used += until_well("reproduction", reproduction(results), {}, most, while_it_runs, draw, ends)
+        check(results, undisturbed)
+        if used < kills["reproduction"]:
+            shutil.rmtree(results)
+    if kills["report"]:
+        until_well("report", reproduction(results), {}, kills["report"], WhileItWrites(results), draw, ends)
+        check(results, undisturbed)
+    if kills["data"]:
+        for name, most in (("whole", 0), ("struck", kills["data"])):
+            until_well("data", DATA, {"LAYERNORM_DATA": str(base / name)}, most, at_once, draw, ends)
+        same_files(base / "struck", base / "whole")
+    if kills["kernels"]:
+        cache = {"XDG_CACHE_HOME": str(base / "cache")}
+        until_well("kernels", KERNELS, cache, kills["kernels"], at_once, draw, ends)
+        left = sorted(path.name for path in (base / "cache").rglob("*") if path.is_file())
+        if left != ["layernorm_kernels.so", "lock"] or subprocess.run(KERNELS, env=os.environ | cache).returncode:
+            sys.exit(f"error: beside the kernels there is {left}")
+
+
+def same_files(ours: Path, theirs: Path) -> None:
+    found = [contents(base) for base in (ours, theirs)]
+    if different := [name for name in found[0].keys() | found[1].keys() if found[0].get(name) != found[1].get(name)]:
+        sys.exit(f"error: {ours} and {theirs} differ in {', '.join(sorted(different))}")
+
+
+def contents(base: Path) -> dict[str, bytes]:
+    """Of all files below, but for when they were last found whole."""
+    files = [path for path in base.rglob("*") if path.is_file() and path.name != "verified.json"]
+    return {str(path.relative_to(base)): path.read_bytes() for path in files}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0, help="of the moments and victims")
     options = parser.parse_args()
-    base, draw, used = Path(tempfile.mkdtemp(prefix="chaos-")), random.Random(options.seed), 0
-    began = time.monotonic()
-    subprocess.run(command(base / "undisturbed"), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    undisturbed = time.monotonic() - began
-    print(f"undisturbed: {count(base / 'undisturbed')} records in {undisturbed:.0f} s", flush=True)
-    while used < options.kills:
-        results = base / "disturbed"
-        used += disturbed(results, options.kills - used, draw)
-        check(results, base / "undisturbed")
-        shutil.rmtree(results)
+    kills = {phase: options.kills // share for phase, share in SHARES.items()}
+    kills["reproduction"] = options.kills - sum(kills.values())
+    base, ends, began = Path(tempfile.mkdtemp(prefix="chaos-")), Counter[tuple[str, str, int]](), time.monotonic()
+    phases(base, kills, random.Random(options.seed), ends)
     shutil.rmtree(base)
-    print(f"{used} kills in {time.monotonic() - began:.0f} s: nothing lost, nothing doubled, nothing changed")
+    print("phase, last signal on a start of the command, its exit code, how often:")
+    for (phase, last, code), number in sorted(ends.items()):
+        print(f"  {phase:<13} {last:<28} {code:>4} {number:>4}")
+    seconds = time.monotonic() - began
+    print(f"{options.kills} strikes in {seconds:.0f} s: nothing lost, nothing doubled, nothing changed")
 
 
 if __name__ == "__main__":

@@ -78,9 +78,12 @@ def append(folder: Path, rows: list[dict[str, Any]]) -> None:
 def end(results: Path, settings: dict[str, Any], rows: list[dict[str, Any]], status: str = "completed") -> Path:
     """A run that is done."""
     folder = folder_of(results, settings)
-    record = {"record_version": files.VERSION, **described(settings), "status": status}
+    record = {"record_version": files.VERSION, **described(settings), "status": status, "synthetic": False}
     final = {"validation_loss": rows[-1]["validation_loss"], "test_loss": rows[-1]["validation_loss"]}
-    folder.finish(record | {"history": rows, "final": final, "timing": {"cpu_seconds": 1.0}})
+    folder.finish(
+        record
+        | {"history": rows, "final": final, "timing": {"cpu_seconds": 1.0, "wall_seconds": 1.0}, "environment": {}}
+    )
     return folder.path
 
 

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -44,9 +45,9 @@ class FailingTask(slurm.Task):
             super().__call__()
 
 
-def fail_on_some_seeds(wanted: Run, log: int) -> None:
+def fail_on_some_seeds(wanted: Run, log: int, pipe: Connection) -> None:
     with patch.object(workers, "run_alone", run_or_fail):
-        REAL_WORK(wanted, log)
+        REAL_WORK(wanted, log, pipe)
 
 
 def run_or_fail(wanted: Run) -> dict[str, Any]:

@@ -44,7 +44,14 @@ def run_id(config: dict[str, Any]) -> str:
 
 
 def run_folder(results: str | Path, config: dict[str, Any]) -> Path:
-    return Path(results) / "runs" / str(config["experiment"]) / run_id(config)
+    return Path(results) / "runs" / one_name("experiment", str(config["experiment"])) / run_id(config)
+
+
+def one_name(key: str, name: str) -> str:
+    """A text that becomes part of a path, and leads nowhere else."""
+    if name == ".." or Path(name).name != name or "\0" in name:
+        raise RecordError(f"{key}={name}: a name without / is wanted")
+    return name
 
 
 def finite(value: Any) -> Any:

@@ -22,8 +22,9 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from experiments.records import locks
+from experiments.records import locks, shapes
 from experiments.records.files import VERSION, finite, make_folder, run_id, write
+from experiments.records.shapes import DAMAGED
 
 RESULT, CONFIG, FAILED = "result.json", "config.json", "failed.json"
 METRICS, CHECKPOINT, LOCK = "metrics.jsonl", "checkpoint.pt", locks.LOCK
@@ -112,11 +113,10 @@ class RunFolder:
         body = self.whole()
         if body is None:
             return None
-        try:
-            record: dict[str, Any] = json.loads("{" + body)
+        with suppress(*DAMAGED):
+            record = shapes.parsed(shapes.Record, "{" + body)
             return record if run_id(record["config"]) == self.path.name else None
-        except (ValueError, KeyError, TypeError):
-            return None
+        return None
 
     def whole(self) -> str | None:
         """The text of the record after its checksum, if it is whole, of this version, and by its name this run's."""
@@ -133,20 +133,17 @@ class RunFolder:
 
         None where that is missing, damaged or another run's.
         """
-        try:
-            found: dict[str, Any] = json.loads((self.path / CONFIG).read_text())
+        with suppress(*DAMAGED):
+            found = shapes.read(shapes.Start, self.path / CONFIG)
             mine = f"{found['experiment']}/{found['run']}" == self.name and run_id(found["config"]) == self.path.name
-            return found if mine and found.keys() >= {"scale", "role", "group"} else None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None
+            return found if mine else None
+        return None
 
     def failure(self) -> dict[str, Any] | None:
         """How the run failed when it was last tried, if it did: sweep, attempts, reason, log."""
-        try:
-            found: dict[str, Any] = json.loads((self.path / FAILED).read_text())
-            return found if found.keys() >= {"sweep", "attempts", "reason", "log"} else None
-        except (OSError, ValueError, AttributeError):
-            return None
+        with suppress(*DAMAGED):
+            return shapes.read(shapes.Failure, self.path / FAILED)
+        return None
 
     def evaluations(self) -> list[dict[str, Any]]:
         """Those made so far."""
@@ -212,9 +209,9 @@ def evaluations(lines: Iterable[bytes]) -> list[dict[str, Any]]:
     """Those on the lines of a metrics.jsonl; one that is half written or damaged is left out."""
     found = []
     for line in lines:
-        with suppress(ValueError):
-            found.append(json.loads(line))
-    return [row for row in found if isinstance(row, dict)]
+        with suppress(*DAMAGED):
+            found.append(shapes.parsed(shapes.Evaluation, line))
+    return found
 
 
 def stable(record: Mapping[str, Any]) -> dict[str, Any]:

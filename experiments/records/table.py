@@ -154,8 +154,9 @@ def read_table(folder: str | Path) -> tuple[list[dict[str, Any]], Origin]:
 def _read_about(path: Path) -> dict[str, Any]:
     try:
         about = json.loads(_text(path))
-    except json.JSONDecodeError as error:
-        raise TableError(f"{path}, line {error.lineno}: {error.msg}; {REMEDY}") from None
+    except (ValueError, RecursionError) as error:
+        place, said = (f", line {error.lineno}", error.msg) if isinstance(error, json.JSONDecodeError) else ("", error)
+        raise TableError(f"{path}{place}: {said}; {REMEDY}") from None
     kinds = {"layout": int, "command": str, "runs": int, "environments": list, "arms": dict}
     found = about if isinstance(about, dict) else {}
     wrong = [f"no {key}" for key, kind in kinds.items() if not isinstance(found.get(key), kind)]

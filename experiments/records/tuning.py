@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.records import shapes
 from experiments.records.files import write
 from experiments.records.rows import Row
 
@@ -69,12 +70,12 @@ def write_choice(path: Path, choice: Choice, about: Mapping[str, str]) -> None:
 def read_choice(path: Path) -> Choice | None:
     """None where there is none, or only one that is damaged or of other runs: then the tuning runs are asked again."""
     try:
-        kept = json.loads(path.read_text())
+        kept = shapes.read(shapes.Rate, path)
         losses = {float(tried["learning_rate"]): tried["validation_loss"] for tried in kept["losses"]}
         if kept["choice"] != f"{path.parent.name}/{path.stem}":
             return None
         return Choice(float(kept["learning_rate"]), bool(kept["on_edge"]), losses)
-    except (OSError, ValueError, KeyError, TypeError):
+    except shapes.DAMAGED:
         return None
 
 

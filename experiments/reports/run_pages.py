@@ -4,7 +4,6 @@ A page needs nothing else, neither a network nor a script. Figures and tables of
 leads back to the claims that rest on it, and the id of a run is its anchor.
 """
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from experiments.records.arm_rows import ArmRows, Runs
+from experiments.records.commands import override, run_command
 from experiments.records.files import as_typed
 from experiments.records.rows import Curve, Row, loss_curve
 from experiments.reports import sentences, tables
@@ -115,11 +115,11 @@ def command_of(experiment: str, settings: Settings, changed: Sequence[str], arm:
         return ""
     named = [key for key, value in settings.items() if key in changed or _choice(key, value, str(settings["norm"]))]
     scale = [] if rows[0]["scale"] == "laptop" else [f"scale={rows[0]['scale']}"]
-    words = [f"experiment={experiment}", *scale, *(f"{key}={as_typed(settings[key])}" for key in named)]
+    words = [f"experiment={experiment}", *scale, *(override(key, settings[key]) for key in named)]
     seeds = sorted(row["seed"] for row in rows)
     whole = seeds == list(range(seeds[0], seeds[-1] + 1))
     words.append(f"seed=range({seeds[0]},{seeds[-1] + 1})" if whole else f"seed={','.join(map(str, seeds))}")
-    return " ".join(["python -m experiments.run -m", *map(shlex.quote, words)])
+    return run_command(words, sweep=True)
 
 
 def _choice(key: str, value: Any, norm: str) -> bool:

@@ -51,7 +51,7 @@ def _write_all(folder: Path, contents: Mapping[str, str], kind: str) -> None:
     """Write these files; others of their kind go."""
     files.make_folder(folder)
     for name, content in contents.items():
-        _write(folder / name, content)
+        _write(folder / files.one_name("file", name), content)
     for stale in folder.glob(kind):
         if stale.name not in contents:
             stale.unlink()

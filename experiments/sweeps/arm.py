@@ -99,12 +99,12 @@ class Arm:
             run.look()
 
     def chosen_rate(self) -> float | None:
-        """As it was kept when it was chosen, or chosen now; None before all trials are done."""
-        if not self.config.rerun_changed and (kept := tuning.read_choice(self.choice_file)):
-            return kept.learning_rate
-        if not all(run.kept for run in self.trials):
-            return None
-        return tuning.choose(tuning_row(run.kept) for run in self.trials if run.kept).learning_rate
+        """By the trials where all are there, else as it was kept when it was chosen; None before all are done."""
+        records = [run.kept for run in self.trials if run.kept]
+        if len(records) == len(self.trials):
+            return tuning.choose(map(tuning_row, records)).learning_rate
+        kept = None if self.config.rerun_changed else tuning.read_choice(self.choice_file)
+        return kept.learning_rate if kept else None
 
     def counts(self) -> Counter[str]:
         """How many of its runs are in each state."""

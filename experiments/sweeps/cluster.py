@@ -51,8 +51,9 @@ def run_missing(configs: Sequence[Config], options: Options, audience: Audience)
     print(f"{'found in the queue' if found else 'submitted'}: tasks with logs in {array.folder}", file=sys.stderr)
     try:
         watch(missing, array, audience)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(left_alone(array)) from None
+    except KeyboardInterrupt as stop:
+        stop.args = (left_alone(array),)
+        raise
     if missing.runs:
         raise missing.error(array)
 

@@ -17,7 +17,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 import data
-from experiments.records.files import SCIENTIFIC, flat
+from experiments.records.files import SCIENTIFIC, flat, one_name
+from experiments.records.one_line import Arguments
 from experiments.sweeps.arm import Name
 from experiments.sweeps.naming import name_among
 from experiments.sweeps.options import register
@@ -135,7 +136,7 @@ def text_of(value: object) -> str:
 def run_of(composed: DictConfig, experiment: str, scale: str) -> Config:
     with open_dict(composed):
         composed.pop("hydra", None)
-    composed.experiment, composed.scale = experiment, scale
+    composed.experiment, composed.scale = one_name("experiment", experiment), one_name("scale", scale)
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
     config.paper, config.deviations = {}, ""  # have said what they are for
@@ -148,7 +149,7 @@ def run_of(composed: DictConfig, experiment: str, scale: str) -> Config:
 
 def command_line(prog: str, description: str | None) -> argparse.ArgumentParser:
     """What commands about claims have in common."""
-    parser = argparse.ArgumentParser(prog=prog, description=description)
+    parser = Arguments(prog=prog, description=description)
     parser.add_argument("--scale", default="laptop", help="smoke, laptop (default) or paper: configs/scale/")
     parser.add_argument("--claim", action="append", help="only this claim (repeatable): configs/claims/")
     parser.add_argument("overrides", nargs="*", help="for every run, as on the command line of experiments.run")

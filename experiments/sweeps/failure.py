@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from experiments.records import files
+from experiments.records.commands import override, run_command
 from experiments.records.printable import printable
 from experiments.training.identity import Run
 
@@ -24,5 +25,5 @@ class Failure:
     def text(self) -> str:
         """The run, why it failed, the last it said, and the command that runs it again."""
         log = (f"  | {line}" for line in self.log)
-        again = f"python -m experiments.run resume={self.run.name} results={self.run.config.results}"
+        again = run_command([override("resume", self.run.name), override("results", self.run.config.results)])
         return "\n".join(map(printable, [f"{self.run.name}: {self.reason}", *log, f"  again: {again}"]))

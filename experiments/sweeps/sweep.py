@@ -21,10 +21,11 @@ from experiments.records.locks import Busy
 from experiments.sweeps.audience import QUIET, Audience
 from experiments.sweeps.failure import Failure, SweepError
 from experiments.sweeps.order import Order
-from experiments.sweeps.workers import AGAIN, BUSY, DONE, LOG_LINES, NO_SPACE, RAISED, Worker
+from experiments.sweeps.workers import AGAIN, BUSY, DONE, LOG_LINES, LOST, NO_SPACE, RAISED, Worker
 from experiments.training import limits
 from experiments.training.identity import Run
 from experiments.training.machine import commit, pick_device
+from experiments.training.processes import ServerDied
 from experiments.training.schema import Config
 
 Done = Callable[[Run, dict[str, Any]], Iterable[Run]]  # what a finished run makes possible
@@ -57,9 +58,9 @@ def run_all(
     sweep.add(runs)
     sweep.n_jobs = n_jobs or cores(runs[0].config)
     sweep.run()
-    if sweep.failures:
-        details = "\n".join(failure.text() for failure in sweep.failures)
-        raise SweepError(f"{len(sweep.failures)} of {len(sweep.known)} runs failed", details)
+    failed = [f"{len(sweep.failures)} of {len(sweep.known)} runs failed"] if sweep.failures else []
+    if reasons := [*failed, *([f"{sweep.broken}"] if sweep.broken else [])]:
+        raise SweepError("; ".join(reasons), "\n".join(failure.text() for failure in sweep.failures))
 
 
 class Sweep:
@@ -76,6 +77,7 @@ class Sweep:
         self.active: dict[int, Worker] = {}  # by the sentinel that tells its end
         self.elsewhere: dict[Path, Run] = {}  # in the hands of another sweep
         self.failures: list[Failure] = []
+        self.broken: ServerDied | None = None
         self.counts: Counter[str] = Counter()  # of runs done: `found`, `here`, `elsewhere`
         self.changed: list[Run] = []  # of those found done, the ones made by other code than this
         self.busy_seconds, self.started = 0.0, time.monotonic()
@@ -105,8 +107,8 @@ class Sweep:
                     self.look_elsewhere()
                     look()
             finally:
-                for worker in self.active.values():
-                    worker.process.kill()
+                for worker in self.active.values():  # left before the end: none outlives this, or keeps its lock
+                    worker.kill()
         if self.counts["here"] or self.counts["elsewhere"]:
             print(self.summary(), file=sys.stderr)
         if self.changed:
@@ -114,7 +116,7 @@ class Sweep:
 
     def fill(self) -> bool:
         """Start what there is room for; whether anything runs."""
-        while self.processes() < self.n_jobs and (run := self.order.pop()) is not None:
+        while not self.broken and self.processes() < self.n_jobs and (run := self.order.pop()) is not None:
             self.start(run)
         return bool(self.active)
 
@@ -124,7 +126,7 @@ class Sweep:
     def waits(self) -> bool:
         """Whether runs in other hands are waited for: by one of many only where more to do may come of them."""
         alone = self.order.share == (0, 1)
-        return bool(self.elsewhere) and (alone or len(self.known) < self.total)
+        return not self.broken and bool(self.elsewhere) and (alone or len(self.known) < self.total)
 
     def start(self, run: Run) -> None:
         failed = self.failure(run)
@@ -135,7 +137,16 @@ class Sweep:
         elif failed and failed["attempts"] >= ATTEMPTS:
             self.failures.append(Failure(run, failed["reason"], failed["log"]))
         else:
+            self.start_worker(run)
+
+    def start_worker(self, run: Run) -> None:
+        """Where no process can be started nothing more is begun; what runs goes on to its end."""
+        try:
             worker = Worker(run)
+        except ServerDied as death:
+            self.broken = death
+            self.mark_attempt(run, f"{death}")
+        else:
             self.active[worker.sentinel] = worker
             self.audience.tell(run.folder.path)
 
@@ -156,13 +167,17 @@ class Sweep:
 
     def retry_or_fail(self, worker: Worker, code: int) -> None:
         """A mark in its folder says so to all tasks of this sweep."""
-        before = self.failure(worker.run)
-        attempts = ATTEMPTS if code == RAISED else 1 + (before["attempts"] if before else 0)
         log = worker.log.lines()
         reason = " ".join(log[-1:]) if code in (RAISED, AGAIN) else died(code)
-        worker.run.folder.fail({"sweep": self.token, "attempts": attempts, "reason": reason, "log": log[-LOG_LINES:]})
-        self.audience.tell(worker.run.folder.path)
-        self.order.push(worker.run, last=True)  # to be tried again, or told
+        self.mark_attempt(worker.run, reason, log, ATTEMPTS if code == RAISED else 1)
+
+    def mark_attempt(self, run: Run, reason: str, log: Sequence[str] = (), more: int = 1) -> None:
+        """A mark in its folder tells all tasks of this sweep."""
+        before = self.failure(run)
+        attempts = more + (before["attempts"] if before else 0)
+        run.folder.fail({"sweep": self.token, "attempts": attempts, "reason": reason, "log": list(log[-LOG_LINES:])})
+        self.audience.tell(run.folder.path)
+        self.order.push(run, last=True)  # to be tried again, or told
 
     def failure(self, run: Run) -> dict[str, Any] | None:
         """How a run failed in this sweep, if it did."""
@@ -224,6 +239,8 @@ def cores(config: Config) -> int:
 
 
 def died(code: int) -> str:
+    if code == LOST:
+        return "its process died"
     if code == -9:
         return "its process was killed: out of memory, perhaps (fewer at a time: n_jobs=1)"
     return "its process died " + (f"by signal {-code}" if code < 0 else f"with exit code {code}")

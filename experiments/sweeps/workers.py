@@ -10,18 +10,20 @@ import time
 import traceback
 from collections.abc import Callable
 from multiprocessing import reduction
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import Connection
 from typing import Any
 
 from experiments.records.locks import Busy
 from experiments.training.errors import EXPECTED
 from experiments.training.identity import Run
 from experiments.training.parallel import RankDied
-from experiments.training.processes import end_with_parent, main_hidden, server
+from experiments.training.processes import ServerDied, end_with_parent, server, started
 from experiments.training.run import run_alone
 
-DONE, RAISED, AGAIN, NO_SPACE, BUSY = 0, 1, 71, 74, 75  # how a worker ends; any other way it died
+DONE, RAISED, AGAIN, NO_SPACE, BUSY = 0, 1, 71, 74, 75  # how a worker says that it ends; else it died
+LOST = 255  # nobody saw how it died, for the fork server was dead by then
 LOG_LINES = 12  # the last ones, that are shown
+A_WHILE = 5.0  # seconds
 
 
 class Log:
@@ -45,55 +47,57 @@ def opened(handle: Any) -> int:
 
 
 class Worker:
-    """A process at one run."""
+    """A process at one run. It says itself how it ended, for it may outlive the server that started it."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.log, self.started = Log(), time.monotonic()
-        self.process = started(run, self.log)
-        self.sentinel: int = self.process.sentinel  # ready when the process has ended
+        self.pipe, there = server().Pipe(duplex=False)
+        with there:
+            self.process = started(work, run, self.log, there)  # no daemon: it may start ranks
+        self.sentinel: int = self.pipe.fileno()  # ready when the process has ended
 
     def seconds(self) -> float:
         return time.monotonic() - self.started
 
     def join(self) -> int:
         """Wait for the end; one of the codes above, or how the process died: -9 if killed, say."""
+        try:
+            code: int | None = self.pipe.recv()
+        except EOFError:
+            code = None
         self.process.join()
-        return self.process.exitcode or DONE
+        return (self.process.exitcode or DONE) if code is None else code
+
+    def kill(self) -> None:
+        """End it, and with it its lock."""
+        self.process.kill()
+        self.pipe.poll(A_WHILE)
+        self.process.join(A_WHILE)
 
 
-def started(run: Run, log: Log) -> BaseProcess:
-    """A process at work; once more if the server itself had died just then (a new one takes its place)."""
-    try:
-        return forked(run, log)
-    except (EOFError, ConnectionError):
-        return forked(run, log)
-
-
-def forked(run: Run, log: Log) -> BaseProcess:
-    process: BaseProcess = server().Process(target=work, args=(run, log))  # no daemon: it may start ranks
-    with main_hidden():
-        process.start()
-    return process
-
-
-def work(run: Run, log: int) -> None:
+def work(run: Run, log: int, pipe: Connection) -> None:
     """What a worker does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends its workers
     threading.Thread(target=end_with_parent, daemon=True).start()
     for stream in (sys.stdout, sys.stderr):
         os.dup2(log, stream.fileno())
+    pipe.send(attempt(run))
+
+
+def attempt(run: Run) -> int:
     try:
         with run.folder.hold():
             if run.record() is not None:  # another sweep was quicker
-                sys.exit(BUSY)
+                return BUSY
             run_alone(run)
     except Busy:
-        sys.exit(BUSY)
+        return BUSY
     except Exception as error:
         expected = isinstance(error, (OSError, *EXPECTED))
         print(f"{error}" if expected else traceback.format_exc(), file=sys.stderr)
-        sys.exit(ending(error))
+        return ending(error)
+    return DONE
 
 
 def ending(error: BaseException) -> int:
@@ -101,4 +105,4 @@ def ending(error: BaseException) -> int:
     if any(isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT) for e in (error, error.__cause__)):
         return NO_SPACE
     memory = "can't allocate memory" in str(error) or "out of memory" in str(error)
-    return AGAIN if memory or isinstance(error, MemoryError | RankDied) else RAISED
+    return AGAIN if memory or isinstance(error, MemoryError | RankDied | ServerDied) else RAISED

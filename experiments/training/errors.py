@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import re
-import sys
 from collections.abc import Callable
 
 from hydra.errors import HydraException
@@ -11,14 +10,26 @@ from omegaconf.errors import OmegaConfBaseException
 
 import data
 import models
-from experiments.records import files
+from experiments.records import one_line as endings
 from models import kernels
 
 UNSET = ("arm", "paper", "deviations")  # keys that no command line sets
 GROUP = "Config group override"  # begins Hydra's ValueError for model=null
 # Lines of Hydra's and OmegaConf's messages that tell a user nothing.
 HYDRA_CONTEXT = ("full_key:", "object_type=", "reference_type=")
-EXPECTED = (files.SuiteError, data.DataError, models.ModelError, kernels.KernelError)
+# By what they say of a value: what would be one.
+REMEDIES = {
+    "converted to Integer": "give a whole number",
+    "converted to Float": "give a number",
+    "is not a valid bool": "give true or false",
+    "Invalid type assigned": "set its keys one by one, such as optim.name=sgd or tuning.seeds=[1000]",
+    "mismatched input": "quote a value with such characters twice, \"key='value'\"",
+    "extraneous input": "quote a value with such characters twice, \"key='value'\"",
+    "no viable alternative": "quote a value with such characters twice, \"key='value'\"",
+    "token recognition error": "quote a value with such characters twice, \"key='value'\"",
+    "LexerNoViableAlt": "quote a value with such characters twice, \"key='value'\"",
+}
+EXPECTED = (data.DataError, models.ModelError, kernels.KernelError)
 
 
 def one_line(error: BaseException) -> str:
@@ -34,24 +45,17 @@ def one_line(error: BaseException) -> str:
     if dataclasses.is_dataclass(known) and "' not in '" in text:
         valid = [field.name for field in dataclasses.fields(known) if field.name not in UNSET]
         lines.append(f"; valid keys: {', '.join(valid)}")
-    return " ".join(line for line in lines if line).replace(" ;", ";")
+    said = " ".join(line for line in lines if line).replace(" ;", ";").partition(" See https://hydra.cc")[0]
+    return said + next((f"; {remedy}" for words, remedy in REMEDIES.items() if words in said), "")
 
 
 def told_in_one_line(command: Callable[[], None]) -> None:
-    """Run a command; what its user can mend is said in one line on stderr, with a non-zero exit code."""
+    """Run a command that composes configurations or trains."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints paragraphs and exits by itself
-    try:
-        command()
-    except (HydraException, OmegaConfBaseException, *EXPECTED) as error:
-        if details := getattr(error, "details", ""):
-            print(details, file=sys.stderr)
-        sys.exit(f"error: {one_line(error)}")
-    except ValueError as error:
-        if GROUP not in str(error):
-            raise
-        sys.exit(f"error: {one_line(error)}")
-    except OSError as error:  # a full disk, mostly
-        sys.exit(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}")
-    except KeyboardInterrupt as stop:
-        print(f"\ninterrupted; {str(stop) or 'the same command goes on where this one stopped'}", file=sys.stderr)
-        sys.exit(130)
+    endings.told_in_one_line(command, words)
+
+
+def words(error: Exception) -> str | None:
+    """What Hydra, OmegaConf, the data and the models have to say; None of other errors."""
+    known = isinstance(error, (HydraException, OmegaConfBaseException, *EXPECTED)) or GROUP in str(error)
+    return one_line(error) if known else None

@@ -22,7 +22,7 @@ import models
 from data import Spec
 from experiments.training import limits
 from experiments.training.schema import Config, ConfigError
-from models import kernels, mlp
+from models import kernels
 from models.recurrence import RecurrentConfig
 
 BACKENDS: Any = torch.backends  # whose modules have few types
@@ -156,8 +156,8 @@ def commit() -> str:
 
 def check_kernel(config: Config) -> None:
     """Refuse a run that demands kernels this machine has not; say so where it only has to do without."""
-    faster = {RecurrentConfig: "recurrent layers", mlp.Config: "an MLP's updates"}
-    parts = next((what for kind, what in faster.items() if isinstance(config.model, kind)), "")
+    recurrent = isinstance(config.model, RecurrentConfig)
+    parts = "recurrent layers" if recurrent else "an MLP's updates" if config.model.name == "mlp" else ""
     if not parts or config.kernel == "reference":
         return
     on_cpu = pick_device(config.device).type == "cpu"

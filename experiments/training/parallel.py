@@ -33,7 +33,7 @@ from torch.autograd.function import FunctionCtx
 from torch.nn.parallel import DistributedDataParallel
 
 from experiments.records.files import SuiteError
-from experiments.training.processes import end_with_parent, main_hidden, server
+from experiments.training.processes import end_with_parent, server, started
 from experiments.training.schema import Config
 from experiments.training.train import Data
 from models import Batch, Model, State
@@ -186,13 +186,9 @@ def processes(ranks: int, work: Work, *arguments: object) -> Iterator[None]:
 
 
 def start(rank: int, meeting: tuple[str, int], work: Work, arguments: tuple[object, ...]) -> tuple[Any, Connection]:
-    context = server()
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=assist, args=(rank, meeting, there, work, arguments), daemon=True)
-    with main_hidden():
-        process.start()
-    there.close()
-    return process, here
+    here, there = server().Pipe(duplex=False)
+    with there:
+        return started(assist, rank, meeting, there, work, arguments, daemon=True), here
 
 
 def assist(rank: int, meeting: tuple[str, int], pipe: Connection, work: Work, arguments: tuple[object, ...]) -> None:

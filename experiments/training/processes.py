@@ -4,11 +4,38 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import time
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import Any
+
+from experiments.records.files import SuiteError
+
+PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds, after which a process that could not be started is tried again
+
+
+class ServerDied(SuiteError):
+    """No process can be started, tried again and again."""
+
+
+def started(work: Callable[..., None], *arguments: object, daemon: bool = False) -> BaseProcess:
+    """A process at work. Where the fork server has died, or dies meanwhile, a new one takes its place."""
+    for pause in (*PAUSES, None):
+        try:
+            process: BaseProcess = server().Process(target=work, args=arguments, daemon=daemon)
+            with main_hidden():
+                process.start()
+            return process
+        except (EOFError, OSError) as error:
+            why = f"{error}"
+        if pause is not None:
+            time.sleep(pause)
+    times = f"{len(PAUSES) + 1} times in a row"
+    raise ServerDied(f"the fork server, which starts the processes of runs, died {times} ({why}); is memory short?")
 
 
 def server() -> Any:
@@ -19,8 +46,12 @@ def server() -> Any:
     # A process forked by a server knows it, but would start another one, for seconds (python/cpython#86354, open).
     if known._forkserver_address and known._forkserver_pid is None and getattr(known, "_forkserver_authkey", True):
         known.ensure_running = lambda: None
-    with ignored(signal.SIGINT):  # Ctrl-C is for the command, also while its server still imports
+    before = known._forkserver_pid
+    with ignored(signal.SIGINT), warnings.catch_warnings():  # Ctrl-C is for the command, also while its server imports
+        warnings.filterwarnings("ignore", "resource_tracker: process died")  # it is started anew, and tracks nothing
         known.ensure_running()
+    if before not in (None, known._forkserver_pid):
+        print("the fork server had died; another one is started", file=sys.stderr)
     return context
 
 

@@ -80,7 +80,7 @@ class Config:
     # Of each process; several processes of one thread beat one of several on small nets.
     threads: int = field(default=1, metadata={"maximum": 1024})
     n_jobs: int = field(default=0, metadata={"minimum": 0})  # runs of a sweep at a time; 0: one for each core
-    # Recurrent layers: compiled kernels where they apply, only those, or the reference implementation.
+    # Recurrent layers, updates of MLPs: compiled kernels where they apply, only those, or the reference implementation.
     kernel: str = field(default="auto", metadata={"choices": kernels.MODES})
     checkpoint_seconds: float = 20.0
     # A look at how a single run trains, without a record (debug.py).

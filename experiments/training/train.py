@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from models import Batch, Model, State
-from models.kernels.updates import native_updates
 
 Row = dict[str, float]  # one evaluation
 
@@ -107,7 +106,7 @@ def train(
     observe(progress.history)
     model.train()
     loss_sum = next(model.parameters()).new_tensor(progress.loss_sum)
-    native = None if optim.clip_norm else native_updates(model, optimizer)
+    native = None if optim.clip_norm else model.native_updates(optimizer)
     saved, watch = time.monotonic(), Stopwatch(progress)
     while progress.update < updates:
         update = progress.update

@@ -5,8 +5,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.records.files import SuiteError
 from experiments.records.table import Origin
 from experiments.verdicts.verdicts import Verdict
+
+
+class VerdictsError(SuiteError, ValueError):
+    """A claims.json that is missing or damaged."""
 
 
 def claims_json(verdicts: Iterable[Mapping[str, Any]], origin: Origin) -> str:
@@ -30,9 +35,11 @@ def read_claims(path: str | Path) -> tuple[list[dict[str, Any]], Origin]:
             Verdict.from_dict(entry)
         return plain["verdicts"], Origin(str(plain.get("command", "")), plain.get("made"))
     except FileNotFoundError:
-        raise ValueError(f"{path} does not exist; make reproduce writes results/claims.json") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: not the verdicts of a report ({error})") from None
+        raise VerdictsError(f"{path} does not exist; make reproduce writes results/claims.json") from None
+    except (ValueError, RecursionError) as error:
+        raise VerdictsError(
+            f"{path}: not the verdicts of a report ({error}); make reproduce writes them anew"
+        ) from None
 
 
 def read_verdicts(path: str | Path) -> list[Verdict]:

@@ -109,7 +109,7 @@ class Verdict:
         if isinstance(values["interval"], list) and None in values["interval"]:
             values["interval"] = None
         try:
-            return _WHOLE.validate_json(json.dumps(values), strict=True)
+            return _WHOLE.validate_json(json.dumps(values, ensure_ascii=False).encode(errors="replace"), strict=True)
         except ValidationError as error:
             first = error.errors()[0]
             raise ValueError(f"{'.'.join(map(str, first['loc']))} of a verdict: {first['msg']}") from None

@@ -8,6 +8,7 @@
 
 #include "averages.h"
 #include "layer.h"
+#include "tensors.h"
 
 namespace layernorm {
 namespace {
@@ -35,11 +36,6 @@ struct Arguments {
     return part() * (one_sum() ? 1 : one_hot() ? 2 : 3) + x.size(0) * x.size(1) * W_h.size(0);
   }
 };
-
-template <typename T>
-T* data(const Tensor& tensor) {
-  return tensor.numel() ? tensor.data_ptr<T>() : nullptr;
-}
 
 void check(const Tensor& tensor, at::IntArrayRef shape, at::ScalarType type, const char* name) {
   TORCH_CHECK(tensor.sizes() == shape && tensor.scalar_type() == type && tensor.is_contiguous() && tensor.is_cpu(), name,
@@ -71,6 +67,7 @@ Sequence<T> sequence_of(const Arguments& a, const Tensor& h, const Tensor& c, co
   Sequence<T> s{};
   s.steps = a.x.size(0), s.batch = a.x.size(1), s.inputs = a.W_x.size(0), s.size = a.W_h.size(0);
   s.threads = at::get_num_threads(), s.eps = a.eps, s.given = a.given;
+  s.overflowing = moments_of<T>;
   a.one_hot() ? void(s.symbols = a.x.data_ptr<int64_t>()) : void(s.x = a.x.data_ptr<T>());
   s.mask = data<bool>(a.mask), s.W_x = a.W_x.data_ptr<T>(), s.W_h = a.W_h.data_ptr<T>();
   for (int k = 0; k < 3; ++k) {

@@ -16,6 +16,7 @@ struct Step {
   int64_t size;  // hidden_size H
   Cases cases;
   T eps;
+  Moments<T> overflowing;
   Term<T> x[2], h[2], of_c;      // of W_x x and W_h h: what is normalised together; of the LSTM's c
   T *gates, *squashed;           // activated (B, gates * H); tanh(norm(c)) (B, H)
   const T *h_before, *c_before;  // (B, H)
@@ -151,8 +152,8 @@ template <typename T, template <typename, Norm> class Cell, Norm norm>
 void forward(const Step<T>& s, const Block& block) {
   using C = Cell<T, norm>;
   for (int segment = 0; segment < C::SEGMENTS; ++segment) {
-    statistics<T, norm>(s.x[segment], block, s.cases, s.eps);
-    if (!C::ONE_SUM) statistics<T, norm>(s.h[segment], block, s.cases, s.eps);
+    statistics<T, norm>(s.x[segment], block, s.cases, s.eps, s.overflowing);
+    if (!C::ONE_SUM) statistics<T, norm>(s.h[segment], block, s.cases, s.eps, s.overflowing);
   }
   for (int64_t b = block.first; b < block.last; ++b) {
     const int64_t left = b * s.size + block.left, width = block.right - block.left;
@@ -164,7 +165,7 @@ void forward(const Step<T>& s, const Block& block) {
     }
   }
   if constexpr (C::CARRIES_C) {
-    statistics<T, norm>(s.of_c, block, s.cases, s.eps);
+    statistics<T, norm>(s.of_c, block, s.cases, s.eps, s.overflowing);
     for_cases(block, s.cases, [&](int64_t b) { C::output(s, block, b); });
   }
 }

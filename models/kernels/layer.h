@@ -1,6 +1,7 @@
 // What a call of a layer works on, and the call.
 #pragma once
 #include <cstdint>
+#include <utility>
 
 namespace layernorm {
 
@@ -15,12 +16,17 @@ struct NormOf {
   T *mean, *inverse;
 };
 
+// Mean and 1 / sqrt(variance + eps) of n values, as the reference has them.
+template <typename T>
+using Moments = std::pair<T, T> (*)(const T* values, int64_t n, T eps);
+
 // All matrices are row-major and packed; G is the number of gates, H the hidden_size.
 template <typename T>
 struct Sequence {
   int64_t steps, batch, inputs, size;
   int threads;
   T eps;
+  Moments<T> overflowing;  // of values whose squares are too large to add up
   bool given;              // batch norm's statistics are given, not taken from the batch
   const T* x;              // (steps, batch, inputs), or
   const int64_t* symbols;  // (steps, batch): one-hot inputs

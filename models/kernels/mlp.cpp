@@ -5,6 +5,7 @@
 
 #include "averages.h"
 #include "norms.h"
+#include "tensors.h"
 
 namespace layernorm {
 namespace {
@@ -57,11 +58,6 @@ struct Parameter {
   }
 };
 
-template <typename T>
-T* data(const Tensor& tensor) {
-  return tensor.numel() ? tensor.data_ptr<T>() : nullptr;
-}
-
 // One layer: out = norm(W in), and relu of it but for the last.
 template <typename T>
 struct Layer {
@@ -82,7 +78,7 @@ struct Layer {
   void forward_as(const Cases& cases, T eps, bool last) const {
     const Term<T> t = term();
     const Block all{0, cases.count, 0, units};
-    statistics<T, NORM>(t, all, cases, eps);
+    statistics<T, NORM>(t, all, cases, eps, moments_of<T>);
     for (int64_t b = 0; b < cases.count; ++b) {
       const Row<T, NORM> row(t, b);
       T* to = out.data_ptr<T>() + b * units;

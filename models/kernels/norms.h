@@ -1,6 +1,8 @@
 // Normalisation of one term of the summed inputs: statistics, value and gradient (DERIVATION.md, section 1).
 #pragma once
 #include <cmath>
+#include <limits>
+#include <tuple>
 
 #include "layer.h"
 
@@ -88,17 +90,20 @@ inline T sum(int64_t n, F f) {
   return first + second;
 }
 
+// Layer norm of values whose squares come near the largest number (or are none) is finite where the reference is: what
+// overflows in that depends on the order in which PyTorch adds, so it is asked.
 template <typename T, Norm norm>
-void statistics(const Term<T>& term, const Block& block, const Cases& cases, T eps) {
+void statistics(const Term<T>& term, const Block& block, const Cases& cases, T eps, Moments<T> overflowing) {
   if constexpr (norm == Norm::layer) {
+    constexpr T LARGE = std::numeric_limits<T>::max() / 64;
     const int64_t n = term.width();
     for_cases(block, cases, [&](int64_t b) {
       const T* a = term.row(b);
       const T mean = sum<T>(n, [a](int64_t j) { return a[j]; }) / n;
-      const T variance = sum<T>(n, [a, mean](int64_t j) { return (a[j] - mean) * (a[j] - mean); }) / n;
+      const T squares = sum<T>(n, [a, mean](int64_t j) { return (a[j] - mean) * (a[j] - mean); });
       term.mean[b] = mean;
-      // A variance beyond all numbers would give 0 for every unit; a run that comes to that has diverged.
-      term.inverse[b] = std::isinf(variance) ? variance - variance : 1 / std::sqrt(variance + eps);
+      term.inverse[b] = 1 / std::sqrt(squares / n + eps);
+      if (!(squares + mean * mean < LARGE)) std::tie(term.mean[b], term.inverse[b]) = overflowing(a, n, eps);
     });
   }
   if constexpr (norm == Norm::batch) {

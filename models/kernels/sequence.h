@@ -54,6 +54,7 @@ class Layer {
     Step<T> step{};
     step.size = H;
     step.eps = s.eps;
+    step.overflowing = s.overflowing;
     step.cases = {at(s.mask, t * B), B, s.given};
     if (s.mask) step.cases.count = std::count(step.cases.mask, step.cases.mask + B, true);
     const bool gather = s.symbols && !C::ONE_SUM;

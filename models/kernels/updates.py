@@ -4,18 +4,16 @@ The loop of whoever trains, with autograd and PyTorch's optimiser, is the plain 
 It covers MLPs with none, layer and batch norm, trained by Adam or SGD on the CPU.
 """
 
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import SGD, Adam, Optimizer
 
 from models import Batch, kernels
 from models.batch_norms import BatchNorm
 from models.case_norms import LayerNorm, Norm, Unnormalized
 from models.kernels.library import unavailable
-from models.mlp import MLP
 
 AVERAGES = ("running_mean", "running_variance", "updates")  # of batch norm
 CASES_AT_ONCE = 512  # in a call: a second's work at most, so that a run can be interrupted
@@ -28,20 +26,18 @@ class Batches(Protocol):
     def train_batch(self, step: int) -> Batch: ...
 
 
-def refusal(model: nn.Module, optimizer: Optimizer) -> str:
-    """Why the updates of a model cannot be made natively, in one line; empty if they can."""
+def refusal(model: nn.Module, linears: nn.ModuleList, norms: nn.ModuleList, optimizer: Optimizer) -> str:
+    """Why a model of these layers cannot be trained natively, in one line; empty if it can."""
+    every: list[Any] = list(norms)
     if kernels.mode == "reference":
         return "kernel=reference"
-    if type(model) is not MLP:
-        return f"no kernel for updates of {type(model).__name__}"
-    norms: list[Any] = list(model.norms)
-    if not {type(norm) for norm in norms} <= set(NORMS):
-        return f"no kernel for the norms {', '.join(sorted({type(norm).__name__ for norm in norms}))}"
-    if any(getattr(norm, "detach", "none") != "none" or getattr(norm, "ghost_size", 0) for norm in norms):
+    if not {type(norm) for norm in every} <= set(NORMS):
+        return f"no kernel for the norms {', '.join(sorted({type(norm).__name__ for norm in every}))}"
+    if any(getattr(norm, "detach", "none") != "none" or getattr(norm, "ghost_size", 0) for norm in every):
         return "no kernel for detached statistics or ghost batches"
-    if len({norm.eps for norm in norms}) > 1 or any(norm.shift is None for norm in norms):
+    if len({norm.eps for norm in every}) > 1 or any(norm.shift is None for norm in every):
         return "its norms differ in eps or lack a shift"
-    if any(type(linear) is not nn.Linear for linear in model.linears):
+    if any(type(linear) is not nn.Linear for linear in linears):
         return "no kernel for weights made from others"
     if any(getattr(module, f"_{kind}_hooks") for module in model.modules() for kind in kernels.HOOKS):
         return "hooks see no native computation"
@@ -51,33 +47,35 @@ def refusal(model: nn.Module, optimizer: Optimizer) -> str:
         return "no kernel for its device or number format"
     if not all(p.requires_grad and p.is_contiguous() for p in model.parameters()):
         return "no kernel for frozen or transposed weights"
+    if type(optimizer) not in (Adam, SGD):
+        return f"no kernel for {type(optimizer).__name__}"
     return unavailable()
 
 
-def native_updates(model: nn.Module, optimizer: Optimizer) -> "Updates | None":
-    """What makes a model's updates natively; None where nothing can.
+def native_updates(
+    model: nn.Module, linears: nn.ModuleList, norms: nn.ModuleList, optimizer: Optimizer
+) -> "Updates | None":
+    """What trains a model whose every layer is relu(norm(W x)), the last without relu, on cross-entropy; or None.
 
-    Raises KernelError if kernel=native demands it of an MLP in vain.
+    Raises KernelError if kernel=native demands it in vain.
     """
-    reason = refusal(model, optimizer)
-    if reason and kernels.mode == "native" and isinstance(model, MLP):
+    reason = refusal(model, linears, norms, optimizer)
+    if reason and kernels.mode == "native":
         raise kernels.KernelError(f"kernel=native: {reason}")
-    if isinstance(model, MLP):
-        kernels.used.add("reference" if reason else "native")
-    return None if reason or not isinstance(model, MLP) else Updates(model, optimizer)
+    kernels.used.add("reference" if reason else "native")
+    return None if reason else Updates(linears, norms, optimizer)
 
 
 class Updates:
     """The updates of a model by an optimiser, whose state is kept where PyTorch keeps it: in its checkpoints too."""
 
-    def __init__(self, model: MLP, optimizer: Optimizer) -> None:
-        self.model, self.optimizer = model, optimizer
-        self.norms: list[Any] = list(model.norms)
-        linears: list[Any] = list(model.linears)
-        layers = zip(linears, self.norms, strict=True)
+    def __init__(self, linears: nn.ModuleList, norms: nn.ModuleList, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+        self.norms: list[Any] = list(norms)
+        layers: Any = zip(linears, norms, strict=True)
         self.parameters = [p for linear, norm in layers for p in (linear.weight, norm.gain, norm.shift)]
 
-    def make(self, data: Batches, steps: range, rates: Sequence[float], loss_sum: Tensor) -> int:
+    def make(self, data: Batches, steps: range, rates: list[float], loss_sum: Tensor) -> int:
         """The first of these updates, each at its rate, on a batch of its own; returns how many.
 
         The losses are added to `loss_sum`, of the weights' number format, one by one: how many there are in a call

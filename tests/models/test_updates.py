@@ -14,11 +14,9 @@ from data import Spec
 from experiments.training.train import make_optimizer, train
 from models import cnn, kernels, mlp
 from models.kernels import updates
-from models.kernels.updates import native_updates, refusal
+from tests.models.implementation import on
 
-torch.set_num_threads(1)
 INPUTS, CLASSES = 11, 5
-needs_kernels = pytest.mark.skipif(bool(kernels.unavailable()), reason="the kernels are not compiled")
 
 
 class Noise:
@@ -48,17 +46,12 @@ def build(norm: str = "layer", dtype: torch.dtype = torch.float64, **options: An
 
 def trained(kernel: str, model: Any, source: Any, name: str = "adam", rate: float = 0.01, **options: Any) -> Any:
     """Status, progress and all numbers of 20 updates on one implementation."""
-    kernels.use(kernel)
+    on(kernel)
     optim: Any = SimpleNamespace(name=name, learning_rate=rate, momentum=0.9, schedule="linear", clip_norm=0.0)
-    try:
-        status, progress = train(model, source, optim, **{"updates": 20, "evaluations": 3, **options})
-    finally:
-        used = set(kernels.used)
-        kernels.use("auto")
-    return status, [row["train_loss"] for row in progress.history], model.state_dict(), used
+    status, progress = train(model, source, optim, **{"updates": 20, "evaluations": 3, **options})
+    return status, [row["train_loss"] for row in progress.history], model.state_dict(), set(kernels.used)
 
 
-@needs_kernels
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     norm=st.sampled_from(["none", "layer", "batch"]),
@@ -79,7 +72,6 @@ def test_the_numbers_are_those_of_the_plain_loop(
         assert torch.allclose(native[key].double(), value.double(), rtol=1e-7, atol=1e-9), key
 
 
-@needs_kernels
 @pytest.mark.parametrize("norm", ["none", "layer", "batch"])
 def test_in_float32_they_differ_by_rounding(norm: str) -> None:
     source = Noise(8, torch.float32)
@@ -89,7 +81,6 @@ def test_in_float32_they_differ_by_rounding(norm: str) -> None:
     assert all(torch.allclose(native[key], value, atol=1e-3) for key, value in plain.items())
 
 
-@needs_kernels
 @pytest.mark.parametrize("name", ["adam", "sgd"])
 def test_how_many_updates_a_call_makes_changes_no_bit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _, together, many, _ = trained("native", build("batch"), Noise(4), name)
@@ -98,14 +89,14 @@ def test_how_many_updates_a_call_makes_changes_no_bit(name: str, monkeypatch: py
     assert together == single and all(torch.equal(many[key], one[key]) for key in one)
 
 
-@needs_kernels
 @pytest.mark.parametrize("name", ["adam", "sgd"])
 def test_the_optimisers_memory_is_where_the_plain_loop_finds_it(name: str) -> None:
     """Ten updates natively and ten plainly are twenty of either."""
     expected = trained("reference", build(), Noise(4), name)[2]
     model, source, rates = build(), Noise(4), [0.01 * (1 - step / 20) for step in range(20)]
     optimizer = make_optimizer(model, SimpleNamespace(name=name, learning_rate=0.01, momentum=0.9))
-    native = native_updates(model, optimizer)
+    on("native")
+    native = model.native_updates(optimizer)
     assert native
     for first in (0, 10):
         native.make(source, range(first, first + 5), rates[first : first + 5], torch.zeros((), dtype=torch.float64))
@@ -117,7 +108,6 @@ def test_the_optimisers_memory_is_where_the_plain_loop_finds_it(name: str) -> No
     assert all(torch.allclose(model.state_dict()[key], value, atol=1e-10) for key, value in expected.items())
 
 
-@needs_kernels
 @pytest.mark.parametrize("norm", ["none", "layer", "batch"])
 @pytest.mark.parametrize("scale", [1e20, 1e38, float("inf"), float("nan")])
 def test_what_diverges_diverges_on_both(norm: str, scale: float) -> None:
@@ -128,7 +118,6 @@ def test_what_diverges_diverges_on_both(norm: str, scale: float) -> None:
     assert runs[0][0] == runs[1][0]
 
 
-@needs_kernels
 def test_at_batch_size_one_batch_norm_remembers_that_it_is_undefined() -> None:
     assert all(norm.undefined for norm in trained_model("batch", 1).norms[:-1])
     assert not any(norm.undefined for norm in trained_model("batch", 2).norms[:-1])
@@ -140,7 +129,6 @@ def trained_model(norm: str, batch_size: int) -> Any:
     return model
 
 
-@needs_kernels
 def test_a_wrong_target_is_refused() -> None:
     class Wrong(Noise):
         def train_batch(self, step: int) -> tuple[Tensor, Tensor]:
@@ -178,11 +166,8 @@ REFUSED = {
 def test_what_has_no_kernel_is_left_to_the_plain_loop(name: str) -> None:
     model = REFUSED[name]()
     optimizer = torch.optim.Adam(model.parameters())
-    assert refusal(model, optimizer) and native_updates(model, optimizer) is None
+    assert model.native_updates(optimizer) is None
     kernels.use("native")
-    try:
-        if isinstance(model, mlp.MLP):
-            with pytest.raises(kernels.KernelError, match=r"^kernel=native: [^\n]+$"):
-                native_updates(model, optimizer)
-    finally:
-        kernels.use("auto")
+    if isinstance(model, mlp.MLP):
+        with pytest.raises(kernels.KernelError, match=r"^kernel=native: [^\n]+$"):
+            model.native_updates(optimizer)

@@ -88,6 +88,7 @@ UNFIT = [
     ("optim.momentum=1.5", "optim.momentum=1.5"),
     ("tuning.seeds=[]", "tuning.seeds"),
     ("tuning.seeds=[5,5]", "tuning.seeds"),
+    ("experiment=../scale/smoke", "experiment=../scale/smoke"),
     ("results=''", "results="),
     ("results=/dev/null", "/dev/null"),
     ("threads=100000", "threads=100000"),

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from contextlib import nullcontext
+from multiprocessing.connection import Connection
 from pathlib import Path
 from unittest.mock import patch
 
@@ -40,10 +41,10 @@ class FailingTask(slurm.Task):
             super().__call__()
 
 
-def fail_on_seed_1(wanted: Run, log: int) -> None:
+def fail_on_seed_1(wanted: Run, log: int, pipe: Connection) -> None:
     broken = wanted.config.seed == 1
     with patch.object(workers, "run_alone", None) if broken else nullcontext():
-        REAL_WORK(wanted, log)
+        REAL_WORK(wanted, log, pipe)
 
 
 def commands(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> None:

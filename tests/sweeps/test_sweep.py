@@ -1,10 +1,12 @@
 """Sweeps: isolation, a second try, shared folders, the order of runs, what is told."""
 
+import json
 import os
 import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -13,6 +15,7 @@ import pytest
 import torch
 
 from data import DataError, text
+from experiments.records import files
 from experiments.records.folder import CONFIG, FAILED, KEPT, RESULT, RunFolder, stable
 from experiments.records.locks import Busy
 from experiments.sweeps import collect, failure, sweep, workers
@@ -30,7 +33,7 @@ from tests.training.test_run import tiny
 REAL_WORK = workers.work
 
 
-def fail_on_some_seeds(wanted: Run, log: int) -> None:
+def fail_on_some_seeds(wanted: Run, log: int, pipe: Connection) -> None:
     """In the worker's own process: seed 2 kills it, seed 3 raises, seed 4 wants more memory than there is."""
 
     def run_or_fail(wanted: Run) -> dict[str, Any]:
@@ -47,7 +50,7 @@ def fail_on_some_seeds(wanted: Run, log: int) -> None:
         return run_alone(wanted)
 
     with patch.object(workers, "run_alone", run_or_fail):
-        REAL_WORK(wanted, log)
+        REAL_WORK(wanted, log, pipe)
 
 
 @pytest.fixture
@@ -182,6 +185,28 @@ def test_an_interrupted_run_is_resumed_by_its_id(tmp_path: Path) -> None:
     assert Run(config).folder.state == "stopped"
     again = recorded(str(tmp_path), f"tiny/{name}")
     assert again == config and stable(run(again)) == stable(whole)
+
+
+@pytest.mark.parametrize("experiment", ["../../../escape", "/tmp/escape", "..", "tiny/../../escape"])
+def test_what_a_start_file_says_leads_nowhere_else(experiment: str, tmp_path: Path) -> None:
+    """Nor does the name of an experiment, nor a link in the place of a run's folder."""
+    from experiments.run import recorded
+
+    config, results = tiny(tmp_path / "results"), tmp_path / "results"
+    with pytest.raises(files.SuiteError, match="a name without /"):
+        Run(tiny(results, experiment=experiment))
+    with pytest.raises(InterruptedError):
+        run(config, interrupt)
+    folder = Run(config).folder.path
+    start = json.loads((folder / CONFIG).read_text())
+    start["options"] |= {"experiment": experiment, "results": str(tmp_path)}
+    (folder / CONFIG).write_text(json.dumps(start))
+    with pytest.raises(files.SuiteError, match=r"another run's|a name without /"):
+        recorded(str(results), folder.name)
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(files.SuiteError, match="is a link that leaves"):
+        recorded(str(results), folder.name)
 
 
 def interrupt(history: list[dict[str, float]]) -> None:

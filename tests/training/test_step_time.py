@@ -43,9 +43,9 @@ def test_a_kernel_that_is_not_there_is_refused_before_the_first_run_or_told_once
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(kernels, "unavailable", lambda: "the kernels are away")
-    with pytest.raises(ConfigError, match=r"^kernel=native: the kernels are away$"):
-        check_runnable([recurrent(tmp_path, kernel="native")])
-    check_runnable([tiny(tmp_path, kernel="native")])
+    for config in (recurrent(tmp_path, kernel="native"), tiny(tmp_path, kernel="native")):
+        with pytest.raises(ConfigError, match=r"^kernel=native: the kernels are away$"):
+            check_runnable([config])
     check_runnable([recurrent(tmp_path), recurrent(tmp_path, norm="none"), recurrent(tmp_path, kernel="reference")])
     assert capsys.readouterr().err.count("the kernels are away") == 1
 

@@ -226,7 +226,7 @@ def test_a_kill_while_saving_leaves_the_last_checkpoint(tmp_path: Path, monkeypa
 # The loop, on a model whose gradient is 1 everywhere
 
 
-class Slope(nn.Module):
+class Slope(models.Model):
     """loss = sum of 4 weights + the batch's number; its state counts the batches."""
 
     def __init__(self) -> None:

@@ -20,10 +20,7 @@ def chosen(rows: Iterable[Row]) -> tuple[float, bool]:
 
 def test_the_rate_with_the_lowest_loss_is_chosen() -> None:
     assert chosen(tuning("a", {0.01: 2.0, 0.03: 1.0, 0.1: 1.5})) == (0.03, False)
-    assert chosen(tuning("a", {0.01: 1.0, 0.03: 1.0, 0.1: 1.0})) == (
-        0.01,
-        True,
-    )  # ties: the smaller
+    assert chosen(tuning("a", {0.01: 1.0, 0.03: 1.0, 0.1: 1.0})) == (0.01, True)  # ties: the smaller
     assert chosen(tuning("a", {0.01: None, 0.03: 5.0, 0.1: None})) == (0.03, False)
     assert chosen(tuning("a", {0.01: 3.0, 0.03: 2.0, 0.1: 1.0}, "diverged")) == (0.01, True)
     assert chosen(tuning("a", {0.01: 3.0})) == (0.01, True)

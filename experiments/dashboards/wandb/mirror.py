@@ -103,9 +103,9 @@ class Mirror:
         """Whatever goes wrong with one run is kept to be told; raises where the disk or the server is the trouble."""
         try:
             yield
-        except SuiteError:
-            raise
         except Exception as error:
+            if isinstance(error, SuiteError) and not isinstance(error, ValueError):
+                raise  # the server is the trouble, not what a file says
             if isinstance(error, OSError) and error.errno in FULL:
                 raise
             if isinstance(self.place, Project):

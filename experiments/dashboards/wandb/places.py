@@ -34,7 +34,8 @@ class Folder:
         self.address = str(folder)
         self.folder = folder
         self.options = {"mode": "offline", "project": project(), "dir": str(stage)}
-        self.there = {mark.parent.name.split("-", 3)[3]: mark.read_text() for mark in folder.glob(f"*-*-*-*/{MARK}")}
+        marks = [mark for mark in folder.glob(f"*-*-*-*/{MARK}") if mark.is_file()]
+        self.there = {mark.parent.name.split("-", 3)[3]: mark.read_text(errors="replace") for mark in marks}
 
     def keep(self, name: str, record: str, made: Path) -> None:
         """Take over a run that was written to its end; whatever an earlier attempt at it left goes."""
