@@ -154,3 +154,22 @@ def test_a_terminal_without_our_letters_gets_others(tmp_path: Path) -> None:
     process = started(("verify", str(tmp_path / "é")), env={**homeless, **plain, "TERM": "dumb", "COLUMNS": "9"})
     said = process.communicate()[1]
     assert process.returncode == 1 and said.count("\n") == 1 and "configs.json does not exist" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_trips_over_an_interruption_was_interrupted(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a library does whose own clean-up fails in the middle of things."""
+
+    def command() -> None:
+        try:
+            os.kill(os.getpid(), number)
+        finally:
+            raise ValueError("nothing to clean up")
+
+    with pytest.raises(SystemExit) as ended:
+        told_in_one_line(command)
+    signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    assert ended.value.code == 128 + number
+    assert capsys.readouterr().err == "\ninterrupted; the same command goes on where this one stopped\n"

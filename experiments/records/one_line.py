@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 from experiments.records.files import SuiteError
 from experiments.records.printable import printable
@@ -51,20 +51,16 @@ def told_in_one_line(
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # of a terminal that knows no such letters
-    silent = signal.getsignal(signal.SIGINT) is signal.SIG_DFL
-    if silent:  # so far it ended the command without a word
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with stoppable():
             command()
         if sys.stdout:
             sys.stdout.flush()
     except KeyboardInterrupt as stop:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        said = str(stop) or "the same command goes on where this one stopped"
-        print(f"\ninterrupted; {said}", file=sys.stderr)
-        sys.exit(128 + getattr(stop, "number", signal.SIGINT))
+        end_stopped(str(stop))
     except Exception as error:
+        if Stopped.by:  # in the middle of what then tripped over it
+            end_stopped()
         if isinstance(error, OSError) and not error.filename and unread():
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python tells once more that it cannot write
             sys.exit(128 + signal.SIGPIPE if isinstance(error, BrokenPipeError) else f"error: output: {told(error)}")
@@ -73,35 +69,39 @@ def told_in_one_line(
         if details := getattr(error, "details", ""):
             print(details, file=sys.stderr)
         sys.exit(f"{before}{printable(text)}{after}")
-    finally:
-        if silent:  # again: all is said
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Stopped(KeyboardInterrupt):
-    """What Ctrl-C is, by another signal."""
+    """Ctrl-C, or what is like it."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
+    by: ClassVar[int] = 0  # the signal that stopped this command
 
 
 def stop(number: int, frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_DFL)  # the second ends it at once
-    raise Stopped(number)
+    Stopped.by = number
+    raise Stopped
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Inside, SIGTERM and SIGHUP raise Stopped, but for one that whoever started this process ignores or handles."""
-    ours = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL]
+    """Inside, INT, TERM and HUP raise Stopped, but for one that whoever started this process ignores or handles."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    ours = [number for number in numbers if before[number] in (signal.SIG_DFL, signal.default_int_handler)]
+    Stopped.by = 0
     try:
         for number in ours:
             signal.signal(number, stop)
         yield
     finally:
         for number in ours:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, signal.SIG_DFL if Stopped.by else before[number])
+
+
+def end_stopped(said: str = "") -> NoReturn:
+    print(f"\ninterrupted; {said or 'the same command goes on where this one stopped'}", file=sys.stderr)
+    sys.exit(128 + (Stopped.by or signal.SIGINT))
 
 
 def name_what_is_not_installed() -> None:
