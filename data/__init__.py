@@ -10,11 +10,16 @@ cases in memory), `streams` (text for truncated backpropagation).
 from __future__ import annotations
 
 import pkgutil
+import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Protocol
+
+if sys.argv[:1] == ["-m"]:  # of `python -m data`: until it listens, Ctrl-C ends it without a word
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import torch
 from torch import Tensor

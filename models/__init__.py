@@ -2,8 +2,13 @@
 
 import importlib
 import pkgutil
+import signal
+import sys
 from abc import ABC, abstractmethod
 from typing import Any, Protocol
+
+if sys.argv[:1] == ["-m"]:  # of `python -m models.kernels`: until it listens, Ctrl-C ends it without a word
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import torch
 from torch import Tensor, nn

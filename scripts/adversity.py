@@ -1,11 +1,12 @@
 """What a sweep meets in the world: no network, lost packets, a full disk, a read-only one, a clock moved back.
 
-    sudo .venv/bin/python scripts/adversity.py
+    sudo .venv/bin/python scripts/adversity.py [disk] [clock] [network]
 
 Each is made for real, in namespaces of its own (Linux, as root; the clock with the program `faketime`). Whatever fails
 must say so in one line, and the same command must finish, with the same numbers, once the world is well again.
 """
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -106,15 +107,21 @@ def clock(base: Path, well: dict[str, Any]) -> None:
     assert code == 0 and "10 found done" in text and numbers(results) == well, text
 
 
+ADVERSITIES = {"disk": disk, "clock": clock, "network": network}
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kinds", nargs="*", choices=[*ADVERSITIES, []], help="all, if none is named")
+    kinds = parser.parse_args().kinds or ADVERSITIES
     if os.geteuid() != 0 or not shutil.which("unshare"):
         sys.exit("error: namespaces and mounts need Linux and root")
     base = Path(tempfile.mkdtemp(prefix="adversity-"))
     try:
         assert told("a world that is well", [*SWEEP, f"results={base / 'well'}", "tracking=none"])[0] == 0
         well = numbers(base / "well")
-        for adversity in (disk, clock, network):
-            adversity(base, well)
+        for kind in kinds:
+            ADVERSITIES[kind](base, well)
     finally:
         shutil.rmtree(base)
 

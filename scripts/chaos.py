@@ -140,11 +140,12 @@ def phases(base: Path, kills: dict[str, int], draw: random.Random, ends: Ends) -
         check(results, undisturbed)
     if kills["data"]:
         for name, most in (("whole", 0), ("struck", kills["data"])):
-            until_well("data", DATA, {"LAYERNORM_DATA": str(base / name)}, most, at_once, draw, ends)
+            cache = {"LAYERNORM_DATA": str(base / name)}
+            until_well("data", DATA, cache, most, at_once, draw, ends, child_dies=[1])
         same_files(base / "struck", base / "whole")
     if kills["kernels"]:
         cache = {"XDG_CACHE_HOME": str(base / "cache")}
-        until_well("kernels", KERNELS, cache, kills["kernels"], at_once, draw, ends)
+        until_well("kernels", KERNELS, cache, kills["kernels"], at_once, draw, ends, child_dies=[1])
         left = sorted(path.name for path in (base / "cache").rglob("*") if path.is_file())
         if left != ["layernorm_kernels.so", "lock"] or subprocess.run(KERNELS, env=os.environ | cache).returncode:
             sys.exit(f"error: beside the kernels there is {left}")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +64,7 @@ class Strikes:
     """Those on one start of the command."""
 
     draw: random.Random
+    child_dies: set[int] = field(default_factory=set)  # with what it ends where a process that it needs was struck
     spared: set[str] = field(default_factory=set)  # runs hit once: a run that dies twice has failed, as it should
     servers: int = 0
     explained: set[int] = field(default_factory=set)  # exit codes, besides 0
@@ -85,8 +86,10 @@ class Strikes:
         if number == signal.SIGSTOP:
             time.sleep(self.draw.uniform(0, 1))
             send(signal.SIGCONT, victims)
-        elif pid in victims:
-            self.explained |= {-number} if number == signal.SIGKILL else {-number, 128 + number}
+        else:
+            self.explained |= self.child_dies
+            if pid in victims:
+                self.explained |= {-number} if number == signal.SIGKILL else {-number, 128 + number}
         self.last = f"{signal.Signals(number).name}{' and CONT' if number == signal.SIGSTOP else ''} to {target}"
 
 
@@ -98,6 +101,7 @@ def until_well(
     moment: Moment,
     draw: random.Random,
     ends: Ends,
+    child_dies: Iterable[int] = (),
 ) -> int:
     """Give a command until it ends well, struck at most so many times; how often it was."""
     used = 0
@@ -110,7 +114,7 @@ def until_well(
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-        strikes = Strikes(draw)
+        strikes = Strikes(draw, set(child_dies))
         while used < most and not strikes.explained:  # then it is ending
             moment(process, draw)
             if process.poll() is not None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import isfinite
@@ -99,9 +100,13 @@ def make_folder(folder: Path) -> None:
 
 def check_writable(results: str | Path) -> None:
     """Find out before the first run, not after it."""
-    probe = Path(results) / "runs" / f".writable-{uuid4().hex[:8]}"
-    write(probe, "")
-    probe.unlink(missing_ok=True)
+    folder = Path(results) / "runs"
+    make_folder(folder)
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:  # which nothing is left of, whatever happens
+            file.write(b"probe")
+    except OSError as error:
+        raise RecordError(unwritable(folder, error)) from error
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -10,6 +10,7 @@ import hashlib
 import os
 import platform
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -145,8 +146,13 @@ def tidy() -> None:
 
 def main() -> None:
     """Compile, unless done; exits with the reason in one line where that fails. Without kernels all else works."""
-    done = not unavailable()
-    if reason := provide():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # see models/__init__.py
+    try:
+        done = not unavailable()
+        reason = provide()
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    if reason:
         sys.exit(f"recurrent layers run on the slow reference implementation: {reason}")
     tidy()
     if not done:
