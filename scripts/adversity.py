@@ -112,8 +112,10 @@ ADVERSITIES = {"disk": disk, "clock": clock, "network": network}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kinds", nargs="*", choices=[*ADVERSITIES, []], help="all, if none is named")
-    kinds = parser.parse_args().kinds or ADVERSITIES
+    parser.add_argument("kinds", nargs="*", help=f"{', '.join(ADVERSITIES)} (all, if none is named)")
+    kinds = parser.parse_args().kinds or list(ADVERSITIES)
+    if unknown := set(kinds) - ADVERSITIES.keys():
+        parser.error(f"there is no {', '.join(sorted(unknown))}; choose from {', '.join(ADVERSITIES)}")
     if os.geteuid() != 0 or not shutil.which("unshare"):
         sys.exit("error: namespaces and mounts need Linux and root")
     base = Path(tempfile.mkdtemp(prefix="adversity-"))

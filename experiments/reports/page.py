@@ -136,7 +136,7 @@ def _claim(claim: Claim, verdict: Verdict, alpha: float, runs: Runs, pictures: S
         "arms": columns,
         "times": sentences.crowded(rows) if tables.CPU_TIME in columns else "",
         "outlook": sentences.outlook(claim),
-        "command": sentences.command_of(claim),
+        "command": sentences.command_of(claim, verdict.scale),
         "runs": [(arm, evidence_link(*claim.resolve(arm)), ids) for arm, ids in sentences.run_ids(claim, runs).items()],
     }
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from experiments.records.arm_rows import Runs
+from experiments.records.commands import make_command
 from experiments.records.rows import Row
 from experiments.records.table import Origin
 from experiments.verdicts.claims import Claim, Registry
@@ -105,8 +106,8 @@ def outlook(claim: Claim) -> dict[str, str]:
     return {term: text for term, text in told.items() if text}
 
 
-def command_of(claim: Claim) -> str:
-    return f"make reproduce CLAIM={claim.id}"
+def command_of(claim: Claim, scale: str) -> str:
+    return make_command("reproduce", SCALE=[scale] if scale not in ("", "laptop") else [], CLAIM=[claim.id])
 
 
 def _runs(experiment: str, claim: Claim, runs: Runs) -> str:

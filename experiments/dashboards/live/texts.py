@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 
 from experiments.dashboards.live.curves import Groups, Series, mixed, pooled
 from experiments.dashboards.live.runs import ODD, SEED, STATES_SHOWN, SeenRun
+from experiments.records.commands import override, run_command
 from experiments.reports.scales import DASHES, Styles
 from experiments.reports.tables import SYMBOLS, estimate_text
 from experiments.verdicts.claims_json import read_claims
@@ -17,7 +18,7 @@ from experiments.verdicts.verdicts import Verdict
 from experiments.verdicts.wording import number
 
 LINES = dict(zip(DASHES, ("", "7 4", "2 3", "9 3 2 3"), strict=True))  # the same in the legend as in the plots
-BEGIN = "python -m experiments.run -m experiment=mlp_batch128 scale=smoke results="
+BEGIN = ("experiment=mlp_batch128", "scale=smoke")  # a small sweep
 ROW = Markup(
     '<tr><th scope="row">{}</th><td class="statement">{}</td><td><span class="badge {}">{} {}</span></td>'
     '<td class="number">{}</td><td class="number p">{}</td></tr>'
@@ -37,8 +38,8 @@ def waiting(results: Path) -> Markup:
     """For a folder without runs."""
     where = str(results)
     text = "<p>There are no runs below <code>{0}/runs</code> yet; they appear here as they start.</p>"
-    text += "<p>To start some: <code>make reproduce</code> (everything), or <code>{1}{0}</code> (a small sweep).</p>"
-    return Markup(text).format(where, BEGIN)
+    text += "<p>To start some: <code>make reproduce</code> (everything), or <code>{1}</code> (a small sweep).</p>"
+    return Markup(text).format(where, run_command([*BEGIN, override("results", where)], sweep=True))
 
 
 def legend(groups: Groups, styles: Styles) -> Markup:
