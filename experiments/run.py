@@ -1,7 +1,6 @@
 """One run: from a configuration to its record. `python -m experiments.run experiment=online_rnn norm=layer seed=3`."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import hydra
@@ -10,6 +9,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.dashboards.wandb.process import mirroring
+from experiments.records.files import from_json
 from experiments.records.folder import CONFIG, DONE, RunFolder
 from experiments.sweeps.arms import run_tuned
 from experiments.sweeps.compose import configured
@@ -59,7 +59,7 @@ def recorded(results: str, name: str) -> Config:
         raise ConfigError(f"resume={name}: {folder.path} is a link that leaves {results}; nothing is written there")
     file = folder.path / CONFIG
     try:
-        plain = json.loads(file.read_text())["options"]
+        plain = from_json(file.read_text())["options"]
         config = dataclasses.replace(schema.from_plain(plain), results=results)
     except FileNotFoundError:
         done = folder.state == DONE

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 
 from experiments.records.folder import KEPT, RESULT, RunFolder, stable
 from experiments.records.table import read_table
-from scripts.strikes import Ends, family, until_well
+from scripts.strikes import Ends, Moment, family, until_well
 
 CLAIMS = ("A1-mlp-small-batch", "B4-lstm-better", "A3-rnn-better", "B5-gap-worse", "T1-invariant", "P5.2-fisher-law")
 WORKING = 4  # processes of a command that runs something: itself, the fork server, its tracker, a run
@@ -126,29 +127,46 @@ def check(results: Path, undisturbed: Path) -> None:
 
 
 def phases(base: Path, kills: dict[str, int], draw: random.Random, ends: Ends) -> None:
-    undisturbed, results = base / "undisturbed", base / "disturbed"
+    undisturbed, results, cache = base / "undisturbed", base / "disturbed", base / "cache"
     quietly(reproduction(undisturbed))
-    used = 0
-    while used < kills["reproduction"]:
-        most = kills["reproduction"] - used
-        used += until_well("reproduction", reproduction(results), {}, most, while_it_runs, draw, ends)
-        check(results, undisturbed)
-        if used < kills["reproduction"]:
-            shutil.rmtree(results)
-    if kills["report"]:
-        until_well("report", reproduction(results), {}, kills["report"], WhileItWrites(results), draw, ends)
-        check(results, undisturbed)
     if kills["data"]:
-        for name, most in (("whole", 0), ("struck", kills["data"])):
-            cache = {"LAYERNORM_DATA": str(base / name)}
-            until_well("data", DATA, cache, most, at_once, draw, ends, child_dies=[1])
+        until_well("data", DATA, {"LAYERNORM_DATA": str(base / "whole")}, 0, at_once, draw, ends)
+
+    def reproduced(phase: str, moment: Moment, most: int) -> int:
+        used = until_well(phase, reproduction(results), {}, most, moment, draw, ends)
+        check(results, undisturbed)
+        return used
+
+    def fetched(most: int) -> int:
+        place = {"LAYERNORM_DATA": str(base / "struck")}
+        used = until_well("data", DATA, place, most, at_once, draw, ends, child_dies=[1])
         same_files(base / "struck", base / "whole")
-    if kills["kernels"]:
-        cache = {"XDG_CACHE_HOME": str(base / "cache")}
-        until_well("kernels", KERNELS, cache, kills["kernels"], at_once, draw, ends, child_dies=[1])
-        left = sorted(path.name for path in (base / "cache").rglob("*") if path.is_file())
-        if left != ["layernorm_kernels.so", "lock"] or subprocess.run(KERNELS, env=os.environ | cache).returncode:
+        shutil.rmtree(base / "struck")
+        return used
+
+    def compiled(most: int) -> int:
+        place = {"XDG_CACHE_HOME": str(cache)}
+        used = until_well("kernels", KERNELS, place, most, at_once, draw, ends, child_dies=[1])
+        left = sorted(path.name for path in cache.rglob("*") if path.is_file())
+        if left != ["layernorm_kernels.so", "lock"] or subprocess.run(KERNELS, env=os.environ | place).returncode:
             sys.exit(f"error: beside the kernels there is {left}")
+        shutil.rmtree(cache)
+        return used
+
+    def afresh(most: int) -> int:
+        shutil.rmtree(results, ignore_errors=True)
+        return reproduced("reproduction", while_it_runs, most)
+
+    spend(kills["reproduction"], afresh)
+    spend(kills["report"], lambda most: reproduced("report", WhileItWrites(results), most))
+    spend(kills["data"], fetched)
+    spend(kills["kernels"], compiled)
+
+
+def spend(kills: int, attempt: Callable[[int], int]) -> None:
+    """Round after round until so many strikes are spent; an attempt gets how many are left, gives how many it took."""
+    while kills > 0:
+        kills -= attempt(kills)
 
 
 def same_files(ours: Path, theirs: Path) -> None:

@@ -18,6 +18,7 @@ VERSION = 3
 
 SCIENTIFIC = ("method", "norm", "seed", "batch_size", "updates", "evaluations", "model", "data", "optim")
 UNSAID = {"ranks": 1}  # what a configuration without this key means
+LONGEST_WHOLE = 20  # digits and sign of any 64 bits
 
 
 class SuiteError(RuntimeError):
@@ -107,6 +108,17 @@ def check_writable(results: str | Path) -> None:
             file.write(b"probe")
     except OSError as error:
         raise RecordError(unwritable(folder, error)) from error
+
+
+def from_json(text: str | bytes) -> Any:
+    """What is written in a file of records. Raises ValueError, also for a whole number that no float comes near."""
+    return json.loads(text, parse_int=_whole)
+
+
+def _whole(text: str) -> int:
+    if len(text) > LONGEST_WHOLE:
+        raise ValueError(f"{text[:9]}... is too large a number")
+    return int(text)
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

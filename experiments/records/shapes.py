@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from experiments.records.files import from_json
+
 Whole = Annotated[int, Field(ge=0, lt=2**63)]
 Number = Annotated[int, Field(gt=-(2**63), lt=2**63)] | float | None  # null: it was not finite
 Numbers = dict[str, Number]
@@ -61,6 +63,8 @@ class Record(Start):
     final: Numbers
     timing: Timing
     environment: dict[str, Any]
+    code: str = ""  # digests of what it went through and read; older records do not say
+    data_digest: str = ""
 
 
 class Failure(Shape):
@@ -86,7 +90,7 @@ DAMAGED = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionEr
 
 def parsed(shape: type[Shape], text: str | bytes) -> dict[str, Any]:
     """JSON as it stands there, if it has this shape. Raises one of DAMAGED."""
-    found: dict[str, Any] = json.loads(text)
+    found: dict[str, Any] = from_json(text)
     try:
         shape.model_validate(found)
     except ValueError:  # perhaps a path that is no UTF-8, of whose bytes Python makes halves of characters

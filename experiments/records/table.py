@@ -153,7 +153,7 @@ def read_table(folder: str | Path) -> tuple[list[dict[str, Any]], Origin]:
 
 def _read_about(path: Path) -> dict[str, Any]:
     try:
-        about = json.loads(_text(path))
+        about = files.from_json(_text(path))
     except (ValueError, RecursionError) as error:
         place, said = (f", line {error.lineno}", error.msg) if isinstance(error, json.JSONDecodeError) else ("", error)
         raise TableError(f"{path}{place}: {said}; {REMEDY}") from None

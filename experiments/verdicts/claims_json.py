@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.records.files import SuiteError
+from experiments.records.files import SuiteError, from_json
 from experiments.records.table import Origin
 from experiments.verdicts.verdicts import Verdict
 
@@ -27,7 +27,7 @@ def read_claims(path: str | Path) -> tuple[list[dict[str, Any]], Origin]:
     once, is one of unknown origin.
     """
     try:
-        plain = json.loads(Path(path).read_text(encoding="utf-8"))
+        plain = from_json(Path(path).read_text(encoding="utf-8"))
         plain = {"made": None, "command": "", "verdicts": plain} if isinstance(plain, list) else plain
         if not isinstance(plain, dict) or not isinstance(plain.get("verdicts"), list):
             raise ValueError("no verdicts")

@@ -107,7 +107,7 @@ def _codes(arms: Iterable[ArmRows]) -> int:
     for row in (row for arm in arms for row in arm.every if "config" in row):
         config = flat(row["config"])
         kind = tuple(str(config.get(key)) for key in ("method", "model.name", "data.name"))
-        versions[kind].add(row.get("environment", {}).get("code", ""))
+        versions[kind].add(str(row.get("environment", {}).get("code", "")))
     return max(map(len, versions.values()), default=1)
 
 
