@@ -168,8 +168,12 @@ def test_what_trips_over_an_interruption_was_interrupted(
         finally:
             raise ValueError("nothing to clean up")
 
-    with pytest.raises(SystemExit) as ended:
-        told_in_one_line(command)
-    signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    before = signal.signal(number, usual)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            told_in_one_line(command)
+    finally:
+        signal.signal(number, before)
     assert ended.value.code == 128 + number
     assert capsys.readouterr().err == "\ninterrupted; the same command goes on where this one stopped\n"

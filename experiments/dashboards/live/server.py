@@ -6,12 +6,10 @@ site that opens a socket, its Origin. Both are held against the names that are a
 
 import errno
 import logging
-import signal
 import sys
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -51,7 +49,6 @@ def serve(results: Path, port: int, open_browser: bool = False, allowed: Sequenc
     """Serve the live page of a results folder until interrupted, under LOCAL names and those `allowed`."""
     logging.getLogger("bokeh").setLevel(logging.ERROR)
     logging.getLogger("tornado.access").setLevel(logging.ERROR)  # who is refused learns it, the terminal need not
-    signal.signal(signal.SIGTERM, stop)
     live = results_below(results)
     server = started(live, port, allowed)
     try:
@@ -65,10 +62,6 @@ def serve(results: Path, port: int, open_browser: bool = False, allowed: Sequenc
     except KeyboardInterrupt:
         print("\nthe page is gone; runs go on", file=sys.stderr)
     server.stop()
-
-
-def stop(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def started(live: LiveResults, port: int, allowed: Sequence[str] = ()) -> BaseServer:
