@@ -17,6 +17,7 @@ from experiments.records.folder import LOCK
 ROOT = Path(__file__).resolve().parent.parent
 SIGNALS = (*3 * [signal.SIGKILL], signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGSTOP)
 MOST_SERVERS = 3  # fewer than the tries at a fork server
+STARTING = "Fatal Python error: init_import_site"  # so Python itself tells Ctrl-C in its first hundredths of a second
 
 Moment = Callable[[subprocess.Popen[bytes], random.Random], None]  # waits for it; returns if the command has ended
 Ends = Counter[tuple[str, str, int]]  # phase, last signal and target, exit code
@@ -126,5 +127,7 @@ def until_well(
         ends[phase, strikes.last, process.returncode] += 1
         if process.returncode == 0:
             return used
+        if strikes.explained and STARTING in words:
+            continue
         if process.returncode not in strikes.explained or "Traceback" in words:
             sys.exit(f"{words}\nerror: {phase} ended with exit code {process.returncode} after {strikes.last}")
