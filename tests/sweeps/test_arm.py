@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from experiments.sweeps.arm import Arm, Plan
+from experiments.sweeps.arm import Arm, Plan, arms_of
 from experiments.training.identity import Run
 from experiments.training.schema import Config, Optim, Tuning
 from tests.training.test_run import tiny
@@ -54,3 +54,9 @@ def test_arms_that_share_trials_run_them_once(tmp_path: Path) -> None:
     ran = done(plan, 1e-2)
     assert len({run.id for run in ran}) == len(ran) == plan.total
     assert {run.config.optim.learning_rate for arm in plan.arms for run in arm.evaluations} == {1e-2}
+
+
+def test_what_is_asked_for_twice_is_one_run_of_one_arm(tmp_path: Path) -> None:
+    same = [tiny(tmp_path, seed=0, optim=Optim(learning_rate=rate)) for rate in (0.1, 0.10, 1e-1)]
+    (arm,) = arms_of(same)
+    assert len(arm.evaluations) == Plan([arm]).total == arm.outcome().asked == 1
