@@ -5,6 +5,7 @@ import json
 import re
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -136,9 +137,14 @@ def test_the_live_page_runs_nothing_and_shows_all(browser: Browser, address: str
         for value in values:
             browser.run(f"Bokeh.documents[0].get_model_by_name('{name}').value = {json.dumps(value)}")
             until(browser, DRAWN)
-    x, y = browser.run(POINTED)
-    browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
-    until(browser, f"{SHOWN % '.bk-Tooltip'}.some((e) => e.shadowRoot.textContent.includes('onerror'))")
+    tooltip = f"{SHOWN % '.bk-Tooltip'}.some((e) => e.shadowRoot.textContent.includes('onerror'))"
+    for step in range(100):  # a chart that is just drawn anew may not have noticed
+        x, y = browser.run(POINTED)
+        browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + step % 2, y=y)
+        if browser.run(tooltip):
+            break
+        time.sleep(0.05)
+    until(browser, tooltip)
     browser.run(f"{SHOWN % '.choices__input--cloned'}[0].focus()")
     browser.run(f"{SHOWN % '.choices__inner'}[0].click()")
     offered = browser.run(f"{SHOWN % '.choices__item--choice'}.map((e) => e.textContent)")
