@@ -5,6 +5,7 @@ import pkgutil
 import signal
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, Protocol
 
 if sys.argv[:1] == ["-m"]:  # of `python -m models.kernels`: until it listens, Ctrl-C ends it without a word
@@ -43,7 +44,7 @@ class Model(nn.Module, ABC):
 class NativeUpdates(Protocol):
     """See models/kernels/updates.py."""
 
-    def make(self, data: Any, steps: range, rates: list[float], loss_sum: Tensor) -> int: ...
+    def make(self, data: Any, steps: range, rate: Callable[[int], float], loss_sum: Tensor) -> int: ...
 
 
 def available() -> dict[str, type]:

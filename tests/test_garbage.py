@@ -346,29 +346,21 @@ FAST = settings(
 )
 
 
+def walk_through(data: st.DataObject, template: Path, changes: Any, suffixes: tuple[str, ...], honest: bool) -> None:
+    """One command over some changes of some files of a kind."""
+    files = st.sampled_from([path for path in files_of(template) if not suffixes or path.suffix in suffixes])
+    drawn = data.draw(st.lists(st.tuples(changes, files, files), min_size=1, max_size=4))
+    place = template.parent / ("wrecked" if honest else "forged") / "results"
+    walk(template, place, data.draw(st.sampled_from(list(COMMANDS))), drawn, honest=honest)
+
+
 @FAST
 @given(data=st.data())
 def test_a_wrecked_folder_is_read_without_a_traceback_or_a_wrong_number(data: st.DataObject, template: Path) -> None:
-    files = st.sampled_from(files_of(template))
-    changes = data.draw(st.lists(st.tuples(WRECKS, files, files), min_size=1, max_size=4))
-    walk(
-        template,
-        template.parent / "wrecked" / "results",
-        data.draw(st.sampled_from(list(COMMANDS))),
-        changes,
-        honest=True,
-    )
+    walk_through(data, template, WRECKS, (), honest=True)
 
 
 @FAST
 @given(data=st.data())
 def test_what_only_looks_whole_is_read_without_a_traceback(data: st.DataObject, template: Path) -> None:
-    files = st.sampled_from([path for path in files_of(template) if path.suffix in (".json", ".csv", ".jsonl")])
-    changes = data.draw(st.lists(st.tuples(FORGERIES, files, files), min_size=1, max_size=4))
-    walk(
-        template,
-        template.parent / "forged" / "results",
-        data.draw(st.sampled_from(list(COMMANDS))),
-        changes,
-        honest=False,
-    )
+    walk_through(data, template, FORGERIES, (".json", ".csv", ".jsonl"), honest=False)

@@ -112,7 +112,7 @@ def train(
         update = progress.update
         if native:
             ahead = range(update, min(point for point in (*due, updates) if point > update))
-            done = native.make(data, ahead, [rate(optim, step / updates) for step in ahead], loss_sum)
+            done = native.make(data, ahead, lambda step: rate(optim, step / updates), loss_sum)
         else:
             for group in optimizer.param_groups:
                 group["lr"] = rate(optim, update / updates)

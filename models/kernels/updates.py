@@ -4,6 +4,7 @@ The loop of whoever trains, with autograd and PyTorch's optimiser, is the plain 
 It covers MLPs with none, layer and batch norm, trained by Adam or SGD on the CPU.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -75,7 +76,7 @@ class Updates:
         layers: Any = zip(linears, norms, strict=True)
         self.parameters = [p for linear, norm in layers for p in (linear.weight, norm.gain, norm.shift)]
 
-    def make(self, data: Batches, steps: range, rates: list[float], loss_sum: Tensor) -> int:
+    def make(self, data: Batches, steps: range, rate: Callable[[int], float], loss_sum: Tensor) -> int:
         """The first of these updates, each at its rate, on a batch of its own; returns how many.
 
         The losses are added to `loss_sum`, of the weights' number format, one by one: how many there are in a call
@@ -108,7 +109,7 @@ class Updates:
             self.norms[0].eps,
             next((norm.momentum for norm in self.norms if isinstance(norm, BatchNorm)), 0.0),
             adam,
-            rates[: len(batches)],
+            [rate(step) for step in steps[: len(batches)]],
             momentum,
             squares,
             group.get("eps", 0.0),

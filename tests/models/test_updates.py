@@ -89,19 +89,23 @@ def test_how_many_updates_a_call_makes_changes_no_bit(name: str, monkeypatch: py
     assert together == single and all(torch.equal(many[key], one[key]) for key in one)
 
 
+def falling(step: int) -> float:
+    return 0.01 * (1 - step / 20)
+
+
 @pytest.mark.parametrize("name", ["adam", "sgd"])
 def test_the_optimisers_memory_is_where_the_plain_loop_finds_it(name: str) -> None:
     """Ten updates natively and ten plainly are twenty of either."""
     expected = trained("reference", build(), Noise(4), name)[2]
-    model, source, rates = build(), Noise(4), [0.01 * (1 - step / 20) for step in range(20)]
+    model, source = build(), Noise(4)
     optimizer = make_optimizer(model, SimpleNamespace(name=name, learning_rate=0.01, momentum=0.9))
     on("native")
     native = model.native_updates(optimizer)
     assert native
     for first in (0, 10):
-        native.make(source, range(first, first + 5), rates[first : first + 5], torch.zeros((), dtype=torch.float64))
+        native.make(source, range(first, first + 5), falling, torch.zeros((), dtype=torch.float64))
         for step in range(first + 5, first + 10):
-            optimizer.param_groups[0]["lr"] = rates[step]
+            optimizer.param_groups[0]["lr"] = falling(step)
             optimizer.zero_grad()
             model.loss(source.train_batch(step), None)[0].backward()
             optimizer.step()
