@@ -44,11 +44,13 @@ def arms(layer: Sequence[float | None], none: Sequence[float | None], **changes:
     return [row(arm, seed, value, **changes) for arm, values in pairs for seed, value in enumerate(values)]
 
 
-def tuning(arm: str, losses: dict[float, float | None], status: str = "completed") -> list[dict[str, Any]]:
+def tuning(
+    arm: str, losses: dict[float, float | None], status: str = "completed", seeds: Sequence[int] = (1000, 1001)
+) -> list[dict[str, Any]]:
     return [
         row(arm, seed, loss, role="tune", learning_rate=rate, status=status, run=f"{arm}-{rate}-{seed}")
         for rate, loss in losses.items()
-        for seed in (1000, 1001)
+        for seed in seeds
     ]
 
 

@@ -22,7 +22,7 @@ from tests.training.test_run import tiny
 
 
 def arm_of_seven(results: Path) -> Config:
-    return tiny(results, optim=Optim(), tuning=Tuning(learning_rates=[1e-3, 1e-2, 1e-1], seeds=[1000]), seeds=4)
+    return tiny(results, optim=Optim(), tuning=Tuning([1e-3, 1e-2, 1e-1], [1000], []), seeds=4)
 
 
 def test_the_state_of_each_run_is_known_and_what_is_done_stays_so(tmp_path: Path) -> None:

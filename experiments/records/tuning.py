@@ -3,7 +3,7 @@
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,14 @@ from experiments.records import shapes
 from experiments.records.files import write
 from experiments.records.rows import Row
 
+Losses = Mapping[float, Mapping[int, float]]  # learning rate -> seed -> final validation loss, infinite if not finite
+Trial = tuple[float, int]  # learning rate and seed
+FINALISTS = 2  # rates that get a second look
+
 
 @dataclass(frozen=True)
 class Choice:
-    """An arm's learning rate, and what it was chosen by: the mean final loss at each rate (None: not finite)."""
+    """An arm's learning rate, and what it was chosen by: the median final loss at each rate (None: not finite)."""
 
     learning_rate: float
     on_edge: bool  # the first or last of those tried: beyond it may lie a better one
@@ -24,35 +28,67 @@ class Choice:
 
 
 def choose(rows_of_arm: Iterable[Row]) -> Choice:
-    """The rate with the lowest mean over the tuning seeds of the final *validation* loss.
+    """The rate with the lowest median over the tuning seeds of the final *validation* loss.
 
-    A diverged or non-finite run counts as infinity, a tie goes to the smaller rate. Comparing arms at a rate on the
-    edge of its grid settles nothing. Raises ValueError without tuning runs.
+    Where some rates got a second look, on further seeds, it is one of these. A diverged or non-finite run counts as
+    infinity, a tie goes to the smaller rate. Comparing arms at a rate on the edge of its grid settles nothing. Raises
+    ValueError without tuning runs.
     """
-    means = mean_losses(rows_of_arm)
-    if not means:
+    losses = tuning_losses(rows_of_arm)
+    if not losses:
         raise ValueError("no tuning runs: nothing to choose a learning rate from")
-    best = min(means, key=lambda rate: (means[rate], rate))
-    losses = {rate: loss if math.isfinite(loss) else None for rate, loss in means.items()}
-    return Choice(best, best in (min(means), max(means)), losses)
+    middle = {rate: float(np.median(list(losses[rate].values()))) for rate in sorted(losses)}
+    best = best_of(losses)
+    shown = {rate: loss if math.isfinite(loss) else None for rate, loss in middle.items()}
+    return Choice(best, best in (min(losses), max(losses)), shown)
 
 
-def next_rates(grid: Iterable[float], tried: Mapping[float, float]) -> list[float]:
-    """What to try next of a grid, given the mean loss at each rate tried; nothing once the choice can be made.
+def best_of(losses: Losses) -> float:
+    """The best of the rates that were tried on the most seeds."""
+    most = max(map(len, losses.values()))
+    return ranked({rate: by_seed for rate, by_seed in losses.items() if len(by_seed) == most})[0]
+
+
+def ranked(losses: Losses) -> list[float]:
+    """The rates, best first."""
+    return sorted(losses, key=lambda rate: (float(np.median(list(losses[rate].values()))), rate))
+
+
+def next_trials(grid: Iterable[float], seeds: Sequence[int], further: Sequence[int], losses: Losses) -> list[Trial]:
+    """What to try next of a grid, given what was tried on these seeds; nothing once the rate can be chosen.
 
     At first the middle rate and its two neighbours, then the neighbours of the best so far, until both are tried: where
-    the loss has one valley this finds the lowest of the whole grid, and whether it lies on the edge.
+    the loss has one valley this finds the lowest of the whole grid, and whether it lies on the edge. Then the two best
+    get a second look, on the `further` seeds: few seeds may be lucky where runs end well or badly. Where that makes
+    another rate the best, its neighbours are tried as well.
     """
     rates = sorted(grid)
-    middle = (len(rates) - 1) // 2
-    best = rates.index(min(tried, key=lambda rate: (tried[rate], rate))) if tried else middle
-    return [rate for rate in rates[max(best - 1, 0) : best + 2] if rate not in tried]
+    order = ranked({rate: {seed: losses[rate][seed] for seed in seeds} for rate in losses})
+    if untried := around(order[0] if order else rates[(len(rates) - 1) // 2], rates, losses):
+        return [(rate, seed) for rate in untried for seed in seeds]
+    if len(order) > 1 and (again := [rate for rate in order[:FINALISTS] if not losses[rate].keys() >= {*further}]):
+        return [(rate, seed) for rate in again for seed in further]
+    return [(rate, seed) for rate in around(best_of(losses), rates, losses) for seed in seeds]
 
 
-def mean_losses(rows_of_arm: Iterable[Row]) -> dict[float, float]:
-    """The mean over the tuning seeds at each rate, the lowest rate first."""
-    losses = tuning_losses(rows_of_arm)
-    return {rate: float(np.mean(list(losses[rate].values()))) for rate in sorted(losses)}
+def lacking(losses: Losses) -> float | None:
+    """A rate that was not tried on all the seeds that the choice rests on; None where there is none.
+
+    Each rate has the first seeds, the two best all of them. A single seed is no look of its own: where one is all that
+    the rates share, or all that some lack, a run is missing.
+    """
+    every, first = set[int]().union(*losses.values()), set.intersection(*map(set, losses.values()))
+    if len(every) > len(first) and (len(first) < 2 or len(every - first) < 2):
+        return min(losses, key=lambda rate: len(losses[rate]))
+    order = ranked({rate: {seed: by_seed[seed] for seed in first} for rate, by_seed in losses.items()})
+    wanted = {rate: every if rate in order[:FINALISTS] or losses[rate].keys() > first else first for rate in order}
+    return next((rate for rate in order if losses[rate].keys() != wanted[rate]), None)
+
+
+def around(rate: float, rates: Sequence[float], tried: Losses) -> list[float]:
+    """This rate and its neighbours, without those that were tried."""
+    at = rates.index(rate)
+    return [near for near in rates[max(at - 1, 0) : at + 2] if near not in tried]
 
 
 def write_choice(path: Path, choice: Choice, about: Mapping[str, str]) -> None:
@@ -80,7 +116,7 @@ def read_choice(path: Path) -> Choice | None:
 
 
 def tuning_losses(rows_of_arm: Iterable[Row]) -> dict[float, dict[int, float]]:
-    """The final validation loss of each tuning run: learning rate -> seed -> loss, infinite if not finite.
+    """The final validation loss of each tuning run.
 
     Rows without a role are taken as tuning runs, those without a seed as runs of different seeds.
     """
@@ -89,7 +125,7 @@ def tuning_losses(rows_of_arm: Iterable[Row]) -> dict[float, dict[int, float]]:
         if row.get("role", "tune") == "tune":
             loss = or_worst(row, "validation_loss", math.inf)
             losses[float(row["learning_rate"])][row.get("seed", place)] = loss
-    return losses
+    return dict(losses)
 
 
 def or_worst(row: Row, metric: str, worst: float) -> float:

@@ -1,7 +1,7 @@
 """The figures of a claim and of an arm: every seed and every evaluation, nothing smoothed or left out."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ from experiments.verdicts.verdicts import Verdict
 from experiments.verdicts.wording import number, span, tidy
 
 Style = tuple[str, Dashes]
+Middle = Callable[[Sequence[float]], Any]
 Points = Mapping[float, Sequence[float]]  # the results of every seed at each number
 
 
@@ -115,21 +116,23 @@ def _tuning_scales(tuning: Iterable[ArmRows], most_x: int, most_y: int) -> tuple
 
 
 def _draw_tuning(panel: Panel, arm: ArmRows, style: Style) -> None:
-    """Every tuning run, their means and a ring at the rate chosen."""
+    """Every tuning run, their medians and a ring at the rate chosen."""
     points = {rate: list(by_seed.values()) for rate, by_seed in arm.losses.items()}
     best = arm.choice.learning_rate
-    means = draw_points(panel, points, style, 3, 1.1)
-    panel.marks("ring", [best], [means[best]], style[0], 8)
+    medians = draw_points(panel, points, style, 3, 1.1, middle=np.median)
+    panel.marks("ring", [best], [medians[best]], style[0], 8)
 
 
-def draw_points(panel: Panel, points: Points, style: Style, size: float, width: float) -> dict[float, float]:
-    """Every result and a line through their means, which are returned; a gap where one is not finite."""
+def draw_points(
+    panel: Panel, points: Points, style: Style, size: float, width: float, middle: Middle = np.mean
+) -> dict[float, float]:
+    """Every result and a line through their means, or medians, which are returned; a gap where one is not finite."""
     colour, dashes = style
     each = np.array([(at, value) for at, values in points.items() for value in values], dtype=float).reshape(-1, 2)
-    means = {at: float(np.mean(values)) for at, values in points.items()}
+    middles = {at: float(middle(values)) for at, values in points.items()}
     panel.dots(each[:, 0], each[:, 1], colour, size, kind="pale")
-    panel.line(list(means), list(means.values()), colour, width, dashes)
-    return means
+    panel.line(list(middles), list(middles.values()), colour, width, dashes)
+    return middles
 
 
 def _differences(claim: Claim, verdict: Verdict) -> Picture:

@@ -9,11 +9,21 @@ from experiments.verdicts.wording import number, span, tidy
 
 
 def reason(claim: Claim, verdict: Verdict, alpha: float) -> str:
-    """One to three sentences: effect and test, what kept it from deciding, and whether its runs are of one code."""
-    if verdict.codes == 1:
-        return _decision(claim, verdict, alpha)
-    mixed = f"Its runs were made by {verdict.codes} versions of the code; rerun_changed=true makes the older ones anew."
-    return f"{_decision(claim, verdict, alpha)} {mixed}"
+    """One to three sentences, effect and test, and what kept it from deciding; then what is odd about its runs."""
+    parts = [_decision(claim, verdict, alpha)]
+    if verdict.codes > 1:
+        made = f"Its runs were made by {verdict.codes} versions of the code"
+        parts.append(f"{made}; rerun_changed=true makes the older ones anew.")
+    return " ".join([*parts, *map(_surprise, verdict.unlike)])
+
+
+def _surprise(found: Obstacle) -> str:
+    outside, of, low, high = found.numbers
+    promised = f"{number(low, 3)} to {number(high, 3)}"
+    return (
+        f"{found.arm} does not end as its tuning promised: {outside:g} of {of:g} runs lie outside the validation "
+        f"losses of its tuning runs at that rate, {promised}, and so does their mean."
+    )
 
 
 def _decision(claim: Claim, verdict: Verdict, alpha: float) -> str:

@@ -8,6 +8,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,13 @@ class Arm:
     """A configuration, whose learning rate may be open, and the seeds it is evaluated on.
 
     `trials` are the runs that choose the rate, none where it is given: at first those in the middle of the grid, more
-    as their results come (`tuning.next_rates`). The runs of its evaluation have no identity before the rate is known:
+    as their results come (`tuning.next_trials`). The runs of its evaluation have no identity before the rate is known:
     until then `evaluations` is empty.
     """
 
     def __init__(self, config: Config, seeds: Iterable[int]) -> None:
         self.config, self.seeds = config, list(dict.fromkeys(seeds))
-        self.grid = [Run(trial) for trial in tuning_configs(config)]
+        self.grid = tuning_configs(config)
         self.trials: list[Run] = []
         self.evaluations: list[Run] = []
         self.tuned: dict[Path, dict[str, Any]] = {}  # records of trials that are done
@@ -78,9 +79,11 @@ class Arm:
 
     def climb(self) -> list[Run]:
         """Begin the trials that those which are done ask for; none once the rate can be chosen."""
-        tried = tuning.mean_losses(map(tuning_row, self.tuned.values()))
-        wanted = tuning.next_rates(self.config.tuning.learning_rates, tried) if self.grid else []
-        further = [run for run in self.grid if run.config.optim.learning_rate in wanted]
+        if not self.grid:
+            return []
+        losses, how = tuning.tuning_losses(map(tuning_row, self.tuned.values())), self.config.tuning
+        wanted = tuning.next_trials(how.learning_rates, how.seeds, how.further_seeds, losses)
+        further = [Run(self.grid[trial]) for trial in wanted]
         self.trials += further
         return further
 
@@ -124,19 +127,20 @@ class Arm:
     @property
     def choice_file(self) -> Path:
         """Where the rate is kept once it is chosen: named by all that the choice depends on."""
-        grid = "".join(sorted(run.id for run in self.grid))
+        grid = "".join(sorted(Run(trial).id for trial in self.grid.values()))
         name = f"{self.config.norm}-{hashlib.sha256(grid.encode()).hexdigest()[:10]}.json"
         return Path(self.config.results) / "rates" / self.config.experiment / name
 
 
-def tuning_configs(config: Config) -> list[Config]:
-    """The runs that choose an arm's learning rate; none if the configuration names one."""
+def tuning_configs(config: Config) -> dict[tuning.Trial, Config]:
+    """The runs that may choose an arm's learning rate; none if the configuration names one."""
     if config.method != "train" or config.optim.learning_rate is not None:
-        return []
+        return {}
     if not config.tuning.learning_rates:
         raise ConfigError("optim.learning_rate is null and tuning.learning_rates empty: give a rate or a grid of rates")
     once = dataclasses.replace(config, evaluations=1)  # what a rate is chosen by is the loss at the end
-    return [schema.at(once, seed, rate) for rate in config.tuning.learning_rates for seed in config.tuning.seeds]
+    trials = product(config.tuning.learning_rates, config.tuning.every_seed)
+    return {(rate, seed): schema.at(once, seed, rate) for rate, seed in trials}
 
 
 def tuning_row(record: dict[str, Any]) -> dict[str, Any]:

@@ -21,8 +21,8 @@ def check_runnable(configs: Sequence[Config], at_once: int = 1) -> None:
         files.check_writable(results)
     checked = set()
     for config in configs:
-        if tuning_configs(config) and config.seed in config.tuning.seeds:
-            raise ConfigError(f"seed={config.seed} is one of tuning.seeds, which only choose learning rates")
+        if tuning_configs(config) and config.seed in config.tuning.every_seed:
+            raise ConfigError(f"seed={config.seed} is one of the tuning seeds, which only choose learning rates")
         key = repr(
             (config.device, config.kernel, config.data, config.model, config.norm, config.batch_size, config.ranks)
         )
@@ -55,7 +55,7 @@ def declared(configs: Mapping[Name, Config]) -> Declared:
     for experiment, arm in configs:
         names[experiment].add(arm)
     metrics = {experiment: metric_names(config) for (experiment, _), config in configs.items()}
-    grids = {arm: len(tuning_configs(config)) // len(config.tuning.seeds) for arm, config in configs.items()}
+    grids = {arm: len({rate for rate, _ in tuning_configs(config)}) for arm, config in configs.items()}
     return names, metrics, grids
 
 

@@ -74,4 +74,4 @@ class Run:
 
 
 def role_of(config: Config) -> str:
-    return "tune" if config.seed in config.tuning.seeds else "evaluate"
+    return "tune" if config.seed in config.tuning.every_seed else "evaluate"

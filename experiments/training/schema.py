@@ -46,6 +46,14 @@ class Tuning:
     seeds: list[int] = field(
         default_factory=lambda: [1000, 1001], metadata={**ANY_SEED, "distinct": True, "empty": False}
     )
+    # On these the two best rates are looked at again; empty: not.
+    further_seeds: list[int] = field(
+        default_factory=lambda: [1002, 1003, 1004], metadata={**ANY_SEED, "distinct": True}
+    )
+
+    @property
+    def every_seed(self) -> list[int]:
+        return [*self.seeds, *self.further_seeds]
 
 
 @dataclass
@@ -148,6 +156,10 @@ def check_together(config: Config) -> None:
                 choices = " or ".join(known)
                 raise ConfigError(f"method={config.method} with {key}={value}: choose {key}={choices}")
     check_effects(config)
+    if twice := set(config.tuning.seeds) & set(config.tuning.further_seeds):
+        raise ConfigError(
+            f"tuning.further_seeds={config.tuning.further_seeds}: {min(twice)} is one of tuning.seeds too"
+        )
     ghost_size = getattr(config.model, "ghost_size", 0)
     share = config.batch_size // config.ranks
     if ghost_size and share % ghost_size:

@@ -5,7 +5,7 @@ A row is one run: its plan (experiment, arm, role, seed, learning rate) and its 
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from experiments.records.arm_rows import ArmRows, Runs
 from experiments.records.files import flat
 from experiments.records.rows import Floats, Row
-from experiments.records.tuning import or_worst
+from experiments.records.tuning import lacking, or_worst
 from experiments.verdicts.claims import Claim, ClaimError, check_known
 
 
@@ -28,6 +28,8 @@ def metric_value(row: Row, claim: Claim) -> float:
 # What runs lack, so that they cannot answer a claim, and what keeps whole ones from deciding it.
 SEEDS, PAIRS, TUNING, GRID, RATE = "seeds", "pairs", "tuning", "grid", "rate"
 REUSED, EDGE = "reused", "edge"
+UNLIKE = "unlike"  # and what is told beside the verdict
+PROMISE = 5  # tuning runs at a rate, of which fewer promise no range
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Obstacle:
     Missing: `seeds` (how many there are, how many are needed), `pairs` (the seeds another arm has), `tuning` (no runs),
     `grid` (the learning rate that was not tried on every seed), `rate` (that of the evaluations, the chosen one).
     In doubt: `reused` (a seed tuned on and reported), `edge` (the best rate, first or last of its grid).
+    Told only: `unlike` (the mean validation loss of the runs leaves the range of the tuning runs at their rate: how
+    many are outside, of how many, that range).
     """
 
     what: str
@@ -56,6 +60,7 @@ class Evidence:
     missing: Obstacle | None
     doubt: Obstacle | None
     codes: int = 1  # versions of the code that runs of one kind were made by
+    unlike: tuple[Obstacle, ...] = ()  # arms whose runs end otherwise than their tuning promised
 
     @property
     def finite(self) -> bool:
@@ -78,7 +83,9 @@ def gather(claim: Claim, runs: Runs, seeds: int) -> Evidence:
     doubt = _doubt(arms) if claim.tuned and not missing else None
     shared = set.intersection(*({row["seed"] for row in rows[label]} for label in claim.labels))
     differences = np.array([]) if missing or claim.kind == "bound" else _differences(claim, values)
-    return Evidence(claim, rows, tuple(sorted(shared)), values, differences, missing, doubt, _codes(arms.values()))
+    unlike = tuple(_unlike(arms)) if claim.tuned and not missing else ()
+    codes = _codes(arms.values())
+    return Evidence(claim, rows, tuple(sorted(shared)), values, differences, missing, doubt, codes, unlike)
 
 
 def evaluations(claim: Claim, label: str, runs: Runs) -> list[Row]:
@@ -129,10 +136,8 @@ def _missing_tuning(arms: Mapping[str, ArmRows]) -> Obstacle | None:
     for label, arm in arms.items():
         if not arm.losses:
             return Obstacle(TUNING, label)
-        seeds = set().union(*arm.losses.values())
-        for rate, by_seed in arm.losses.items():
-            if by_seed.keys() != seeds:
-                return Obstacle(GRID, label, (rate,))
+        if (rate := lacking(arm.losses)) is not None:
+            return Obstacle(GRID, label, (rate,))
         best = arm.choice.learning_rate
         other = [row["learning_rate"] for row in arm.evaluations if not math.isclose(row["learning_rate"], best)]
         if other:
@@ -149,3 +154,13 @@ def _doubt(arms: Mapping[str, ArmRows]) -> Obstacle | None:
         if arm.choice.on_edge and not all(row["status"] == "undefined" for row in arm.tuning):
             return Obstacle(EDGE, label, (arm.choice.learning_rate,))
     return None
+
+
+def _unlike(arms: Mapping[str, ArmRows]) -> Iterator[Obstacle]:
+    """Where tuning was lucky, or runs end well or badly by chance, the rate chosen is not what it seemed."""
+    for label, arm in arms.items():
+        promised = list(arm.losses[arm.choice.learning_rate].values())
+        low, high = min(promised), max(promised)
+        ends = np.array([or_worst(row, "validation_loss", math.inf) for row in arm.evaluations])
+        if len(promised) >= PROMISE and math.isfinite(high) and not low <= ends.mean() <= high:
+            yield Obstacle(UNLIKE, label, (int(((ends < low) | (ends > high)).sum()), len(ends), low, high))

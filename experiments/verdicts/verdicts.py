@@ -87,6 +87,7 @@ class Verdict:
     missing: Obstacle | None = None
     doubt: Obstacle | None = None
     codes: int = 1  # versions of the code that its runs went through; more than one is told
+    unlike: tuple[Obstacle, ...] = ()  # arms whose runs end otherwise than their tuning promised
 
     @property
     def finite(self) -> bool:
@@ -116,7 +117,13 @@ class Verdict:
 
 
 _WHOLE = TypeAdapter(Verdict)
-_LATER = ("kept", "missing", "doubt", "codes")  # what the first reports did not tell apart from their sentences
+_LATER = (
+    "kept",
+    "missing",
+    "doubt",
+    "codes",
+    "unlike",
+)  # what the first reports did not tell apart from their sentences
 
 
 @dataclass(frozen=True)
@@ -275,6 +282,7 @@ def _verdict(evidence: Evidence, outcome: _Outcome, scales: Sequence[str]) -> Ve
         missing=evidence.missing,
         doubt=evidence.doubt,
         codes=evidence.codes,
+        unlike=evidence.unlike,
         **outcome.details,
     )
 

@@ -203,10 +203,10 @@ def test_runs_can_be_grouped_by_whatever_differs_and_results_drawn_against_it(tm
     evaluated = [run for run in runs if run.role == "evaluate"]
     (line,) = curves.end_results(curves.lines(evaluated, "batch_size"), "batch_size", "test_loss").values()
     assert line.x.tolist() == [2, 8, 32]
-    assert line.mean.tolist() == [run.final["test_loss"] for run in evaluated]
+    assert line.middle.tolist() == [run.final["test_loss"] for run in evaluated]
     tuning = curves.grouped([run for run in runs if run.role == "tune"], "arm")
     found = curves.end_results(tuning, RATE, "validation_loss")
-    assert all(line.x.tolist() == [0.01, 0.1] and np.isnan(line.mean[1]) for line in found.values())
+    assert all(line.x.tolist() == [0.01, 0.1] and np.isnan(line.middle[1]) for line in found.values())
     assert all(curves.chosen(line) == 0.01 for line in found.values())
     assert curves.end_results(tuning, "norm", "validation_loss") == {}
 

@@ -11,6 +11,7 @@ from experiments.verdicts.evidence import GRID, PAIRS, RATE, SEEDS, TUNING, Obst
 from tests.invented import SEEDS as N
 from tests.invented import arms, claim, spread, tuning, verdict
 
+UNLIKE = Obstacle("unlike", "layer", (7, 12, 0.21, 0.31))
 SAME = claim(kind="equivalence", direction="")
 
 
@@ -95,3 +96,13 @@ def test_runs_of_two_versions_of_the_code_are_never_judged_silently() -> None:
     for rows in (made_by(first + second, "1"), made_by(first + second, ""), first + second):
         assert "versions" not in told(rows, claim())
     assert "versions" not in told(made_by(first, "1") + made_by(second, "2", model="cnn"), claim()), "of another model"
+
+
+def test_what_is_odd_about_runs_is_told_whatever_was_decided() -> None:
+    found = replace(verdict(arms(spread(0.9), [1.0] * N)), codes=2, unlike=(UNLIKE,))
+    told = reason(claim(), found, 0.05)
+    assert "made by 2 versions of the code" in told
+    assert told.endswith(
+        "7 of 12 runs lie outside the validation losses of its tuning runs at that rate, 0.210 to "
+        "0.310, and so does their mean."
+    )

@@ -12,11 +12,11 @@ from experiments.training.schema import Config, Optim, Tuning
 from tests.training.test_run import tiny
 
 GRID = [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0]
-SEEDS = [1000, 1001]
+SEEDS, FURTHER = [1000, 1001], [1002, 1003, 1004]
 
 
 def config(results: Path, **options: Any) -> Config:
-    return tiny(results, optim=Optim(), tuning=Tuning(learning_rates=GRID, seeds=SEEDS), **options)
+    return tiny(results, optim=Optim(), tuning=Tuning(GRID, SEEDS, FURTHER), **options)
 
 
 def record(run: Run, best: float) -> dict[str, Any]:
@@ -42,14 +42,14 @@ def test_an_arm_tries_what_it_needs_and_is_evaluated_at_the_best(tmp_path: Path,
     arm = Arm(config(tmp_path), range(3))
     plan = Plan([arm])
     ran = done(plan, best)
-    assert len(arm.trials) == tried * len(SEEDS)
+    assert len(arm.trials) == tried * len(SEEDS) + 2 * len(FURTHER)
     assert {run.config.optim.learning_rate for run in arm.evaluations} == {best}
     assert len(ran) == plan.total == len(arm.trials) + 3
 
 
 def test_arms_that_share_trials_run_them_once(tmp_path: Path) -> None:
     wide = config(tmp_path)
-    other = dataclasses.replace(wide, tuning=Tuning(learning_rates=GRID[2:], seeds=SEEDS))
+    other = dataclasses.replace(wide, tuning=Tuning(GRID[2:], SEEDS, FURTHER))
     plan = Plan([Arm(wide, range(2)), Arm(other, range(2, 4))])
     ran = done(plan, 1e-2)
     assert len({run.id for run in ran}) == len(ran) == plan.total

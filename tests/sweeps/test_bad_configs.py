@@ -29,7 +29,7 @@ GROUPS = ("model", "data", "experiment", "scale")
 # By type: what cannot be converted to it.
 MISTYPED: dict[Any, tuple[str, ...]] = {
     int: ("1.5", "1e3", "abc", "[1]", "true", "null", "{a:1}", "''", "'1 2'"),
-    float: ("abc", "[0.1]", "true", "{a:1}", "0.1.2", "'0.1 '"),
+    float: ("abc", "[0.1]", "true", "{a:1}", "0.1.2", "'0.1 2'"),
     str: ("[a]", "null", "{a:1}"),
     bool: ("maybe", "[true]", "null", "0.5"),
     list: ("5", "abc", "null", "[a]", "[[1]]", "[null]", "{a:1}"),

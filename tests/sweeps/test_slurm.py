@@ -58,7 +58,7 @@ def commands(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> N
 def test_tasks_divide_a_sweep_and_given_again_it_submits_what_is_missing_then_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tuning = Tuning(learning_rates=[1e-3, 1e-2, 1e-1], seeds=[1000])
+    tuning = Tuning([1e-3, 1e-2, 1e-1], [1000], [])
     configs = [tiny(tmp_path, seed=seed, optim=Optim(), tuning=tuning, n_jobs=0) for seed in (0, 1, 2)]
     monkeypatch.setattr(slurm, "Task", FailingTask)
     with pytest.raises(SweepError, match="of 6 runs 1 failed") as raised:

@@ -61,7 +61,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_sweep_tunes_then_evaluates_and_failing_runs_touch_no_other(
     failing: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    tuning = Tuning(learning_rates=[1e-3, 1e-2, 1e-1], seeds=[1000])
+    tuning = Tuning([1e-3, 1e-2, 1e-1], [1000], [])
     configs = [tiny(tmp_path, seed=seed, optim=Optim(), tuning=tuning) for seed in range(6)]
     with pytest.raises(failure.SweepError) as raised:
         run_arms(configs, n_jobs=2)
@@ -80,7 +80,7 @@ def test_a_sweep_tunes_then_evaluates_and_failing_runs_touch_no_other(
 
 
 def test_arms_that_share_their_tuning_are_all_evaluated(tmp_path: Path) -> None:
-    tuning = Tuning(learning_rates=[1e-3, 1e-2, 1e-1], seeds=[1000])
+    tuning = Tuning([1e-3, 1e-2, 1e-1], [1000], [])
     arms = [tiny(tmp_path, optim=Optim(), tuning=tuning, evaluations=evaluations) for evaluations in (2, 3)]
     run_arms(arms)
     assert [len(arm.outcome().runs[0]["history"]) for arm in read_arms(arms)] == [2, 3]
@@ -215,7 +215,7 @@ def interrupt(history: list[dict[str, float]]) -> None:
 
 def test_an_arm_tunes_chooses_once_and_evaluates(tmp_path: Path) -> None:
     """The rate is kept when it is chosen; who reads asks for it there, or of the tuning runs themselves."""
-    tuning = Tuning(learning_rates=[1e-3, 1e-2, 1e-1], seeds=[1000])
+    tuning = Tuning([1e-3, 1e-2, 1e-1], [1000], [])
     configs = [tiny(tmp_path, optim=Optim(), tuning=tuning, seed=seed) for seed in (0, 1, 1)]
     (arm,) = arms_of(configs)
     assert arm.seeds == [0, 1] and not arm.evaluations and Plan([arm]).total == 3 + 2
@@ -265,7 +265,7 @@ def test_a_run_reads_the_text_its_configuration_was_made_for_or_none(
 
 def test_no_copied_file_changes_the_choice_of_a_rate(tmp_path: Path) -> None:
     """Neither another trial's record in a trial's place nor the choice that was made for another arm."""
-    tuning = Tuning(learning_rates=[1e-4, 1e-2, 1e2], seeds=[1000])
+    tuning = Tuning([1e-4, 1e-2, 1e2], [1000], [])
     arms = [tiny(tmp_path, norm=norm, optim=Optim(), tuning=tuning, updates=40) for norm in ("layer", "none")]
     run_arms(arms)
     layer, none = read_arms(arms)

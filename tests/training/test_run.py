@@ -100,7 +100,7 @@ def test_norms_of_single_values_are_undefined_and_a_wild_rate_diverges(tmp_path:
 
 
 def test_tuning_runs_never_see_the_test_set(tmp_path: Path) -> None:
-    config = tiny(tmp_path, optim=Optim(), tuning=Tuning(learning_rates=[1e-7, 1e-2, 1e4], seeds=[1000]), updates=60)
+    config = tiny(tmp_path, optim=Optim(), tuning=Tuning([1e-7, 1e-2, 1e4], [1000], []), updates=60)
     arm = Arm(config, [0])
     trials = [run(trial.config) for trial in arm.trials]
     assert len(trials) == 3 and not [name for trial in trials for name in trial["final"] if name.startswith("test")]
@@ -109,7 +109,7 @@ def test_tuning_runs_never_see_the_test_set(tmp_path: Path) -> None:
 
 
 def test_a_tuning_seed_is_never_evaluated_and_a_tuning_record_never_taken_for_an_evaluation(tmp_path: Path) -> None:
-    tuning = Tuning(learning_rates=[1e-3, 1e-2, 1e-1], seeds=[1000])
+    tuning = Tuning([1e-3, 1e-2, 1e-1], [1000], [])
     with pytest.raises(schema.ConfigError, match="seed=1000 is one of"):
         run_arms([tiny(tmp_path, seed=1000, optim=Optim(), tuning=tuning)])
     trial = tiny(tmp_path, seed=1000, tuning=tuning)

@@ -7,7 +7,7 @@ import pytest
 from experiments.records.rows import Row
 from experiments.records.tuning import choose
 from experiments.verdicts.claims import ClaimError, Registry
-from experiments.verdicts.evidence import EDGE, GRID, PAIRS, RATE, REUSED, TUNING, Obstacle
+from experiments.verdicts.evidence import EDGE, GRID, PAIRS, RATE, REUSED, TUNING, UNLIKE, Obstacle
 from experiments.verdicts.evidence import SEEDS as TOO_FEW
 from experiments.verdicts.verdicts import judge
 from tests.invented import SEEDS, arms, claim, row, spread, tuning, verdict
@@ -66,6 +66,31 @@ def test_tuning_must_be_whole_and_separate() -> None:
     reused = [one | {"seed": one["seed"] - 1000} for one in none]
     result = verdict(rows + layer + reused, tuned)
     assert result.verdict == "inconclusive" and result.doubt == Obstacle(REUSED, "none", (0,))
+
+
+FURTHER = (1002, 1003, 1004)
+
+
+def test_of_rates_that_got_a_second_look_the_best_by_the_median_is_chosen() -> None:
+    first = tuning("a", {0.003: 2.0, 0.01: 1.0, 0.03: 0.5, 0.1: 3.0})
+    lucky = tuning("a", {0.03: 2.3}, seeds=FURTHER) + tuning("a", {0.01: 1.1}, seeds=FURTHER)
+    assert chosen(first) == (0.03, False)
+    assert chosen(first + lucky) == (0.01, False)
+
+
+def test_an_arm_whose_runs_do_not_end_as_its_tuning_promised_is_told() -> None:
+    """The mean leaves the range; a few of many outside it are chance, and so is all that two tuning runs promise."""
+    losses: dict[float, float | None] = {0.003: 3.0, 0.01: 1.0, 0.03: 2.0}
+    looked = [tuning(arm, {0.01: 1.01, 0.03: 2.0}, seeds=FURTHER) for arm in ("layer", "none")]
+    tuned = [row for arm in ("layer", "none") for row in tuning(arm, losses)]
+    rows = arms([0.99] + [1.005] * (SEEDS - 1), [1.0] * (SEEDS - 2) + [2.3] * 2)
+    assert verdict(rows + tuned, claim(tuned=True)).unlike == ()
+    found = verdict(rows + tuned + looked[0] + looked[1], claim(tuned=True))
+    assert found.unlike == (Obstacle(UNLIKE, "none", (2, SEEDS, 1.0, 1.01)),)
+    diverged = arms([1.005] * SEEDS, [1.0] * (SEEDS - 1) + [None])
+    assert verdict(diverged + tuned + looked[0] + looked[1], claim(tuned=True)).unlike == (
+        Obstacle(UNLIKE, "none", (1, SEEDS, 1.0, 1.01)),
+    )
 
 
 def test_rows_that_cannot_be_judged_are_refused() -> None:

@@ -207,10 +207,10 @@ def curve(run: SeenRun, metric: str, axis: str) -> tuple[Floats, Floats]:
 
 @dataclass(frozen=True)
 class Series:
-    """A result of a group of runs against a number: each run's, and the mean at each number, NaN if one diverged."""
+    """A result of a group of runs against a number: each run's, and the middle at each number, NaN if one diverged."""
 
     x: Floats
-    mean: Floats
+    middle: Floats  # of tuning runs, as rates are chosen, the median, else the mean
     runs: list[SeenRun]
     at: Floats  # the number of each run
     values: Floats  # and its result
@@ -225,8 +225,9 @@ def series(points: Iterable[Point]) -> Series | None:
     at, values = (np.array([point[i] for point in ordered], dtype=float) for i in (0, 1))
     if not np.isfinite(values).any():
         return None
-    x = np.unique(at)
-    return Series(x, np.array([values[at == place].mean() for place in x]), [run for *_, run in ordered], at, values)
+    x, runs = np.unique(at), [run for *_, run in ordered]
+    middle = np.median if all(run.role == "tune" for run in runs) else np.mean
+    return Series(x, np.array([middle(values[at == place]) for place in x]), runs, at, values)
 
 
 def by_setting(runs: Iterable[SeenRun], key: str, metric: str) -> Iterator[Point]:
@@ -269,7 +270,7 @@ def measured_rates(groups: Groups) -> dict[str, Series]:
 
 def chosen(line: Series) -> float | None:
     """The learning rate that is chosen by such runs; None where all diverged."""
-    if not np.isfinite(line.mean).any():
+    if not np.isfinite(line.middle).any():
         return None
     if all(RATE in run.config and run.role == "tune" for run in line.runs):
         losses = [run.last("validation_loss") for run in line.runs]

@@ -124,7 +124,7 @@ def seed_lines(groups: Groups, styles: Styles, metric: str, axis: str) -> tuple[
 
 
 class ResultsChart(Chart):
-    """End results against a number: every run, the mean of each group and, if asked for, a ring at the chosen rate."""
+    """End results against a number: every run, the middle of each group, perhaps a ring at the chosen rate."""
 
     names = ("lines", "rings", "dots")
 
@@ -155,13 +155,13 @@ class ResultsChart(Chart):
         self.show(
             lines={
                 "xs": [line.x for line in drawn.values()],
-                "ys": [line.mean for line in drawn.values()],
+                "ys": [line.middle for line in drawn.values()],
                 "colour": [styles[label][0] for label in drawn],
                 "dash": [LINES[styles[label][1]] or "solid" for label in drawn],
             },
             rings={
                 "x": list(rings.values()),
-                "y": [drawn[label].mean[drawn[label].x == rate][0] for label, rate in rings.items()],
+                "y": [drawn[label].middle[drawn[label].x == rate][0] for label, rate in rings.items()],
                 "colour": [styles[label][0] for label in rings],
             },
             dots={

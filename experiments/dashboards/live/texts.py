@@ -92,8 +92,9 @@ def results(name: str, drawn: Mapping[str, Series], styles: Styles, key: str, me
     runs = {label: list({run.name: run for run in line.runs}.values()) for label, line in drawn.items()}
     every = [run for group in runs.values() for run in group]
     what = "Sensitivity to the learning rate" if name == "rates" else f"Results by {short(key)}"
-    text = f"{short(metric).capitalize()} of the {'tuning' if every[0].role == 'tune' else 'evaluation'} runs"
-    text += f": a dot each, their mean as a line{'; a ring at the rate that is chosen' if name == 'rates' else ''}"
+    of, middle = ("tuning", "median") if all(run.role == "tune" for run in every) else ("evaluation", "mean")
+    text = f"{short(metric).capitalize()} of the {of} runs"
+    text += f": a dot each, their {middle} as a line{'; a ring at the rate that is chosen' if name == 'rates' else ''}"
     diverged = sum(run.diverged for run in every)
     text += f"; a gap where one of {plural(diverged, 'run')} diverged." if diverged else "."
     return Markup("<h2>{}</h2><p>{}</p>{}").format(what, text, legend(runs, styles))
