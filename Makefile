@@ -2,6 +2,7 @@
 PYTHON ?= python3
 SCALE ?= laptop
 CLAIM ?=
+ALL ?=
 ARGS ?=
 RESULTS ?=
 ENTITY ?=
@@ -16,6 +17,7 @@ help: ## this list
 	@echo
 	@echo "  SCALE=smoke|laptop|paper   size of everything (laptop)"
 	@echo "  CLAIM='<id> <id>'          reproduce only these claims (configs/claims/)"
+	@echo "  ALL=1       also run the arms on which no claim rests, after the others"
 	@echo "  ARGS='key=value ...'       for every run, e.g. ARGS='n_jobs=8 tracking=none results=elsewhere'"
 	@echo "  RESULTS=results            the folder to verify (results/reference), to freeze or to watch (results)"
 	@echo "  ENTITY=me PROJECT=name     where in wandb (dashboard)"
@@ -38,7 +40,7 @@ data: setup ## fetch and verify the data sets
 	@$(RUN) -m data
 
 reproduce: data ## tune, run, judge and report: results/report.html, report.md, claims.json, runs.csv
-	@$(RUN) -m experiments.reproduce --scale $(SCALE) $(foreach id,$(CLAIM),--claim $(id)) $(ARGS)
+	@$(RUN) -m experiments.reproduce --scale $(SCALE) $(foreach id,$(CLAIM),--claim $(id)) $(if $(ALL),--all) $(ARGS)
 
 verify: .venv/installed ## recompute every verdict and the report from results/reference/ and compare
 	@$(RUN) -m experiments.verify $(RESULTS)

@@ -1,7 +1,11 @@
-"""From the claims to their verdicts: tune, run, judge, report. The command behind `make reproduce`."""
+"""From the claims to their verdicts: tune, run, judge, report. The command behind `make reproduce`.
+
+The arms that claims rest on come first. With `--all` the others follow, once the verdicts are there.
+"""
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,13 +16,13 @@ from experiments.records.commands import make_command
 from experiments.records.table import Origin, write_table
 from experiments.reports.tables import verdict_table
 from experiments.reports.write import write_report
-from experiments.sweeps.arm import Arm
+from experiments.sweeps.arm import Arm, Name
 from experiments.sweeps.collect import collect_rows
 from experiments.sweeps.compose import SCIENCE, command_line, compose_arms, launcher
 from experiments.sweeps.failure import SweepError
 from experiments.sweeps.preflight import declared
 from experiments.training.errors import told_in_one_line
-from experiments.verdicts.claims import check_against
+from experiments.verdicts.claims import Registry, check_against
 from experiments.verdicts.claims_file import load_claims
 from experiments.verdicts.verdicts import judge
 
@@ -26,38 +30,50 @@ from experiments.verdicts.verdicts import judge
 def reproduce(options: argparse.Namespace) -> None:
     registry = load_claims()
     chosen = registry.select(options.claim) if options.claim else registry
-    asked = [f"scale={options.scale}", *options.overrides]
-    configs = compose_arms(asked)
+    configs = compose_arms([f"scale={options.scale}", *options.overrides])
     check_against(registry, *declared(configs))
     arms = {name: Arm(config, range(config.seeds)) for name, config in configs.items()}
-    needed = {arm for claim in chosen.claims for arm in claim.arms()} if options.claim else set(arms)
-    wanted = [arm for name, arm in arms.items() if name in needed]
-    config = wanted[0].config
-    failure = None
+    first = [arm for name, arm in arms.items() if name in chosen.arms()]
+    others = [arm for name, arm in arms.items() if name not in registry.arms()]
+    failures = run_and_report(options, registry, arms, first)
+    if options.all:
+        failures += run_and_report(options, registry, arms, others)
+    elif not options.claim:
+        print(f"{len(others)} more arms, on which no claim rests, run with --all (make: ALL=1)")
+    if failures:
+        raise SweepError("; ".join(map(str, failures)), "\n".join(failure.details for failure in failures))
+
+
+def run_and_report(
+    options: argparse.Namespace, registry: Registry, arms: Mapping[Name, Arm], wanted: Sequence[Arm]
+) -> list[SweepError]:
+    """Run the wanted arms, judge by all the runs there are, also those of another day; returns how runs failed."""
+    config, failures = wanted[0].config, []
     try:
-        launcher(asked).run_arms([arm.at_seed(seed) for arm in wanted for seed in arm.seeds])
+        launcher([f"scale={options.scale}", *options.overrides]).run_arms(
+            [arm.at_seed(seed) for arm in wanted for seed in arm.seeds]
+        )
     except SweepError as error:  # the other runs are there: judge what can be judged, then tell
-        failure = error
+        failures.append(error)
     rows = collect_rows(arms)
     tell_arms([arm.outcome() for arm in wanted])
-    verdicts = judge(registry, rows)  # all claims, also those whose runs are of another day
+    verdicts = judge(registry, rows)
     origin = Origin(made_by(options), datetime.now(UTC).isoformat(timespec="seconds"))
     write_table(rows, config.results, origin)
     write_report(registry, rows, verdicts, Path(config.results), origin)
     if config.tracking == "wandb":
         show_all(config.results)
     console = Terminal(width=None if sys.stdout.isatty() else 160)
-    ids = {claim.id for claim in chosen.claims}
-    console.print(verdict_table(verdict for verdict in verdicts if verdict.id in ids))
+    console.print(verdict_table(verdict for verdict in verdicts if verdict.id in (options.claim or [verdict.id])))
     console.print(f"{len(rows)} runs; report: {config.results}/report.html, verdicts: {config.results}/claims.json")
-    if failure:
-        raise failure
+    return failures
 
 
 def made_by(options: argparse.Namespace) -> str:
     """What makes the same report again, in the words of the Makefile."""
     changes = [text for text in options.overrides if text.lstrip("+~").partition("=")[0].partition(".")[0] in SCIENCE]
-    return make_command("reproduce", SCALE=[options.scale], CLAIM=options.claim or [], ARGS=changes)
+    chosen = {"CLAIM": options.claim or [], "ALL": ["1"] if options.all else []}
+    return make_command("reproduce", SCALE=[options.scale], **chosen, ARGS=changes)
 
 
 def main() -> None:

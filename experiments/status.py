@@ -31,16 +31,17 @@ def status(options: argparse.Namespace) -> None:
 
 
 def wanted(options: argparse.Namespace, arms: Collection[Name]) -> set[Name]:
-    """The arms of the chosen claims and experiments; without any, all."""
+    """The arms of the chosen claims and experiments; without any, those of all claims, or all."""
     known = {experiment for experiment, _ in arms}
     for name in options.experiment or []:
         if name not in known:
             raise ConfigError(f"--experiment {name}: choose one of {', '.join(sorted(known))}")
     found = {arm for arm in arms if arm[0] in (options.experiment or [])}
     if options.claim:
-        registry = load_claims().select(options.claim)
-        found |= {arm for claim in registry.claims for arm in claim.arms()}
-    return found if options.claim or options.experiment else set(arms)
+        found |= load_claims().select(options.claim).arms()
+    if options.claim or options.experiment:
+        return found
+    return set(arms) if options.all else load_claims().arms()
 
 
 def main() -> None:

@@ -31,15 +31,22 @@ from experiments.verdicts.verdicts import INCOMPLETE, Verdict, judge
 from experiments.verify import README, REFERENCE, verify
 
 SCALE = "laptop"
-COMMAND = f"make reproduce SCALE={SCALE}"
+COMMAND = f"make reproduce SCALE={SCALE} ALL=1"
 BENCHMARK = ("bench.csv", "bench.svg")  # there already: no run makes them
 
 
 def recorded(results: Path, registry: Registry) -> list[dict[str, Any]]:
-    """The runs of all declared arms, as they are judged. Raises ClaimError if a claim is about an arm there is not."""
+    """The runs of all declared arms, as they are judged.
+
+    Raises ClaimError if a claim is about an arm there is not, ValueError if an arm lacks runs.
+    """
     configs = compose_arms([f"scale={SCALE}", f"results={results}"])
     check_against(registry, *declared(configs))
-    return collect_rows({name: Arm(config, range(config.seeds)) for name, config in configs.items()})
+    arms = {name: Arm(config, range(config.seeds)) for name, config in configs.items()}
+    rows = collect_rows(arms)
+    if lacking := [" ".join(name) for name, arm in arms.items() if arm.counts().keys() != {"done"}]:
+        raise ValueError(f"{len(lacking)} arms lack runs, {lacking[0]} for one; run {COMMAND} first")
+    return rows
 
 
 def keep(rows: Sequence[Row], reference: Path, claims: Path, readme: Path) -> str:

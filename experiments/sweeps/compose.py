@@ -151,7 +151,9 @@ def command_line(prog: str, description: str | None) -> argparse.ArgumentParser:
     """What commands about claims have in common."""
     parser = Arguments(prog=prog, description=description)
     parser.add_argument("--scale", default="laptop", help="smoke, laptop (default) or paper: configs/scale/")
-    parser.add_argument("--claim", action="append", help="only this claim (repeatable): configs/claims/")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--claim", action="append", help="only this claim (repeatable): configs/claims/")
+    which.add_argument("--all", action="store_true", help="also the arms on which no claim rests")
     parser.add_argument("overrides", nargs="*", help="for every run, as on the command line of experiments.run")
     return parser
 

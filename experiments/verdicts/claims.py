@@ -93,6 +93,10 @@ class Registry:
         """How many p-values Holm corrects together at most: either sign contradicts an equivalence."""
         return sum({"difference": 1, "equivalence": 2}.get(claim.kind, 0) for claim in self.family)
 
+    def arms(self) -> set[tuple[str, str]]:
+        """Every (experiment, arm) that one of the claims rests on."""
+        return {arm for claim in self.claims for arm in claim.arms()}
+
     def select(self, ids: Iterable[str]) -> "Registry":
         """Only these claims, in the order of the file; the family stays whole: no test gets easier."""
         wanted = list(ids)

@@ -1,0 +1,56 @@
+"""The command behind `make reproduce`: the arms of claims first, judged before any other arm is run."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from experiments import reproduce, status
+from experiments.sweeps.arm import Name
+from experiments.sweeps.compose import compose_arms
+from experiments.training.schema import Config
+from experiments.verdicts.claims_file import load_claims
+from experiments.verdicts.claims_json import read_claims
+
+
+def stages(monkeypatch: pytest.MonkeyPatch, results: Path, *words: str) -> list[tuple[set[Name], bool]]:
+    """The arms that the command hands to the launcher, each time, and whether there were verdicts before."""
+    found = []
+
+    def run_arms(configs: Sequence[Config]) -> None:
+        found.append(({(config.experiment, config.arm) for config in configs}, (results / "claims.json").exists()))
+
+    launcher: Any = lambda overrides: SimpleNamespace(run_arms=run_arms)  # noqa: E731
+    monkeypatch.setattr(reproduce, "launcher", launcher)
+    command = ["reproduce", "--scale", "smoke", *words, f"results={results}", "tracking=none"]
+    monkeypatch.setattr(sys, "argv", command)
+    reproduce.main()
+    return found
+
+
+def test_verdicts_come_first_and_all_other_arms_follow_only_if_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    every, claimed = set(compose_arms(["scale=smoke"])), load_claims().arms()
+    assert claimed < every
+    assert stages(monkeypatch, tmp_path / "claims") == [(claimed, False)]
+    assert f"{len(every - claimed)} more arms" in capsys.readouterr().out
+    assert stages(monkeypatch, tmp_path / "all", "--all") == [(claimed, False), (every - claimed, True)]
+    assert read_claims(tmp_path / "all" / "claims.json")[1].command == "make reproduce SCALE=smoke ALL=1"
+    chosen = load_claims().select(["B4-lstm-better"]).arms()
+    assert stages(monkeypatch, tmp_path / "one", "--claim", "B4-lstm-better") == [(chosen, False)]
+
+
+def test_the_state_shown_is_that_of_the_arms_that_claims_need_or_of_all(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = []
+    for words in ([], ["--all"]):
+        monkeypatch.setattr(sys, "argv", ["status", "--scale", "smoke", *words, f"results={tmp_path}"])
+        status.main()
+        shown.append(int(capsys.readouterr().out.split()[-1]))
+    arms = compose_arms(["scale=smoke"])
+    assert shown[0] < shown[1] and shown[1] >= sum(config.seeds for config in arms.values())
