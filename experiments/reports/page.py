@@ -26,7 +26,6 @@ from experiments.reports.scales import arm_styles
 from experiments.reports.settings import norm_of
 from experiments.reports.svg import stylesheet
 from experiments.verdicts.claims import Claim, Registry
-from experiments.verdicts.evidence import evaluations
 from experiments.verdicts.verdicts import Verdict
 from experiments.verdicts.wording import number, source_order
 
@@ -124,8 +123,6 @@ def marked(text: str) -> Markup:
 
 
 def _claim(claim: Claim, verdict: Verdict, alpha: float, runs: Runs, pictures: Sequence[Picture]) -> dict[str, Any]:
-    columns = tables.arm_columns(claim, verdict, runs)
-    rows = [row for label in claim.labels for row in evaluations(claim, label, runs)]
     return {
         "verdict": verdict,
         "reason": reason(claim, verdict, alpha),
@@ -133,8 +130,7 @@ def _claim(claim: Claim, verdict: Verdict, alpha: float, runs: Runs, pictures: S
         "p": number(verdict.p_holm, 2),
         "pictures": list(_shown(claim.id, pictures, claim.resolve, runs)),
         "setup": sentences.setup(claim, verdict, runs),
-        "arms": columns,
-        "times": sentences.crowded(rows) if tables.CPU_TIME in columns else "",
+        "arms": tables.arm_columns(claim, verdict, runs),
         "outlook": sentences.outlook(claim),
         "command": sentences.command_of(claim, verdict.scale),
         "runs": [(arm, evidence_link(*claim.resolve(arm)), ids) for arm, ids in sentences.run_ids(claim, runs).items()],

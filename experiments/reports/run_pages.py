@@ -4,6 +4,7 @@ A page needs nothing else, neither a network nor a script. Figures and tables of
 leads back to the claims that rest on it, and the id of a run is its anchor.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,8 @@ from experiments.verdicts.wording import by_number, number, tidy
 ROLES = {"evaluate": "Evaluation runs", "tune": "Tuning runs"}
 # Of a model, what the experiment's own file states.
 STATED = ("name", "hidden_size", "hidden_sizes", "layers", "depth", "width", "embedding_size", "recurrent_scale")
-SPENT = ("cpu_seconds", "wall_seconds", "seconds_per_update")  # times that are no measurement
+SPENT = ("cpu_seconds", "wall_seconds", "seconds_per_update")  # times that are no measurement, of older records too
+BUSY = 0.8  # the least share of a run's wall time, spent on a core, of which no shared core need be suspected
 WIDTH, HEIGHT = 110.0, 22.0  # of a curve, in pixels
 
 
@@ -75,7 +77,7 @@ def _page(
         "shared": shared(settings, changed),
         "curves": _told(losses, scale),
         "arms": told,
-        "crowded": sentences.BUSY if any(_crowded(row) for row in runs.rows()) else None,
+        "crowded": BUSY if any(_crowded(row) for row in runs.rows()) else None,
     }
 
 
@@ -159,13 +161,19 @@ def table_of(name: str, role: str, arm: ArmRows, scale: Scale, claimed: Iterable
 
 
 def _seconds(row: Row) -> str:
-    """CPU seconds of training, with their share of the wall time where a core may have been shared."""
-    share = f" ({100 * sentences.busy_share(row):.0f} %)" if _crowded(row) else ""
+    """CPU seconds, with their share of the wall time where a core may have been shared."""
+    share = f" ({100 * _busy_share(row):.0f} %)" if _crowded(row) else ""
     return f"{number(row['timing'].get('cpu_seconds'), 3)}{share}"
 
 
 def _crowded(row: Row) -> bool:
-    return sentences.busy_share(row) < sentences.BUSY
+    return _busy_share(row) < BUSY
+
+
+def _busy_share(row: Row) -> float:
+    """CPU seconds for each wall second of a run, NaN where that was not measured."""
+    wall, cpu = row["timing"].get("wall_seconds"), row["timing"].get("cpu_seconds")
+    return cpu / wall if cpu and wall else math.nan
 
 
 def metrics(rows: Sequence[Row], role: str, claimed: Iterable[str]) -> list[str]:

@@ -1,6 +1,5 @@
 """What the report says in sentences, the same in report.md and report.html; `code` and **strong** are marked so."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -220,24 +219,6 @@ def timed_arms(runs: Runs) -> dict[str, list[Row]]:
         for (_, arm), found in runs.items()
         if found.evaluations and all("milliseconds_none" in row["timing"] for row in found.evaluations)
     }
-
-
-BUSY = 0.8  # the least share of a run's wall time, spent on training, of which no shared core need be suspected
-
-
-def busy_share(row: Row) -> float:
-    """CPU seconds of training for each wall second of a run, NaN where that was not measured."""
-    wall, cpu = row["timing"].get("wall_seconds"), row["timing"].get("cpu_seconds")
-    return cpu / wall if cpu and wall else math.nan
-
-
-def crowded(rows: Sequence[Row]) -> str:
-    """What is to be said of CPU times of runs that may have shared their cores; empty if they did not."""
-    few = sum(busy_share(row) < BUSY for row in rows)
-    if not few:
-        return ""
-    shared = f"in {few} of {len(rows)} runs it was less than {100 * BUSY:.0f} % of the wall time, as on shared cores"
-    return f"CPU time is that of training with its evaluations; {shared}, which can lengthen CPU time too."
 
 
 def timing_text(arms: Mapping[str, Sequence[Row]]) -> str:

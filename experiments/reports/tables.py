@@ -23,7 +23,6 @@ from experiments.verdicts.verdicts import CONTRADICTED, EQUIVALENT, INCOMPLETE, 
 from experiments.verdicts.wording import by_number, number, source_order, span, tidy
 
 Columns = Mapping[str, Sequence[str]]
-CPU_TIME = "CPU ms per update"
 
 SYMBOLS = {SUPPORTED: "✔", CONTRADICTED: "✘", EQUIVALENT: "≈", INCONCLUSIVE: "?", INCOMPLETE: "…"}
 _TERMINAL = {
@@ -88,7 +87,6 @@ def arm_columns(claim: Claim, verdict: Verdict, runs: Runs) -> Columns:
     columns["diverged"] = [str(arm["diverged"]) for arm in stats]
     columns["undefined"] = [str(arm["undefined"]) for arm in stats]
     columns |= _updates_to_control(claim, runs)
-    columns[CPU_TIME] = [number(_milliseconds(evaluations(claim, label, runs))) for label in claim.labels]
     return {name: cells for name, cells in columns.items() if any(cell not in ("-", "0") for cell in cells)}
 
 
@@ -184,16 +182,6 @@ def _first_at_most(updates: Floats, losses: Floats, target: float) -> float:
 
 def _mean_sd(arm: Mapping[str, Any]) -> str:
     return "-" if arm["mean"] is None else f"{number(arm['mean'], 4)} ± {number(arm['sd'], 2)}"
-
-
-def _milliseconds(rows: Sequence[Row]) -> float | None:
-    """CPU time: how long an update takes on the wall depends on what else runs, and is only compared side by side."""
-    seconds = [row["timing"]["cpu_seconds"] / row["history"][-1]["update"] for row in rows if _timed(row)]
-    return 1000 * float(np.median(seconds)) if seconds else None
-
-
-def _timed(row: Row) -> bool:
-    return bool(row["history"]) and bool(row["timing"].get("cpu_seconds"))
 
 
 def estimate_text(verdict: Verdict) -> str:

@@ -67,4 +67,4 @@ def metric_names(config: Config) -> set[str]:
     names |= {f"test_batch_{name}_increase" for name in measured}
     for variant in data.test_splits(config.data)[1:]:
         names |= {f"{variant}_{name}" for name in longer} | {f"{variant}_{name}_increase" for name in measured}
-    return {"train_loss", "mean_train_loss", "seconds_per_update"} | names
+    return {"train_loss", "mean_train_loss"} | names

@@ -70,7 +70,8 @@ def fast(config: Config, source: data.Data) -> None:
     few = dataclasses.replace(config, updates=min(FEW, config.updates), evaluations=1)
     with TemporaryDirectory() as folder:
         outcome = train_model(few, source, Path(folder), "", lambda history: None)
-    print(f"{outcome['status']}, {1000 * outcome['timing']['seconds_per_update']:.2f} ms an update")
+    end = outcome["history"][-1]
+    print(f"{outcome['status']}, {1000 * end['seconds'] / end['update']:.2f} ms an update")
     same = WAYS[1:] if config.norm not in OF_A_BATCH else ()
     for name, value in outcome["final"].items():
         if not name.startswith(("mean_", *same)):

@@ -50,7 +50,7 @@ def measure(wanted: Run, observe: Observer) -> dict[str, Any]:
     """Train, or measure what the configuration's probe does; the record."""
     config = wanted.config
     prepared = machine.prepare(config.threads, config.batch_size // config.ranks, config.kernel)
-    started = time.perf_counter()
+    cpu, wall = time.process_time(), time.perf_counter()
     source = data.load(config.data, batch_size=config.batch_size, seed=config.seed)
     if config.method == "train":
         outcome = train_model(config, source, wanted.folder.path, wanted.owner, observe)
@@ -60,7 +60,10 @@ def measure(wanted: Run, observe: Observer) -> dict[str, Any]:
         drawn = {"histograms": found.pop("histograms")} if "histograms" in found else {}
         final, timing = ({}, found) if probe.times else (found, {})  # times are no results
         outcome = {"status": "completed", "history": [], "timing": timing, "final": final, **drawn}
-    outcome["timing"]["wall_seconds"] = time.perf_counter() - started
+    # Their share of each other is how much of a core the run had to itself.
+    spent = {"cpu_seconds": time.process_time() - cpu, "wall_seconds": time.perf_counter() - wall}
+    timing = outcome["timing"]
+    timing |= {name: timing.get(name, 0.0) + seconds for name, seconds in spent.items()}
     return {
         "record_version": files.VERSION,
         **wanted.described(),

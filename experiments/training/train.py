@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -48,7 +48,9 @@ class Progress:
     loss_sum: float = 0.0  # since the last evaluation
     since: int = 0
     seconds: float = 0.0  # of training alone
+    # What the processes before this one spent on the run, up to the checkpoint it goes on from.
     cpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
     history: list[Row] = field(default_factory=list)
 
 
@@ -133,7 +135,6 @@ def train(
             progress.history.append(row)
             progress.since = 0
             loss_sum.zero_()
-            watch.cpu()
             observe(progress.history)
             if not all(map(math.isfinite, row.values())):
                 return "diverged", progress
@@ -141,19 +142,17 @@ def train(
         if checkpoint and time.monotonic() - saved > checkpoint_seconds:
             progress.loss_sum = loss_sum.item()
             watch.stop()
-            watch.cpu()
-            checkpoint.save(model, optimizer, progress)
+            checkpoint.save(model, optimizer, watch.spent())
             saved = time.monotonic()
             watch.start()
     return "completed", progress
 
 
 class Stopwatch:
-    """Adds to a run's progress the seconds it trains, evaluations and checkpoints aside, and its processor's time."""
+    """Adds to a run's progress the seconds it trains, evaluations and checkpoints aside."""
 
     def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self.cpu_before = time.process_time() - progress.cpu_seconds
+        self.progress, self.begun = progress, (time.process_time(), time.perf_counter())
         self.start()
 
     def start(self) -> None:
@@ -162,9 +161,11 @@ class Stopwatch:
     def stop(self) -> None:
         self.progress.seconds += time.perf_counter() - self.started
 
-    def cpu(self) -> None:
-        """Of evaluations too."""
-        self.progress.cpu_seconds = time.process_time() - self.cpu_before
+    def spent(self) -> Progress:
+        """With what this process has spent as well, on evaluations too: for one that goes on from here."""
+        cpu, wall = time.process_time() - self.begun[0], time.perf_counter() - self.begun[1]
+        before = self.progress
+        return replace(before, cpu_seconds=before.cpu_seconds + cpu, wall_seconds=before.wall_seconds + wall)
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ Observer = Callable[[list[Row]], None]
 
 
 def train_model(config: Config, source: data.Data, folder: Path, owner: str, observe: Observer) -> dict[str, Any]:
-    """Status, history, final metrics and times.
+    """Status, history, final metrics and, in `timing`, what processes before this one spent on the run.
 
     Only a run in a single process leaves checkpoints in its folder, which say that they are its `owner`'s.
     """
@@ -73,7 +73,7 @@ def trained(
     # Runs that choose a learning rate never see the test set.
     if role_of(config) == "evaluate":
         final |= test_metrics(model, batches, batch_size)
-    timing = {"seconds_per_update": progress.seconds / progress.update, "cpu_seconds": progress.cpu_seconds}
+    timing = {"cpu_seconds": progress.cpu_seconds, "wall_seconds": progress.wall_seconds}
     return {"status": status, "history": progress.history, "final": final, "timing": timing}
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -90,16 +91,18 @@ class Unlucky:
 def test_a_run_interrupted_again_and_again_gives_the_same_bits(name: str, tmp_path: Path) -> None:
     uninterrupted, source = start(name)
     _, expected = go(uninterrupted, source)
-    unlucky = Unlucky(source, {1, 4, 8})
+    unlucky, begun = Unlucky(source, {1, 4, 8}), time.perf_counter()
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             go(start(name)[0], unlucky, tmp_path / "checkpoint.pt")
+    spent = time.perf_counter() - begun
     model, _ = start(name)
     torch.manual_seed(99)  # the stream of random numbers, too, goes on where it was
     status, progress = go(model, unlucky, tmp_path / "checkpoint.pt")
     assert status == "completed" and not unlucky.left
     assert same(model, uninterrupted)
     assert untimed(progress) == untimed(expected)
+    assert 0 == expected.wall_seconds < progress.wall_seconds < spent and progress.cpu_seconds > 0
 
 
 def test_an_observer_that_stops_the_run_does_not_change_it(tmp_path: Path) -> None:
