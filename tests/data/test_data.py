@@ -200,7 +200,7 @@ def test_mnist_is_cropped_to_its_centre(mirror: Path) -> None:
     rows = load(mnist.Config(crop=20, layout="rows")).train_batch(0)[0]
     assert x.shape == (4, 1, 20, 20) and torch.equal(x.squeeze(1), rows)
     pixels = torch.arange(28.0).view(1, 1, 28, 1).expand(1, 1, 28, 28)
-    (cropped, _) = mnist._view((pixels, torch.zeros(1)), mnist.Config(crop=20))
+    cropped = mnist.laid_out(pixels, mnist.Config(crop=20), None)
     assert cropped[0, 0, :, 0].tolist() == list(range(4, 24))
 
 
