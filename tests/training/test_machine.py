@@ -93,6 +93,15 @@ def test_preparing_again_changes_nothing_and_draws_no_random_number(elsewhere: N
     assert machine.prepare(2, 32) == first and torch.equal(torch.get_rng_state(), before)
 
 
+def test_subnormal_numbers_are_taken_as_0(elsewhere: None) -> None:
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this CPU cannot")
+    torch.set_flush_denormal(False)
+    assert torch.tensor(1e-38) * 1e-3 != 0
+    machine.prepare(1, 32)
+    assert torch.tensor(1e-38) * 1e-3 == 0
+
+
 @pytest.mark.parametrize("error", [AttributeError, OSError, TypeError])
 def test_without_mallopt_memory_is_left_alone(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(name: None) -> Any:
