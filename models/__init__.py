@@ -44,7 +44,9 @@ class Model(nn.Module, ABC):
 class NativeUpdates(Protocol):
     """See models/kernels/updates.py."""
 
-    def make(self, data: Any, steps: range, rate: Callable[[int], float], loss_sum: Tensor) -> int: ...
+    def make(
+        self, data: Any, steps: range, rate: Callable[[int], float], loss_sum: Tensor, state: State
+    ) -> tuple[int, State]: ...
 
 
 def available() -> dict[str, type]:

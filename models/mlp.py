@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models import require
 from models.classifier import METRICS as METRICS
 from models.classifier import Classifier
-from models.kernels.updates import Updates, native_updates
+from models.kernels.mlp_updates import MLPUpdates, native_updates
 from models.norms import FeedforwardNormConfig, feedforward, reparametrize
 
 
@@ -46,7 +46,7 @@ class MLP(Classifier):
         logits: Tensor = self.norms[-1](self.linears[-1](h))
         return logits
 
-    def native_updates(self, optimizer: torch.optim.Optimizer) -> Updates | None:
+    def native_updates(self, optimizer: torch.optim.Optimizer) -> MLPUpdates | None:
         return native_updates(self, self.linears, self.norms, optimizer)
 
 

@@ -114,7 +114,9 @@ def train(
         update = progress.update
         if native:
             ahead = range(update, min(point for point in (*due, updates) if point > update))
-            done = native.make(data, ahead, lambda step: rate(optim, step / updates), loss_sum)
+            done, progress.state = native.make(
+                data, ahead, lambda step: rate(optim, step / updates), loss_sum, progress.state
+            )
         else:
             for group in optimizer.param_groups:
                 group["lr"] = rate(optim, update / updates)

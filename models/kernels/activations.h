@@ -1,4 +1,4 @@
-// sigmoid and tanh without branches, tables or libraries, so that the loops around them vectorise on any compiler.
+// exp, sigmoid and tanh without branches, tables or libraries, so that the loops around them vectorise on any compiler.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -23,23 +23,39 @@ struct Exponential {
 constexpr double TAYLOR[] = {1,           1. / 2,      1. / 6,       1. / 24,       1. / 120,       1. / 720,      1. / 5040,
                              1. / 40320, 1. / 362880, 1. / 3628800, 1. / 39916800, 1. / 479001600, 1. / 6227020800};
 
-// e^x - 1, without loss of digits near 0: x = n ln 2 + r gives 2^n (e^r - 1) + (2^n - 1), and e^r - 1 is its Taylor
-// series, |r| < 0.35. Beyond the limits the value at the limit; NaN stays NaN.
+// e^x = power (1 + rest): x = n ln 2 + r gives the power 2^n, and the rest e^r - 1 is its Taylor series, |r| < 0.35.
+// Beyond the limits that of the limit; NaN stays NaN.
+template <typename T>
+struct Power {
+  T power, rest;
+
+  explicit Power(T x) {
+    using E = Exponential<T>;
+    using Integer = typename E::Integer;
+    x = x > E::limit ? E::limit : x;
+    x = x < -E::limit ? -E::limit : x;
+    const T n = std::rint(x * T(1.4426950408889634));
+    const T r = (x - n * E::high) - n * E::low;
+    T series = 0;  // (e^r - 1) / r = 1 + r / 2! + r^2 / 3! + ...
+#pragma GCC unroll 16
+    for (int k = E::terms; k > 0; --k) series = series * r + T(TAYLOR[k - 1]);
+    const Integer bits = (static_cast<Integer>(n == n ? n : T(0)) + E::bias) << E::mantissa;
+    std::memcpy(&power, &bits, sizeof(T));
+    rest = series * r;
+  }
+};
+
+template <typename T>
+inline T exponential(T x) {
+  const Power<T> p(x);
+  return p.power * p.rest + p.power;
+}
+
+// Without loss of digits near 0.
 template <typename T>
 inline T exp_minus_1(T x) {
-  using E = Exponential<T>;
-  using Integer = typename E::Integer;
-  x = x > E::limit ? E::limit : x;
-  x = x < -E::limit ? -E::limit : x;
-  const T n = std::rint(x * T(1.4426950408889634));
-  const T r = (x - n * E::high) - n * E::low;
-  T series = 0;  // (e^r - 1) / r = 1 + r / 2! + r^2 / 3! + ...
-#pragma GCC unroll 16
-  for (int k = E::terms; k > 0; --k) series = series * r + T(TAYLOR[k - 1]);
-  const Integer bits = (static_cast<Integer>(n == n ? n : T(0)) + E::bias) << E::mantissa;
-  T power;  // 2^n
-  std::memcpy(&power, &bits, sizeof(T));
-  return power * (series * r) + (power - 1);
+  const Power<T> p(x);
+  return p.power * p.rest + (p.power - 1);
 }
 
 template <typename T>

@@ -6,6 +6,7 @@
 #include "averages.h"
 #include "norms.h"
 #include "tensors.h"
+#include "training.h"
 
 namespace layernorm {
 namespace {
@@ -17,46 +18,6 @@ using Tensors = std::vector<Tensor>;
 // anyway; of more, a product makes all gradients first.
 constexpr int64_t FEW_CASES = 12;
 constexpr int64_t COLUMNS = 256;  // of a row of such a gradient at a time: they stay in the first cache
-
-// What torch.optim's Adam or SGD does in one update.
-template <typename T>
-struct Rule {
-  bool adam;
-  T rate, momentum, squares;  // of Adam: divided by the first bias correction; beta_1 and beta_2
-  T root, eps;                // 1 / square root of the second bias correction
-
-  Rule(bool adam, double rate, double momentum, double squares, double eps, int64_t update)
-      : adam(adam), rate(rate), momentum(momentum), squares(squares), root(1), eps(eps) {
-    if (!adam) return;
-    this->rate = rate / (1 - std::pow(momentum, update));
-    root = 1 / std::sqrt(1 - std::pow(squares, update));
-  }
-};
-
-// Parameters and what the optimiser keeps of each: Adam's two moments, or SGD's one.
-template <typename T>
-struct Parameter {
-  T *value = nullptr, *first = nullptr, *second = nullptr;
-
-  // Move the n values from `start` on by the gradients g(0), ..., g(n - 1).
-  template <typename F>
-  void move(const Rule<T>& rule, int64_t start, int64_t n, F g) const {
-    T *const p = value + start, *const m = first + start, *const v = second ? second + start : nullptr;
-    const T rate = rule.rate, momentum = rule.momentum, squares = rule.squares, root = rule.root, eps = rule.eps;
-    if (rule.adam)
-      vectorised(0, n, [=](int64_t j) {
-        const T slope = g(j);
-        m[j] += (1 - momentum) * (slope - m[j]);
-        v[j] = squares * v[j] + (1 - squares) * slope * slope;
-        p[j] -= rate * m[j] / (std::sqrt(v[j]) * root + eps);
-      });
-    else
-      vectorised(0, n, [=](int64_t j) {
-        m[j] = momentum * m[j] + g(j);
-        p[j] -= rate * m[j];
-      });
-  }
-};
 
 // One layer: out = norm(W in), and relu of it but for the last.
 template <typename T>
@@ -140,23 +101,6 @@ struct Layer {
   }
 };
 
-// Mean cross-entropy of logits (B, classes) in nats; d becomes its gradient.
-template <typename T>
-T cross_entropy(const Tensor& logits, const int64_t* targets, const Tensor& d) {
-  const int64_t cases = logits.size(0), classes = logits.size(1);
-  T total = 0;
-  for (int64_t b = 0; b < cases; ++b) {
-    const T* a = logits.data_ptr<T>() + b * classes;
-    T *slopes = d.data_ptr<T>() + b * classes, largest = a[0], sum = 0;
-    for (int64_t j = 1; j < classes; ++j) largest = std::max(largest, a[j]);
-    for (int64_t j = 0; j < classes; ++j) sum += slopes[j] = std::exp(a[j] - largest);
-    for (int64_t j = 0; j < classes; ++j) slopes[j] /= sum * cases;
-    slopes[targets[b]] -= T(1) / cases;
-    total += std::log(sum) + largest - a[targets[b]];
-  }
-  return total / cases;
-}
-
 // The parameters of each layer (W, gain or nothing, shift), what the optimiser keeps of each, and the running averages of
 // batch norm (mean, variance, updates, or nothing); all are changed in place.
 struct Arguments {
@@ -198,7 +142,9 @@ T update(std::vector<Layer<T>>& layers, const Tensor& x, const int64_t* targets,
   const size_t last = layers.size() - 1;
   const auto input = [&](size_t k) -> const Tensor& { return k ? layers[k - 1].out : x; };
   for (size_t k = 0; k <= last; ++k) layers[k].forward(input(k), cases, eps, k == last);
-  const T loss = cross_entropy<T>(layers[last].out, targets, layers[last].d);
+  const Layer<T>& top = layers[last];
+  const T share = T(1) / cases.count, loss = cross_entropy(data<T>(top.out), targets, cases.count, top.units, share,
+                                                           data<T>(top.d)) * share;
   for (size_t k = last + 1; k-- > 0;) {
     layers[k].backward(cases, k == last, sums);
     if (k) at::mm_out(layers[k - 1].d, layers[k].d, layers[k].W);  // before W moves
@@ -209,18 +155,16 @@ T update(std::vector<Layer<T>>& layers, const Tensor& x, const int64_t* targets,
 
 // One update for each of x (updates, B, inputs), y (updates, B) and rates; `before`: updates done before. The losses are
 // added to loss_sum one by one, so that it does not matter how many updates a call makes.
-void mlp_updates(const Tensor& x, const Tensor& y, Tensors parameters, Tensors first, Tensors second, Tensors averages,
-                 at::IntArrayRef norms, double eps, double average_momentum, bool adam, at::ArrayRef<double> rates,
-                 double momentum, double squares, double optimizer_eps, int64_t before, Tensor loss_sum,
+void mlp_updates(const Tensor& x, const Tensor& y, Tensors parameters, Tensors first, Tensors second, bool adam,
+                 at::ArrayRef<double> rates, double momentum, double squares, double optimizer_eps, int64_t before,
+                 Tensor loss_sum, Tensors averages, at::IntArrayRef norms, double eps, double average_momentum,
                  int64_t threads) {
   const at::NoGradGuard no_grad;
   const int64_t updates = x.size(0), cases = x.size(1), classes = parameters[3 * norms.size() - 3].size(0);
-  TORCH_CHECK(x.dim() == 3 && x.is_contiguous() && y.is_contiguous() && y.sizes() == x.sizes().slice(0, 2) &&
-                  y.scalar_type() == at::kLong && int64_t(rates.size()) == updates,
+  TORCH_CHECK(x.dim() == 3 && x.is_contiguous() && y.sizes() == x.sizes().slice(0, 2) &&
+                  int64_t(rates.size()) == updates,
               "x (updates, cases, inputs), y (updates, cases), rates (updates): got ", x.sizes(), ", ", y.sizes());
-  const int64_t* targets = y.data_ptr<int64_t>();
-  for (int64_t i = 0; i < y.numel(); ++i)
-    TORCH_CHECK_INDEX(targets[i] >= 0 && targets[i] < classes, "Target ", targets[i], " is out of bounds.");
+  const int64_t* targets = targets_of(y, classes);
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "mlp_updates", [&] {
     std::vector<Layer<scalar_t>> layers = layers_of<scalar_t>({parameters, first, second, averages, norms, eps,
                                                                average_momentum}, cases);
@@ -239,9 +183,9 @@ void mlp_updates(const Tensor& x, const Tensor& y, Tensors parameters, Tensors f
 
 TORCH_LIBRARY_FRAGMENT(layernorm, library) {
   library.def(
-      "mlp_updates(Tensor x, Tensor y, Tensor[] parameters, Tensor[] first, Tensor[] second, Tensor[] averages, "
-      "int[] norms, float eps, float average_momentum, bool adam, float[] rates, float momentum, float squares, "
-      "float optimizer_eps, int before, Tensor(a!) loss_sum, int threads) -> ()",
+      "mlp_updates(Tensor x, Tensor y, Tensor[] parameters, Tensor[] first, Tensor[] second, bool adam, float[] rates, "
+      "float momentum, float squares, float optimizer_eps, int before, Tensor(a!) loss_sum, Tensor[] averages, "
+      "int[] norms, float eps, float average_momentum, int threads) -> ()",
       mlp_updates);
 }
 

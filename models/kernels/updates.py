@@ -1,9 +1,10 @@
 """Training updates in native code: many in one call, with nothing of Python between them.
 
 The loop of whoever trains, with autograd and PyTorch's optimiser, is the plain reference; this is the same to rounding.
-It covers MLPs with none, layer and batch norm, trained by Adam or SGD on the CPU.
+Here is what all models' updates have in common; they are trained by Adam or SGD on the CPU.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -11,14 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
-from models import Batch, kernels
-from models.batch_norms import BatchNorm
-from models.case_norms import LayerNorm, Norm, Unnormalized
+from models import Batch, State, kernels
 from models.kernels.library import unavailable
 
 AVERAGES = ("running_mean", "running_variance", "updates")  # of batch norm
 CASES_AT_ONCE = 512  # in a call: a second's work at most, so that a run can be interrupted
-NORMS: tuple[type[Norm], ...] = (Unnormalized, LayerNorm, BatchNorm)  # in the order of the C++ enumeration
 
 
 class Batches(Protocol):
@@ -27,19 +25,10 @@ class Batches(Protocol):
     def train_batch(self, step: int) -> Batch: ...
 
 
-def refusal(model: nn.Module, linears: nn.ModuleList, norms: nn.ModuleList, optimizer: Optimizer) -> str:
-    """Why a model of these layers cannot be trained natively, in one line; empty if it can."""
-    every: list[Any] = list(norms)
+def refusal(model: nn.Module, optimizer: Optimizer) -> str:
+    """Why no model like this can be trained natively, in one line; empty if its layers decide."""
     if kernels.mode == "reference":
         return "kernel=reference"
-    if not {type(norm) for norm in every} <= set(NORMS):
-        return f"no kernel for the norms {', '.join(sorted({type(norm).__name__ for norm in every}))}"
-    if any(getattr(norm, "detach", "none") != "none" or getattr(norm, "ghost_size", 0) for norm in every):
-        return "no kernel for detached statistics or ghost batches"
-    if len({norm.eps for norm in every}) > 1 or any(norm.shift is None for norm in every):
-        return "its norms differ in eps or lack a shift"
-    if any(type(linear) is not nn.Linear for linear in linears):
-        return "no kernel for weights made from others"
     if any(getattr(module, f"_{kind}_hooks") for module in model.modules() for kind in kernels.HOOKS):
         return "hooks see no native computation"
     tensors = [*model.parameters(), *(b for b in model.buffers() if b.is_floating_point())]
@@ -53,31 +42,26 @@ def refusal(model: nn.Module, linears: nn.ModuleList, norms: nn.ModuleList, opti
     return unavailable()
 
 
-def native_updates(
-    model: nn.Module, linears: nn.ModuleList, norms: nn.ModuleList, optimizer: Optimizer
-) -> "Updates | None":
-    """What trains a model whose every layer is relu(norm(W x)), the last without relu, on cross-entropy; or None.
+class Updates(ABC):
+    """The updates of a model by an optimiser, whose state is kept where PyTorch keeps it: in its checkpoints too.
 
-    Raises KernelError if kernel=native demands it in vain.
+    `parameters`: those of the model in the order of its operator; None, or what needs no gradient, has no state.
     """
-    reason = refusal(model, linears, norms, optimizer)
-    if reason and kernels.mode == "native":
-        raise kernels.KernelError(f"kernel=native: {reason}")
-    kernels.used.add("reference" if reason else "native")
-    return None if reason else Updates(linears, norms, optimizer)
 
+    def __init__(self, parameters: list[Any], optimizer: Optimizer) -> None:
+        self.parameters, self.optimizer = parameters, optimizer
 
-class Updates:
-    """The updates of a model by an optimiser, whose state is kept where PyTorch keeps it: in its checkpoints too."""
+    @abstractmethod
+    def call(self, x: Tensor, y: Tensor, optimizer: tuple[Any, ...], state: State) -> State:
+        """One update for each of x and y, (updates, B, ...), that go on from `state`; returns what they end in.
 
-    def __init__(self, linears: nn.ModuleList, norms: nn.ModuleList, optimizer: Optimizer) -> None:
-        self.optimizer = optimizer
-        self.norms: list[Any] = list(norms)
-        layers: Any = zip(linears, norms, strict=True)
-        self.parameters = [p for linear, norm in layers for p in (linear.weight, norm.gain, norm.shift)]
+        `optimizer`: what every operator takes next to x and y, from `parameters` to `loss_sum`.
+        """
 
-    def make(self, data: Batches, steps: range, rate: Callable[[int], float], loss_sum: Tensor) -> int:
-        """The first of these updates, each at its rate, on a batch of its own; returns how many.
+    def make(
+        self, data: Batches, steps: range, rate: Callable[[int], float], loss_sum: Tensor, state: State
+    ) -> tuple[int, State]:
+        """The first of these updates, each at its rate, on a batch of its own; returns how many, and the state.
 
         The losses are added to `loss_sum`, of the weights' number format, one by one: how many there are in a call
         changes no bit.
@@ -87,27 +71,17 @@ class Updates:
             batches.append(data.train_batch(step))
             if len(batches) * len(batches[0][1]) >= CASES_AT_ONCE:
                 break
-        x = torch.stack([x.flatten(1) for x, _ in batches])
-        y = torch.stack([y for _, y in batches])
+        x, y = (torch.stack(parts) for parts in zip(*batches, strict=True))
         group = self.optimizer.param_groups[0]
         adam = isinstance(self.optimizer, Adam)
         states = [self.state_of(p, adam) for p in self.parameters]
-        nothing = x.new_empty(0)
-        first = [state.get("exp_avg" if adam else "momentum_buffer", nothing) for state in states]
-        second = [state.get("exp_avg_sq", nothing) for state in states]
-        momentum, squares = group["betas"] if adam else (group["momentum"], 0.0)
-        averages = [getattr(norm, name, nothing) for norm in self.norms for name in AVERAGES]
         counts = [state["step"] for state in states if "step" in state]
-        torch.ops.layernorm.mlp_updates(
-            x,
-            y,
+        momentum, squares = group["betas"] if adam else (group["momentum"], 0.0)
+        nothing = loss_sum.new_empty(0)
+        optimizer = (
             [nothing if p is None else p.detach() for p in self.parameters],
-            first,
-            second,
-            averages,
-            [NORMS.index(type(norm)) for norm in self.norms],
-            self.norms[0].eps,
-            next((norm.momentum for norm in self.norms if isinstance(norm, BatchNorm)), 0.0),
+            [state.get("exp_avg" if adam else "momentum_buffer", nothing) for state in states],
+            [state.get("exp_avg_sq", nothing) for state in states],
             adam,
             [rate(step) for step in steps[: len(batches)]],
             momentum,
@@ -115,19 +89,15 @@ class Updates:
             group.get("eps", 0.0),
             int(counts[0]) if adam else 0,
             loss_sum,
-            torch.get_num_threads(),
         )
+        state = self.call(x, y, optimizer, state)
         for count in counts:
             count += len(batches)
-        if y.shape[1] == 1:
-            for norm in self.norms:
-                if isinstance(norm, BatchNorm):
-                    norm.undefined.fill_(True)
-        return len(batches)
+        return len(batches), state
 
     def state_of(self, parameter: Tensor | None, adam: bool) -> dict[str, Tensor]:
         """What the optimiser keeps of a parameter, begun as it would begin it."""
-        if parameter is None:
+        if parameter is None or not parameter.requires_grad:
             return {}
         state: dict[str, Tensor] = self.optimizer.state[parameter]
         if adam and not state:

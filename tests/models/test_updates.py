@@ -103,7 +103,7 @@ def test_the_optimisers_memory_is_where_the_plain_loop_finds_it(name: str) -> No
     native = model.native_updates(optimizer)
     assert native
     for first in (0, 10):
-        native.make(source, range(first, first + 5), falling, torch.zeros((), dtype=torch.float64))
+        native.make(source, range(first, first + 5), falling, torch.zeros((), dtype=torch.float64), None)
         for step in range(first + 5, first + 10):
             optimizer.param_groups[0]["lr"] = falling(step)
             optimizer.zero_grad()
