@@ -4,10 +4,12 @@ from dataclasses import dataclass, field
 from math import log
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import Batch, Model, State, require
+from models.kernels.recurrent_updates import RecurrentUpdates, native_updates
 from models.recurrence import RecurrentConfig
 from models.rnn import RNN
 
@@ -60,6 +62,9 @@ class LanguageModel(Model):
             values["bits_per_character_beyond"] = beyond
             values["length_penalty"] = beyond.mean(0) - within.mean(0)
         return values, state
+
+    def native_updates(self, optimizer: torch.optim.Optimizer) -> RecurrentUpdates | None:
+        return native_updates(self, self.embedding, optimizer)
 
 
 def build(config: Config, norm: str, spec: Any) -> LanguageModel:

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from models import require
 from models.classifier import METRICS as METRICS
 from models.classifier import Classifier
+from models.kernels.recurrent_updates import RecurrentUpdates, native_updates
 from models.recurrence import RecurrentConfig
 from models.rnn import RNN
 
@@ -30,6 +32,9 @@ class SequenceClassifier(Classifier):
         h, _ = self.rnn(x.transpose(0, 1))
         logits: Tensor = self.output(h[-1])
         return logits
+
+    def native_updates(self, optimizer: torch.optim.Optimizer) -> RecurrentUpdates | None:
+        return native_updates(self, None, optimizer)
 
 
 def build(config: Config, norm: str, spec: Any) -> SequenceClassifier:

@@ -120,13 +120,8 @@ def run(layer: Any, x: Tensor, state: tuple[Tensor, ...], mask: Tensor | None) -
     terms = layer.terms()
     norms: list[Norm] = [norm for term in terms for norm in term]
     nothing = layer.W_h.new_empty(0)
-    sizes = [*[layer.gates * layer.hidden_size] * 2, layer.hidden_size]
-    parameters, statistics = [], []
-    for term, size in zip(terms, sizes, strict=True):
-        gains = [norm.gain for norm in term if norm.gain is not None]
-        shifts = [nothing.new_zeros(norm.features) if norm.shift is None else norm.shift for norm in term]
-        parameters += [joined(gains, nothing), joined(shifts, nothing) if shifts else nothing.new_zeros(size)]
-        statistics.append(statistics_of(term, x, nothing))
+    parameters = [joined(part, nothing) for part in parts(layer)]
+    statistics = [statistics_of(term, x, nothing) for term in terms]
     given = isinstance(norms[0], StepwiseBatchNorm) and not norms[0].training
     inside = torch.empty(0, dtype=torch.bool) if mask is None else mask.contiguous()
     call = CELLS.index(type(layer).__name__), NORMS.index(type(norms[0])), statistics, inside, given, norms[0].eps
@@ -136,6 +131,16 @@ def run(layer: Any, x: Tensor, state: tuple[Tensor, ...], mask: Tensor | None) -
         update_averages(terms, statistics, mask, x.shape[1])
     last = h[-1].clone()  # not a view: whoever carries the state on would keep the whole sequence
     return h, (last, c) if len(state) == 2 else (last,)
+
+
+def parts(layer: Any) -> list[list[Tensor]]:
+    """The gains, then the shifts side by side in each term of W_x x, W_h h and c; zeros where there is no shift."""
+    sizes = [*[layer.gates * layer.hidden_size] * 2, layer.hidden_size]
+    found: list[list[Tensor]] = []
+    for term, size in zip(layer.terms(), sizes, strict=True):
+        shifts = [layer.W_h.new_zeros(norm.features) if norm.shift is None else norm.shift for norm in term]
+        found += [[norm.gain for norm in term if norm.gain is not None], shifts or [layer.W_h.new_zeros(size)]]
+    return found
 
 
 def joined(parts: list[Any], nothing: Tensor) -> Tensor:

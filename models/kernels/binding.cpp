@@ -8,13 +8,11 @@
 
 #include "averages.h"
 #include "layer.h"
+#include "recurrence.h"
 #include "tensors.h"
 
 namespace layernorm {
 namespace {
-
-using at::Tensor;
-using Tensors = std::vector<Tensor>;
 
 constexpr int64_t SKEW = 80;  // elements between parts of the workspace, else their rows would share sets of the cache
 
@@ -94,6 +92,8 @@ Tensor in_large_pages(Tensor memory) {
   return memory;
 }
 
+}  // namespace
+
 // h and c (steps + 1, batch, size), the initial state first, and what the backward pass needs besides.
 std::tuple<Tensor, Tensor, Tensor> recurrence(int64_t cell, int64_t norm, const Tensor& x, const Tensor& W_x,
                                               const Tensor& W_h, Tensors parameters, Tensors statistics,
@@ -156,8 +156,6 @@ void update_averages(const Tensor& statistics, int64_t start, const Tensor& coun
     averages.update(from, from + steps * width, width, counts.data_ptr<int64_t>(), steps);
   });
 }
-
-}  // namespace
 
 TORCH_LIBRARY(layernorm, library) {
   library.def("recurrence", recurrence);

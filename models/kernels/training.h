@@ -16,8 +16,8 @@ inline const int64_t* targets_of(const at::Tensor& y, int64_t classes) {
   return targets;
 }
 
-// The sum of the cross-entropies of `cases` logits, rows of `classes`, in nats; `d`, which may be the logits' own memory,
-// becomes the gradient of `share` times that sum.
+// The sum of the cross-entropies of `cases` logits, rows of `classes`, in nats; `d`, which may be the logits' own
+// memory, becomes the gradient of `share` times that sum.
 template <typename T>
 T cross_entropy(const T* logits, const int64_t* targets, int64_t cases, int64_t classes, T share, T* d) {
   T total = 0;

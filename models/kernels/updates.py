@@ -16,7 +16,9 @@ from models import Batch, State, kernels
 from models.kernels.library import unavailable
 
 AVERAGES = ("running_mean", "running_variance", "updates")  # of batch norm
-CASES_AT_ONCE = 512  # in a call: a second's work at most, so that a run can be interrupted
+# In a call: a second's work at most, so that a run can be interrupted.
+CASES_AT_ONCE, MULTIPLICATIONS_AT_ONCE = 512, 2**32
+OPTIONS = ("weight_decay", "amsgrad", "maximize", "nesterov", "dampening")  # of optimisers, not of these
 
 
 class Batches(Protocol):
@@ -29,6 +31,8 @@ def refusal(model: nn.Module, optimizer: Optimizer) -> str:
     """Why no model like this can be trained natively, in one line; empty if its layers decide."""
     if kernels.mode == "reference":
         return "kernel=reference"
+    if not all(module.training for module in model.modules()):
+        return "no kernel for a model of which parts are not being trained"
     if any(getattr(module, f"_{kind}_hooks") for module in model.modules() for kind in kernels.HOOKS):
         return "hooks see no native computation"
     tensors = [*model.parameters(), *(b for b in model.buffers() if b.is_floating_point())]
@@ -39,6 +43,8 @@ def refusal(model: nn.Module, optimizer: Optimizer) -> str:
         return "no kernel for frozen or transposed weights"
     if type(optimizer) not in (Adam, SGD):
         return f"no kernel for {type(optimizer).__name__}"
+    if len(optimizer.param_groups) > 1 or any(optimizer.param_groups[0].get(option) for option in OPTIONS):
+        return "no kernel for further options of the optimiser"
     return unavailable()
 
 
@@ -69,7 +75,8 @@ class Updates(ABC):
         batches: list[Batch] = []
         for step in steps:
             batches.append(data.train_batch(step))
-            if len(batches) * len(batches[0][1]) >= CASES_AT_ONCE:
+            cases, work = len(batches[0][1]), self.multiplications(batches[0][0])
+            if len(batches) * cases >= CASES_AT_ONCE or len(batches) * work >= MULTIPLICATIONS_AT_ONCE:
                 break
         x, y = (torch.stack(parts) for parts in zip(*batches, strict=True))
         group = self.optimizer.param_groups[0]
@@ -94,6 +101,11 @@ class Updates(ABC):
         for count in counts:
             count += len(batches)
         return len(batches), state
+
+    def multiplications(self, x: Tensor) -> int:
+        """Of a pass forward over a batch, in round numbers."""
+        weights: int = sum(p.numel() for p in self.parameters if p is not None)
+        return len(x) * weights
 
     def state_of(self, parameter: Tensor | None, adam: bool) -> dict[str, Tensor]:
         """What the optimiser keeps of a parameter, begun as it would begin it."""
