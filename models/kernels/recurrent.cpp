@@ -1,5 +1,5 @@
 // Training updates of a recurrent model, many in one call: models/language_model.py or models/sequence_classifier.py,
-// its loss and the optimiser, without autograd between them. DERIVATION.md, section 6.
+// its loss and the optimiser, without autograd between them. DERIVATION.md: updates of recurrent models.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <torch/library.h>
