@@ -99,8 +99,7 @@ def train(
 
     `observe` sees the history after each evaluation. Returns the status, `completed` or `diverged` (a loss became
     infinite or not a number), and what was measured. Resumed on the same CPU, a run gives the bits of an
-    uninterrupted one. Where a model's updates have a native kernel it makes many at a time; what is written out here is
-    its reference.
+    uninterrupted one.
     """
     optimizer = make_optimizer(model, optim)
     progress = (checkpoint and checkpoint.restore(model, optimizer)) or Progress()
@@ -108,26 +107,14 @@ def train(
     observe(progress.history)
     model.train()
     loss_sum = next(model.parameters()).new_tensor(progress.loss_sum)
-    native = None if optim.clip_norm else model.native_updates(optimizer)
+    maker = updates_of(model, optimizer, optim.clip_norm)
     saved, watch = time.monotonic(), Stopwatch(progress)
     while progress.update < updates:
         update = progress.update
-        if native:
-            ahead = range(update, min(point for point in (*due, updates) if point > update))
-            done, progress.state = native.make(
-                data, ahead, lambda step: rate(optim, step / updates), loss_sum, progress.state
-            )
-        else:
-            for group in optimizer.param_groups:
-                group["lr"] = rate(optim, update / updates)
-            loss, progress.state = model.loss(data.train_batch(update), progress.state)
-            optimizer.zero_grad()
-            loss.backward()
-            if optim.clip_norm:
-                nn.utils.clip_grad_norm_(model.parameters(), optim.clip_norm)
-            optimizer.step()
-            loss_sum += loss.detach()
-            done = 1
+        ahead = range(update, min(point for point in (*due, updates) if point > update))
+        done, progress.state = maker.make(
+            data, ahead, lambda step: rate(optim, step / updates), loss_sum, progress.state
+        )
         progress.update, progress.since = update + done, progress.since + done
         if progress.update in due:
             train_loss = loss_sum.item() / progress.since  # waits for a GPU: the time is read after it
@@ -148,6 +135,41 @@ def train(
             saved = time.monotonic()
             watch.start()
     return "completed", progress
+
+
+class Updates(Protocol):
+    """What makes the first of the updates asked for, or more; returns how many, and the model's state after them."""
+
+    def make(
+        self, data: Data, steps: range, rate: Callable[[int], float], loss_sum: Tensor, state: State
+    ) -> tuple[int, State]: ...
+
+
+def updates_of(model: Model, optimizer: torch.optim.Optimizer, clip_norm: float = 0.0) -> Updates:
+    """In native code, many in a call, where a model has that; else, and as its reference, one by one."""
+    native: Updates | None = None if clip_norm else model.native_updates(optimizer)
+    return native or PlainUpdates(model, optimizer, clip_norm)
+
+
+class PlainUpdates:
+    """Each a batch, its loss, the gradients and the optimiser's step."""
+
+    def __init__(self, model: Model, optimizer: torch.optim.Optimizer, clip_norm: float) -> None:
+        self.model, self.optimizer, self.clip_norm = model, optimizer, clip_norm
+
+    def make(
+        self, data: Data, steps: range, rate: Callable[[int], float], loss_sum: Tensor, state: State
+    ) -> tuple[int, State]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate(steps[0])
+        loss, state = self.model.loss(data.train_batch(steps[0]), state)
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.clip_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
+        self.optimizer.step()
+        loss_sum += loss.detach()
+        return 1, state
 
 
 class Stopwatch:

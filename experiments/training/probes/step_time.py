@@ -8,7 +8,7 @@ from statistics import median
 import models
 from data import Data
 from experiments.training.schema import Config
-from experiments.training.train import make_optimizer
+from experiments.training.train import chosen_rate, make_optimizer, updates_of
 
 # Those with native kernels: the others would compare implementations, not norms, where a model is recurrent.
 COMPARED = ("none", "batch", "layer")
@@ -21,7 +21,7 @@ METRICS = (
 
 
 def measure(config: Config, data: Data) -> dict[str, float]:
-    """Wall time of an update (batch, loss, gradients, optimiser's step) of the same model with each norm.
+    """Wall time of an update (batch, loss, gradients, optimiser's step), as a run makes it, with each norm.
 
     `milliseconds_<norm>`: the median over the rounds; `<norm>_over_none`: the median of the rounds' ratios.
     """
@@ -30,8 +30,7 @@ def measure(config: Config, data: Data) -> dict[str, float]:
     for turn in range(ROUNDS + 1):
         for norm in list(COMPARED)[:: -1 if turn % 2 else 1]:
             started = time.perf_counter()
-            for step in range(UPDATES):
-                updates[norm](turn * UPDATES + step)
+            updates[norm](range(turn * UPDATES, (turn + 1) * UPDATES))
             seconds[norm].append((time.perf_counter() - started) / UPDATES)
     taken = {norm: values[1:] for norm, values in seconds.items()}  # the first round warms up
     found = {f"milliseconds_{norm}": 1e3 * median(values) for norm, values in taken.items()}
@@ -40,17 +39,17 @@ def measure(config: Config, data: Data) -> dict[str, float]:
     return found
 
 
-def updater(norm: str, config: Config, data: Data) -> Callable[[int], None]:
-    """One update of a new model as a function of its number."""
+def updater(norm: str, config: Config, data: Data) -> Callable[[range], None]:
+    """The updates of a new model as a function of their numbers."""
     model = models.build(config.model, norm, data.spec, config.seed)
-    optimizer = make_optimizer(model, config.optim)
+    updates = updates_of(model, make_optimizer(model, config.optim))
+    loss_sum, learning_rate = next(model.parameters()).new_zeros(()), chosen_rate(config.optim)
     state: models.State = None
 
-    def update(step: int) -> None:
+    def update(steps: range) -> None:
         nonlocal state
-        loss, state = model.loss(data.train_batch(step), state)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        while steps:
+            done, state = updates.make(data, steps, lambda step: learning_rate, loss_sum, state)
+            steps = steps[done:]
 
     return update
