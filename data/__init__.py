@@ -16,15 +16,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if sys.argv[:1] == ["-m"]:  # of `python -m data`: until it listens, Ctrl-C ends it without a word
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # PyTorch takes a second to import: it is, when data are loaded
+    import torch
+    from torch import Tensor
 
-Batch = tuple[Tensor, Tensor]
+Batch: TypeAlias = "tuple[Tensor, Tensor]"
 
 
 class DataError(Exception):

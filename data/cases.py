@@ -6,16 +6,18 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn.functional import interpolate
 
 from data import Batch, DataError, Spec
 from data.cache import Files
 
-Labelled = tuple[Tensor, Tensor]  # cases uint8 (N, *input_shape), labels int64 (N,)
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Labelled: TypeAlias = "tuple[Tensor, Tensor]"  # cases uint8 (N, *input_shape), labels int64 (N,)
 
 EVALUATION_BATCH = 1000
 
@@ -64,6 +66,8 @@ class Cases:
         view: Callable[[Tensor], Tensor] = Tensor.contiguous,
         variants: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     ) -> None:
+        import torch
+
         self.spec, self.digest, self.synthetic = spec, digest, synthetic
         self.test_splits = ["test", *(variants or {})]
         self._splits, self._view, self._variants = dict(splits), view, dict(variants or {})
@@ -102,6 +106,8 @@ class Cases:
         return self
 
     def _shuffled(self, epoch: int) -> Tensor:
+        import torch
+
         # torch's generator keeps only 32 bits of a seed, so (seed, epoch) is mixed down to as many.
         mixed = int(np.random.SeedSequence((self._seed, epoch)).generate_state(1)[0])
         order = torch.randperm(self._count, generator=torch.Generator().manual_seed(mixed))
@@ -110,6 +116,8 @@ class Cases:
 
 def mapped(files: Files, name: str, *, skip: int = 0) -> Tensor:
     """The file's bytes after the first `skip`, uint8 (N,)."""
+    import torch
+
     return torch.frombuffer(files.mapped(name), dtype=torch.uint8)[skip:]
 
 
@@ -119,9 +127,11 @@ def synthetic_images(channels: int, size: int) -> Images:
 
     2,500 cases for training, 500 of which are for validation, and 500 for testing.
     """
+    import torch
+
     generator = torch.Generator().manual_seed(0)
     corners = torch.rand(10, channels, 4, 4, generator=generator, dtype=torch.float32).double()  # every CPU's bytes
-    patterns = interpolate(corners, (size, size), mode="bilinear")
+    patterns = torch.nn.functional.interpolate(corners, (size, size), mode="bilinear")
     labels = torch.randint(10, (3_000,), generator=generator)
     noise = torch.randint(128, (3_000, channels, size, size), generator=generator, dtype=torch.uint8)
     images = patterns.mul(127).byte()[labels] + noise

@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-
-import torch
-from torch import Tensor
-from torch.nn.functional import interpolate
+from typing import TYPE_CHECKING
 
 from data import DataError, Spec, cache
 from data.cases import Cases, Images, mapped, synthetic_images
 from data.downloads import download
 from data.packages import from_npm
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SIDE = 28
 VALIDATION = 5_000
@@ -101,6 +101,8 @@ def test_splits(config: Config) -> list[str]:
 
 def stretched(x: Tensor, steps: int) -> Tensor:
     """Sequences (B, T, features) resampled linearly in time to (B, steps, features); both ends stay."""
+    from torch.nn.functional import interpolate
+
     series = x.transpose(1, 2)  # interpolate takes time last
     return interpolate(series, steps, mode="linear", align_corners=True).transpose(1, 2).contiguous()
 
@@ -127,6 +129,8 @@ def laid_out(images: Tensor, config: Config, order: Tensor | None) -> Tensor:
 
 def _order(config: Config) -> Tensor | None:
     """That of permuted pixels."""
+    import torch
+
     generator = torch.Generator().manual_seed(PERMUTATION)
     return torch.randperm(config.crop**2, generator=generator) if config.permuted else None
 

@@ -10,13 +10,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from data import Batch, DataError, Spec
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 SPLITS = {"train": 0, "validation": 1, "test": 2}
 EVALUATION_BATCH = 1000
@@ -57,6 +60,8 @@ class Recall:
     synthetic = False  # it stands in for nothing
 
     def __init__(self, config: Config, batch_size: int, seed: int) -> None:
+        import torch
+
         self.config, self.batch_size, self.seed = config, batch_size, seed
         self.spec = Spec("sequence", (config.sequence_length, 2 * config.symbols), config.symbols)
         self.test_splits, self.device = ["test"], torch.device("cpu")
@@ -78,10 +83,14 @@ class Recall:
         return False
 
     def to(self, device: torch.device | str) -> Recall:
+        import torch
+
         self.device = torch.device(device)
         return self
 
     def draw(self, cases: int, *entropy: int) -> Batch:
+        import torch
+
         ids = torch.from_numpy(self.symbols(cases, *entropy))
         first = torch.arange(self.config.sequence_length) == 0
         x: Tensor = torch.nn.functional.one_hot(ids + ~first * self.config.symbols, 2 * self.config.symbols).float()

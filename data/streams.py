@@ -6,13 +6,15 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from data import Batch, DataError, Spec
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 EVALUATION_STREAMS = 64
 
@@ -97,6 +99,8 @@ class Streams:
 
     def _first_positions(self, batch_size: int, seed: int) -> Tensor:
         """Where each row's symbols of step 0 lie, int64 (B, T + 1): T inputs and the target of the last."""
+        import torch
+
         offset = int(np.random.default_rng(seed).integers(len(self._train)))
         starts = offset + torch.arange(batch_size) * (len(self._train) // batch_size)
         return starts[:, None] + torch.arange(self._length + 1)

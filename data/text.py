@@ -27,7 +27,6 @@ from multiprocessing import parent_process
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from data import DataError, cache
 from data.downloads import download
@@ -213,6 +212,8 @@ def _generated(length: int = 60_000) -> str:
 
 def _encoded(name: str, parts: Mapping[str, str], digest: str) -> Corpus:
     """Number the characters by their code points; UNKNOWN, if there are others, comes last."""
+    import torch
+
     codes = {part: np.frombuffer(text.encode("utf-32-le"), np.uint32) for part, text in parts.items()}
     counts = np.bincount(codes["train"], minlength=sys.maxunicode + 1)
     known = np.flatnonzero(counts >= RARE)
@@ -235,6 +236,8 @@ def _store(corpus: Corpus, into: Path) -> None:
 
 
 def _stored(files: cache.Files) -> Corpus:
+    import torch
+
     symbols = json.loads(files.mapped("symbols.json")[:])
     parts = {part: torch.frombuffer(files.mapped(f"{part}.i16"), dtype=torch.int16) for part in PARTS}
     return Corpus(files.folder.name, symbols, len(symbols.rstrip(UNKNOWN)), parts, files.digest)

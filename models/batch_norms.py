@@ -30,7 +30,6 @@ class BatchNorm(Norm):
     """
 
     name = "batch"
-    takes = (*Norm.takes, "ghost_size", "statistics")
     table_1 = (1, 0, 1, 1, 1, 0)
 
     running_mean: Tensor
@@ -244,7 +243,6 @@ class SyncBatchNorm(BatchNorm):
     """
 
     name = "sync_batch"
-    takes = (*Norm.takes, "statistics")
 
     @classmethod
     def feedforward(cls, features: int, config: Any, *, axes: str, map_size: tuple[int, int] | None) -> Norm:

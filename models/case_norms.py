@@ -3,7 +3,6 @@
 With statistics of its own a case is normalised alike in any mini-batch, in training and at test time.
 """
 
-from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import torch
@@ -11,30 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import ModelError
+from models.options import own_options
 
 EPS = 1e-5
-
-# Which units of a convolutional layer share layer norm's statistics and which share a gain:
-# all of (C, H, W) with a gain per channel; all of (C, H, W) with a gain per unit; the C units of one pixel.
-LAYER_AXES = ("channel", "unit", "pixel")
-# Which of layer norm's statistics the backward pass takes for constants (Xu et al. 2019).
-DETACH = ("none", "mean", "std", "both")
 
 
 class Norm(nn.Module):
     """Gain and shift of `features` units; `None` where a norm has no gain or its user keeps the shift elsewhere.
 
-    A class with a `name` is `norm=<name>` in every model. All that the suite must know of a norm stands in its class.
+    A class with a `name` is `norm=<name>` in every model; its options are in options.py.
     """
 
     name: ClassVar[str]
 
-    @dataclass
-    class Options:
-        """The norm's own options: `model.<option>` of every model, and keywords of the class."""
-
-    # Options that models declare for norms and that change something with this one.
-    takes: ClassVar[tuple[str, ...]] = ("gain", "normalize")
     # Its row of the paper's Table 1, if it has one: 1 where a layer's output is invariant under re-scaling and
     # re-centring of the weight matrix, re-scaling of a weight vector, re-scaling and re-centring of the data set,
     # re-scaling of a single case.
@@ -48,8 +36,8 @@ class Norm(nn.Module):
 
     @classmethod
     def chosen(cls, config: Any) -> dict[str, Any]:
-        """The norm's own options as a model's configuration has them."""
-        return {option.name: getattr(config, option.name) for option in fields(cls.Options)}
+        """The norm's own options as a model's configuration has them: keywords of the class."""
+        return {option: getattr(config, option) for option in own_options(cls.name)}
 
     @classmethod
     def feedforward(cls, features: int, config: Any, *, axes: str, map_size: tuple[int, int] | None) -> "Norm":
@@ -79,7 +67,6 @@ class Unnormalized(Norm):
     """`norm=none`: adds the shift. a: (N, features, ...) or, recurrent, (..., features)."""
 
     name = "none"
-    takes: ClassVar[tuple[str, ...]] = ()
     table_1 = (0, 0, 0, 0, 0, 0)
 
     def __init__(self, features: int, *, gain: float = 1.0, shift: bool = True, eps: float = EPS) -> None:
@@ -97,13 +84,7 @@ class LayerNorm(Norm):
     """
 
     name = "layer"
-    takes = (*Norm.takes, "layer_axes", "variant")
     table_1 = (1, 1, 0, 1, 0, 1)
-
-    @dataclass
-    class Options(Norm.Options):
-        # statistics that pass no gradient back
-        detach: str = field(default="none", metadata={"choices": DETACH, "recorded": "always"})
 
     def __init__(
         self,
@@ -170,11 +151,6 @@ class GroupNorm(Norm):
     name = "group"
     table_1 = LayerNorm.table_1
 
-    @dataclass
-    class Options(Norm.Options):
-        # into so many the units of a layer, or its channels, are divided
-        groups: int = field(default=4, metadata={"recorded": "always"})
-
     undefined: Tensor
 
     def __init__(
@@ -201,8 +177,6 @@ class InstanceNorm(GroupNorm):
     """
 
     name = "instance"
-    takes = ("normalize",)  # a gain only of maps, and those have no option for it
-    Options = Norm.Options  # type: ignore[assignment]  # no groups to choose
     table_1 = (1, 1, 1, 1, 1, 1)  # of single values: the output is constant
 
     def __init__(self, features: int, *, gain: float = 1.0, shift: bool = True, eps: float = EPS) -> None:

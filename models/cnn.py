@@ -1,6 +1,5 @@
 """Plain convolutional classifier, for the remark of the paper's section 6.7 (which names no architecture)."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -8,24 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import require
-from models.case_norms import LAYER_AXES, Unnormalized
+from models.case_norms import Unnormalized
 from models.classifier import METRICS as METRICS
 from models.classifier import Classifier
-from models.norms import FeedforwardNormConfig, feedforward, reparametrize
+from models.norms import feedforward, reparametrize
+from models.options import CNNConfig
 
-
-@dataclass
-class Config(FeedforwardNormConfig):
-    name: str = "cnn"
-    depth: int = field(default=8, metadata={"maximum": 1000})  # convolutions, 3x3
-    width: int = 16  # channels of the first half; the second half has twice as many
-    # What reads the last maps: all their units, or global average pooling.
-    head: str = field(default="gap", metadata={"choices": ("flatten", "gap")})
-    hidden_size: int = field(default=0, metadata={"minimum": 0})  # units of a normalised fully connected layer; 0: none
-    # What lies beyond the border of a map: zeros, or its opposite side.
-    padding: str = field(default="zeros", metadata={"choices": ("zeros", "circular")})
-    # Layer norm only: which units share statistics and gains (models/norms.py).
-    layer_axes: str = field(default="channel", metadata={"choices": LAYER_AXES})
+Config = CNNConfig
 
 
 class CircularConv2d(nn.Conv2d):

@@ -1,6 +1,5 @@
 """Recurrent language model over characters, trained by truncated backpropagation through time with carried state."""
 
-from dataclasses import dataclass, field
 from math import log
 from typing import Any
 
@@ -8,19 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import Batch, Model, State, require
+from models import require
 from models.kernels.recurrent_updates import RecurrentUpdates, native_updates
-from models.recurrence import RecurrentConfig
+from models.model import Batch, Model, State
+from models.options import LanguageModelConfig
 from models.rnn import RNN
 
+Config = LanguageModelConfig
 METRICS = ("loss", "bits_per_character")
 METRICS_BEYOND = ("bits_per_character_beyond", "length_penalty")  # on sequences longer than those trained on
-
-
-@dataclass
-class Config(RecurrentConfig):
-    name: str = "language_model"
-    embedding_size: int = field(default=0, metadata={"minimum": 0})  # 0: one-hot characters
 
 
 class LanguageModel(Model):

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from models import ModelError
 from models.case_norms import GroupNorm, Norm
 from models.norms import recurrent
-from models.recurrence import RecurrentConfig, RecurrentLayer, States, keep, row
+from models.options import RecurrentConfig
+from models.recurrence import RecurrentLayer, States, keep, row
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Fully connected classifier of the paper's section 6.6 (784-1000-1000-10 there)."""
 
-from dataclasses import dataclass, field
 from itertools import pairwise
 from math import prod
 from typing import Any
@@ -12,16 +11,10 @@ from models import require
 from models.classifier import METRICS as METRICS
 from models.classifier import Classifier
 from models.kernels.mlp_updates import MLPUpdates, native_updates
-from models.norms import FeedforwardNormConfig, feedforward, reparametrize
+from models.norms import feedforward, reparametrize
+from models.options import MLPConfig
 
-
-@dataclass
-class Config(FeedforwardNormConfig):
-    name: str = "mlp"
-    hidden_sizes: list[int] = field(default_factory=lambda: [256, 256])
-    # Which summed inputs are normalised: the hidden layers', or all including the logits (section 6.6 does so for
-    # batch norm: "batch normalization is applied to all layers").
-    normalize: str = field(default="hidden", metadata={"choices": ("hidden", "all")})
+Config = MLPConfig
 
 
 class MLP(Classifier):

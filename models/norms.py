@@ -17,12 +17,11 @@ EPS inside the square root serves all norms. Gains and shifts are constants at t
 so that one seed gives every norm the same initial weights; weight norm's gain starts at |V|, which leaves W as drawn.
 """
 
-from dataclasses import dataclass, field, fields
-
 from torch import nn
 
 from models import batch_norms, case_norms, weight_norm
 from models.case_norms import Norm
+from models.options import FeedforwardNormConfig, NormConfig
 
 NORMS: dict[str, type[Norm]] = {
     norm.name: norm
@@ -30,17 +29,6 @@ NORMS: dict[str, type[Norm]] = {
     for norm in vars(module).values()
     if isinstance(norm, type) and issubclass(norm, Norm) and "name" in vars(norm)
 }
-
-
-@dataclass
-class NormConfig(*reversed(dict.fromkeys(norm.Options for norm in NORMS.values()))):  # type: ignore[misc]
-    """What single norms can be asked for in every model: the `Options` of all their classes."""
-
-
-@dataclass
-class FeedforwardNormConfig(NormConfig):
-    # batch: so many cases of a mini-batch share statistics, as on one of several devices; 0: all of them
-    ghost_size: int = field(default=0, metadata={"minimum": 0})
 
 
 def feedforward(
@@ -82,22 +70,3 @@ def reparametrize(norm: str, module: nn.Module, *weights: str, dim: int = 0) -> 
 def undefined(model: nn.Module) -> bool:
     """Whether a norm had to normalise a single value by itself anywhere in `model` during training."""
     return any(bool(buffer) for name, buffer in model.named_buffers() if name.split(".")[-1] == "undefined")
-
-
-def users(option: str) -> tuple[str, ...]:
-    """The norms with which an option of a model changes something; empty if it is not about norms."""
-    return tuple(name for name, norm in NORMS.items() if option in (*norm.takes, *own_options(norm)))
-
-
-def own_options(norm: type[Norm]) -> list[str]:
-    return [option.name for option in fields(norm.Options)]
-
-
-def unrecorded(norm: str) -> set[str]:
-    """The options of a model that are other norms' own, and so no part of what a run with this norm is.
-
-    A new norm, whatever its options, leaves the ids of all runs as they are. Two options are older than this rule.
-    """
-    options = [option for other in NORMS.values() for option in fields(other.Options)]
-    own = {option.name for option in options if option.metadata.get("recorded") != "always"}
-    return own - set(own_options(NORMS[norm]))

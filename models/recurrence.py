@@ -4,7 +4,6 @@ W_x x does not depend on the state, so each layer projects (and, where the equat
 sequence before its loop over time.
 """
 
-from dataclasses import dataclass, field
 from math import sqrt
 from typing import Any
 
@@ -15,30 +14,12 @@ from torch import Tensor, nn
 from models import kernels
 from models.batch_norms import StepwiseBatchNorm
 from models.case_norms import Norm, Unnormalized
-from models.norms import NORMS, NormConfig, recurrent, reparametrize
+from models.norms import NORMS, recurrent, reparametrize
+from models.options import RecurrentConfig
 
 # norms that leave the summed inputs alone
 PLAIN = tuple(name for name, norm in NORMS.items() if issubclass(norm, Unnormalized))
 States = tuple[Tensor, ...]  # (h,), in an LSTM (h, c), each (B, hidden_size)
-
-
-# Forms of the LSTM with layer norm found in papers and public code (models/lstm_variants.py).
-VARIANTS = ("paper", "inner_bias", "carried", "per_gate", "per_gate_carried", "cell_only", "no_cell")
-
-
-@dataclass
-class RecurrentConfig(NormConfig):
-    """What the language model and the sequence classifier have in common."""
-
-    cell: str = field(default="lstm", metadata={"choices": ("tanh", "lstm", "gru")})
-    hidden_size: int = 64
-    layers: int = field(default=1, metadata={"maximum": 1000})
-    variant: str = field(default="paper", metadata={"choices": VARIANTS, "needs": {"model.cell": ("lstm",)}})
-    gain: float | None = None  # initial gain of the norms; null: 1, for batch norm 0.1
-    # Batch norm only: running averages for each time step, or one for all of them.
-    statistics: str = field(default="per_step", metadata={"choices": ("per_step", "pooled")})
-    recurrent_scale: float = 1.0  # multiplies the initial recurrent weights
-    initial_state_std: float = 0.0  # noise on h_0 in training, the same for every norm (Cooijmans et al. use 0.1)
 
 
 class RecurrentLayer(nn.Module):

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models import ModelError, State
+from models import ModelError
 from models.case_norms import Norm
 from models.lstm_variants import LSTMVariant
-from models.recurrence import PLAIN, RecurrentConfig, RecurrentLayer, States, keep, row
+from models.model import State
+from models.options import RecurrentConfig
+from models.recurrence import PLAIN, RecurrentLayer, States, keep, row
 
 
 class TanhLayer(RecurrentLayer):

@@ -1,6 +1,5 @@
 """Recurrent classifier of whole sequences: the last state decides."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,13 +9,10 @@ from models import require
 from models.classifier import METRICS as METRICS
 from models.classifier import Classifier
 from models.kernels.recurrent_updates import RecurrentUpdates, native_updates
-from models.recurrence import RecurrentConfig
+from models.options import SequenceClassifierConfig
 from models.rnn import RNN
 
-
-@dataclass
-class Config(RecurrentConfig):
-    name: str = "sequence_classifier"
+Config = SequenceClassifierConfig
 
 
 class SequenceClassifier(Classifier):

@@ -11,7 +11,6 @@ class WeightNorm(Unnormalized):
     """`norm=weight`: W = g V / |V| (Salimans and Kingma 2016); sums are left alone but for the shift."""
 
     name = "weight"
-    takes = ("normalize",)
     table_1 = (1, 0, 1, 0, 0, 0)
 
     @staticmethod

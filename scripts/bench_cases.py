@@ -17,7 +17,7 @@ from data import Spec
 from experiments.training import machine
 from experiments.training.train import make_optimizer
 from models import cnn, kernels, mlp
-from models.recurrence import RecurrentConfig
+from models.options import RecurrentConfig
 from models.rnn import CELLS
 from scripts.paired_timing import Alternative, Call, Start
 

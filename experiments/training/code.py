@@ -11,10 +11,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("models", "data", "experiments/training")
-# Names, checks and processes: no number of a run passes through them.
-ASIDE = {
-    f"experiments.training.{name}" for name in ("code", "debug", "errors", "identity", "processes", "run", "schema")
-}
+# Names, checks and processes: no number of a run passes through them but by its configuration, which its id tells.
+TRAINING = ("code", "debug", "errors", "identity", "processes", "run", "schema")
+ASIDE = {"models.options", *(f"experiments.training.{name}" for name in TRAINING)}
 # Prepares every run; that it also sets up the kernels makes them no part of a run without recurrent layers.
 MACHINE = "experiments.training.machine"
 IMPORT = re.compile(r"^\s*(?:from (\S+) )?import (\([^)]*\)|.+)$", re.MULTILINE)

@@ -29,8 +29,9 @@ from experiments.training.machine import check_kernel, pick_device
 from experiments.training.schema import Config, ConfigError
 from experiments.training.train import Row, evaluate, train
 from experiments.training.training_run import Observer, train_model
+from models.model import Model, State
 
-Loss = Callable[[data.Batch, models.State], tuple[Tensor, models.State]]
+Loss = Callable[[data.Batch, State], tuple[Tensor, State]]
 FEW = 5  # updates of `fast`
 MEMORISED = 0.01  # of the loss at the start: below that `overfit` has learned its mini-batch
 
@@ -102,7 +103,7 @@ def overfit(config: Config, source: data.Data) -> None:
     print(f"memorised: {found}")
 
 
-def without_state(loss: Loss, batch: data.Batch, state: models.State) -> tuple[Tensor, None]:
+def without_state(loss: Loss, batch: data.Batch, state: State) -> tuple[Tensor, None]:
     """The loss of a batch by itself: each update is to meet the same task, also in recurrent nets."""
     return loss(batch, None)[0], None
 
@@ -134,7 +135,7 @@ def nan(config: Config, source: data.Data) -> None:
 class Watch:
     """Raises DebugError at the first output, loss, gradient or weight of a model that is not finite."""
 
-    def __init__(self, model: models.Model) -> None:
+    def __init__(self, model: Model) -> None:
         self.model, self.update = model, 0
         for name, module in model.named_modules():
             module.register_forward_hook(partial(self.output, f"{name or 'the model'} ({type(module).__name__})"))
@@ -149,7 +150,7 @@ class Watch:
                 raise DebugError(f"{when}: input of {name} is not finite, the outputs of modules before it were")
             raise DebugError(f"{when}: output of {name} is not finite; its input was finite{largest(given)}")
 
-    def loss(self, batch: data.Batch, state: models.State) -> tuple[Tensor, models.State]:
+    def loss(self, batch: data.Batch, state: State) -> tuple[Tensor, State]:
         found = self.plain_loss(batch, state)
         if not finite(found[0]):
             raise DebugError(f"update {self.update}: the loss is not finite, all outputs of modules were")
@@ -190,7 +191,7 @@ def place(told: list[warnings.WarningMessage]) -> str:
     return f" It belongs to {found[-1][0]}:{found[-1][1]}." if found else ""
 
 
-def built(config: Config, source: data.Data) -> models.Model:
+def built(config: Config, source: data.Data) -> Model:
     device = pick_device(config.device)
     machine.check_memory(config.model, config.norm, source.spec)
     source.to(device)
@@ -198,7 +199,7 @@ def built(config: Config, source: data.Data) -> models.Model:
 
 
 def train_on(
-    feed: Feed, model: models.Model, config: Config, evaluations: int, observe: Observer = lambda history: None
+    feed: Feed, model: Model, config: Config, evaluations: int, observe: Observer = lambda history: None
 ) -> None:
     train(model, feed, config.optim, updates=config.updates, evaluations=evaluations, observe=observe)
 

@@ -11,7 +11,6 @@ from omegaconf.errors import OmegaConfBaseException
 import data
 import models
 from experiments.records import one_line as endings
-from models import kernels
 
 UNSET = ("arm", "paper", "deviations")  # keys that no command line sets
 GROUP = "Config group override"  # begins Hydra's ValueError for model=null
@@ -29,7 +28,7 @@ REMEDIES = {
     "token recognition error": "quote a value with such characters twice, \"key='value'\"",
     "LexerNoViableAlt": "quote a value with such characters twice, \"key='value'\"",
 }
-EXPECTED = (data.DataError, models.ModelError, kernels.KernelError)
+EXPECTED = (data.DataError, models.ModelError, models.KernelError)
 
 
 def one_line(error: BaseException) -> str:

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 import torch
 
 from experiments.training.train import Data, Row, evaluate, prefixed
-from models import Batch, Model, State
 from models.batch_norms import BatchNorm
+from models.model import Batch, Model, State
 from models.norms import NORMS
 
 REESTIMATED_CASES = 2560  # over which averages are taken anew, in mini-batches of the size trained with

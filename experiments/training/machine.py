@@ -23,7 +23,7 @@ from data import Spec
 from experiments.training import limits
 from experiments.training.schema import Config, ConfigError
 from models import kernels
-from models.recurrence import RecurrentConfig
+from models.options import RecurrentConfig
 
 BACKENDS: Any = torch.backends  # whose modules have few types
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h

@@ -36,7 +36,7 @@ from experiments.records.files import SuiteError
 from experiments.training.processes import end_with_parent, server, started
 from experiments.training.schema import Config
 from experiments.training.train import Data
-from models import Batch, Model, State
+from models.model import Batch, Model, State
 
 Work = Callable[..., Any]
 SILENCE = timedelta(minutes=10)  # after which a rank counts as stuck; once all have met, a death is heard of at once

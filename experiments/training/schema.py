@@ -12,10 +12,9 @@ from omegaconf import MISSING, OmegaConf
 
 import data
 import models
-import models.norms
 from experiments.records.files import SCIENTIFIC, SuiteError
 from experiments.training import probes
-from models import kernels
+from models.options import KERNELS, NORMS, unrecorded
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -60,7 +59,7 @@ class Tuning:
 class Config:
     # What is measured: a training run, or one of the exact properties and probes of probes/.
     method: str = field(default="train", metadata={"choices": ("train", *probes.NAMES)})
-    norm: str = field(default="layer", metadata={"choices": tuple(models.norms.NORMS)})
+    norm: str = field(default="layer", metadata={"choices": NORMS})
     seed: int = field(default=0, metadata=ANY_SEED)
     batch_size: int = 32
     ranks: int = 1  # processes that share each mini-batch
@@ -89,7 +88,7 @@ class Config:
     threads: int = field(default=1, metadata={"maximum": 1024})
     n_jobs: int = field(default=0, metadata={"minimum": 0})  # runs of a sweep at a time; 0: one for each core
     # Recurrent layers, updates of MLPs: compiled kernels where they apply, only those, or the reference implementation.
-    kernel: str = field(default="auto", metadata={"choices": kernels.MODES})
+    kernel: str = field(default="auto", metadata={"choices": KERNELS})
     checkpoint_seconds: float = 20.0
     # A look at how a single run trains, without a record (debug.py).
     debug: str = field(default="", metadata={"choices": ("overfit", "fast", "nan")})
@@ -170,20 +169,18 @@ def check_together(config: Config) -> None:
 def check_effects(config: Config) -> None:
     """Refuse a value other than the default that would make another run of the same bits.
 
-    What an option needs to change anything, its metadata say: `needs`, values by the key of another option; the options
-    of norms need their norm.
+    What an option needs to change anything, its metadata say: `needs`, values by the key of another option.
     """
     norms = (probes.load(config.method).compared if config.method != "train" else ()) or (config.norm,)
     for part in ("model", "data", "optim"):
         node = getattr(config, part)
         for spec in dataclasses.fields(node):
-            key, value, users = f"{part}.{spec.name}", getattr(node, spec.name), models.norms.users(spec.name)
+            key, value = f"{part}.{spec.name}", getattr(node, spec.name)
             if value == default(spec):
                 continue
-            if part == "model" and users and not set(users) & set(norms):
-                raise idle(key, value, "norm", config.norm, users)
             for other, valid in spec.metadata.get("needs", {}).items():
-                if (found := reduce(getattr, other.split("."), config)) not in valid:
+                found = reduce(getattr, other.split("."), config)
+                if not set(norms if other == "norm" else (found,)) & set(valid):
                     raise idle(key, value, other, found, valid)
     if config.training_cases and config.updates not in (Config.updates, updates_of(config)):
         raise idle("updates", config.updates, "training_cases", config.training_cases, (0,))
@@ -206,7 +203,7 @@ def scientific(config: Config) -> dict[str, Any]:
     """The configuration as plain data, as it is recorded: `ranks` where there are several, no other norms' options."""
     keys = ("experiment", *SCIENTIFIC, *(("ranks",) if config.ranks > 1 else ()))
     found = {key: plain(getattr(config, key)) for key in keys}
-    for option in models.norms.unrecorded(config.norm):
+    for option in unrecorded(config.norm):
         found["model"].pop(option, None)
     return found
 

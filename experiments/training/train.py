@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from models import Batch, Model, State
+from models.model import Batch, Model, State
 
 Row = dict[str, float]  # one evaluation
 

@@ -16,6 +16,7 @@ from experiments.training.identity import role_of
 from experiments.training.machine import pick_device
 from experiments.training.schema import Config
 from experiments.training.train import Data, Row, train
+from models.model import Model
 from models.norms import undefined
 
 Observer = Callable[[list[Row]], None]
@@ -50,7 +51,7 @@ def trained(
     observe: Observer = lambda history: None,
 ) -> dict[str, Any]:
     device = pick_device(config.device)
-    model: models.Model = models.build(config.model, config.norm, source.spec, config.seed).to(device)
+    model: Model = models.build(config.model, config.norm, source.spec, config.seed).to(device)
     batches: Data = source.to(device)
     batch_size = config.batch_size
     if config.ranks > 1:

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models import KernelError as KernelError
 from models.batch_norms import StepwiseBatchNorm
 from models.case_norms import LayerNorm, Norm, Unnormalized
 from models.kernels.library import unavailable as unavailable
+from models.options import KERNELS
 
-MODES = ("auto", "native", "reference")
 NORMS: tuple[type[Norm], ...] = (Unnormalized, LayerNorm, StepwiseBatchNorm)  # in the order of the C++ enumeration
 CELLS = ("TanhLayer", "LSTMLayer", "GRULayer")  # of models/rnn.py, likewise
 HOOKS = ("forward", "forward_pre", "backward", "backward_pre")
@@ -23,15 +24,11 @@ mode = "auto"
 used: set[str] = set()  # the implementations that recurrent layers ran on since `use` was called
 
 
-class KernelError(RuntimeError):
-    """A layer that has no native kernel, where one was demanded; one line with the reason."""
-
-
 def use(chosen: str) -> None:
     """Which implementation recurrent layers run on from now on: `auto` takes the native one where there is one."""
     global mode
-    if chosen not in MODES:
-        raise ValueError(f"kernel={chosen}: choose one of {', '.join(MODES)}")
+    if chosen not in KERNELS:
+        raise ValueError(f"kernel={chosen}: choose one of {', '.join(KERNELS)}")
     mode = chosen
     used.clear()
 

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from models import State, kernels
+from models import kernels
 from models.batch_norms import StepwiseBatchNorm
 from models.kernels import updates
+from models.model import State
 
 
 def native_updates(model: Any, embedding: nn.Embedding | None, optimizer: Optimizer) -> "RecurrentUpdates | None":

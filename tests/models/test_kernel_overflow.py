@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models import kernels
-from models.recurrence import RecurrentConfig
+from models.options import RecurrentConfig
 from models.rnn import CELLS
 from tests.models.implementation import on
 

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from models import kernels, language_model, sequence_classifier
 from models.batch_norms import StepwiseBatchNorm
-from models.case_norms import DETACH, LayerNorm
+from models.case_norms import LayerNorm
 from models.kernels import KernelError, library
 from models.language_model import Config
 from models.norms import NORMS as EVERY_NORM
 from models.norms import undefined
+from models.options import DETACH
 from models.recurrence import RecurrentLayer
 from models.rnn import CELLS, LSTMLayer
 from tests.models.equations import normal

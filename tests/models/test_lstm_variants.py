@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from models import ModelError, kernels
-from models.case_norms import DETACH, Norm
+from models.case_norms import Norm
 from models.kernels import KernelError
 from models.language_model import Config
 from models.lstm_variants import FORMS
 from models.norms import NORMS
+from models.options import DETACH
 from models.rnn import CELLS, RNN, LSTMLayer
 from tests.models.equations import close, generic, gradients, normal, over, weigh
 

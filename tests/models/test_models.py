@@ -16,8 +16,9 @@ import models
 from data import mnist, text
 from experiments.training.train import evaluate
 from models import ModelError, cnn, language_model, mlp, sequence_classifier
-from models.case_norms import LAYER_AXES, LayerNorm, Norm, Unnormalized
+from models.case_norms import LayerNorm, Norm, Unnormalized
 from models.norms import NORMS
+from models.options import LAYER_AXES
 from tests.models.equations import NORMALIZED, OF_A_BATCH, close
 
 BATCH, STEPS = 6, 8

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from experiments.training.probes import table1
 from experiments.training.probes.table1 import TABLE_1, TRANSFORMATIONS
 from experiments.training.schema import Config
-from models import ModelError
+from models import ModelError, options
 from models.batch_norms import MOMENTUM
-from models.case_norms import DETACH, LAYER_AXES
-from models.norms import NORMS, FeedforwardNormConfig, feedforward, recurrent, undefined
+from models.norms import NORMS, feedforward, recurrent, undefined
+from models.options import DETACH, LAYER_AXES, FeedforwardNormConfig
 from tests.models.equations import (
     EPS,
     GROUPS,
@@ -302,3 +302,11 @@ def test_what_is_no_norm_or_does_not_divide_is_refused(new: Any) -> None:
 def test_ghost_batches_that_do_not_divide_are_refused_in_one_line(cases: int, size: int) -> None:
     with pytest.raises(ModelError, match=rf"^model.ghost_size={size} does not divide a mini-batch of {cases} cases$"):
         make("batch", ghost_size=size)(torch.randn(cases, C))
+
+
+def test_every_norm_is_declared_and_takes_its_own_options() -> None:
+    assert tuple(NORMS) == options.NORMS
+    for name, norm in NORMS.items():
+        own = {option: getattr(options.NormConfig(), option) for option in options.own_options(name)}
+        assert norm.chosen(options.NormConfig()) == own
+        feedforward(name, 4)

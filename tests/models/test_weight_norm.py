@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from models.norms import NORMS, reparametrize
-from models.recurrence import RecurrentConfig
+from models.options import RecurrentConfig
 from models.rnn import CELLS, RNN
 from tests.models.equations import close, gradients, normal
 from tests.models.implementation import on

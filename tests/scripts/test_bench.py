@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models import cnn, mlp
-from models.recurrence import RecurrentConfig
+from models.options import RecurrentConfig
 from models.rnn import CELLS
 from scripts import bench, bench_cases, paired_timing
 from scripts.bench_cases import Case

@@ -179,7 +179,7 @@ def test_a_run_that_is_no_arm_is_named_by_what_differs(tmp_path: Path) -> None:
     [
         ("{norm: foo}", "custom: arms.mine: norm=foo: choose one of none, layer, rms"),
         ("{nrm: layer}", "custom: arms.mine.nrm: Key 'nrm' not in 'Config'; valid keys: method, norm"),
-        ("{model: {gane: 1}}", "custom: arms.mine.model.gane: Key 'gane' not in 'Config'; valid keys: detach"),
+        ("{model: {gane: 1}}", "custom: arms.mine.model.gane: Key 'gane' not in 'MLPConfig'; valid keys: detach"),
         ("{batch_size: abc}", "custom: arms.mine.batch_size: Value 'abc' of type 'str' could not be converted to Int"),
         ("{model: cnn}", "custom: arms.mine: cnn is no mapping of keys to values, such as {norm: layer}"),
     ],

@@ -1,6 +1,6 @@
 """A setting that would make another run of the same bits is refused, and no other is."""
 
-from dataclasses import dataclass, make_dataclass, replace
+from dataclasses import field, fields, make_dataclass, replace
 from typing import Any
 
 import pytest
@@ -11,10 +11,8 @@ from experiments.reports.sentences import OF_NORMS
 from experiments.training import schema
 from experiments.training.schema import Config, ConfigError, Optim, check_together
 from experiments.training.train import train
-from models import ModelError, case_norms, cnn, language_model, mlp, norms
-from models.case_norms import Norm
-from models.norms import NORMS, FeedforwardNormConfig
-from models.recurrence import RecurrentConfig
+from models import ModelError, cnn, language_model, mlp, options
+from models.options import MODELS, NORMS, NormConfig, norms_with
 from tests.models.test_models import BATCH, DATA, load
 
 SMALL: dict[str, tuple[str, Any]] = {
@@ -74,7 +72,7 @@ def test_an_option_is_refused_where_a_training_comes_to_the_same_without_it(name
 
 
 def test_every_option_that_norms_name_is_tried_here() -> None:
-    named = {option for norm in NORMS.values() for option in (*norm.takes, *norms.own_options(norm))}
+    named = {option.name for node in MODELS.values() for option in fields(node) if norms_with(option)}
     assert named == set(CHANGED)
 
 
@@ -100,35 +98,22 @@ def test_what_compares_norms_takes_the_options_of_each() -> None:
     check_together(replace(configured("mlp", "layer", ghost_size=3), method="step_time"))
 
 
-# A norm with an option: one class
-
-
-class PowerNorm(Norm):
-    """a / mean(|a|^power)^(1 / power)."""
-
-    name = "power"
-
-    @dataclass
-    class Options(Norm.Options):
-        power: float = 3.0
-
-
 def test_reports_know_the_options_that_every_record_has() -> None:
     """Those of later norms are recorded with their own norm alone, and need no list."""
-    of_later = set.union(*map(norms.unrecorded, NORMS)) - {"detach", "groups"}
-    every = {*norms.own_options(case_norms.LayerNorm), *norms.own_options(case_norms.GroupNorm)}
-    for node in (FeedforwardNormConfig, RecurrentConfig, cnn.Config):
-        every |= {key for key in vars(node()) if norms.users(key) and key not in of_later}
-    assert {key: set(norms.users(key)) for key in every - {"gain"}} == {key: set(of) for key, of in OF_NORMS.items()}
+    later = set.union(*map(options.unrecorded, NORMS))
+    known = {option.name: set(norms_with(option)) for node in MODELS.values() for option in fields(node)}
+    every = {name: of for name, of in known.items() if of and name not in {*later, "gain", "normalize"}}
+    assert every == {key: set(of) for key, of in OF_NORMS.items()}
 
 
 def test_a_new_norms_option_is_recorded_with_that_norm_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     before = files.run_id(schema.scientific(configured("mlp", "layer")))
-    monkeypatch.setitem(NORMS, "power", PowerNorm)
+    power = field(default=3.0, metadata={"needs": {"norm": ("power",)}})
+    monkeypatch.setattr(options, "NormConfig", make_dataclass("Own", [("power", float, power)], bases=(NormConfig,)))
     recorded: dict[str, dict[str, Any]] = {}
     for norm in ("layer", "power"):
         config = configured("mlp", norm)
-        node = make_dataclass("Model", [("power", float, 3.0)], bases=(mlp.Config,))
+        node = make_dataclass("Model", [("power", float, power)], bases=(mlp.Config,))
         config.model = node(hidden_sizes=[8, 8])
         recorded[norm] = schema.scientific(config)
     assert files.run_id(recorded["layer"]) == before

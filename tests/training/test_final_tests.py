@@ -18,7 +18,7 @@ from models.batch_norms import BatchNorm
 BATCH = 8
 IMAGES = mnist.Config(source="synthetic", crop=20, validation_size=50, test_size=44)
 TEXT = text.Config(corpus="synthetic", sequence_length=6, validation_size=600, test_size=800)
-MODELS = {
+MODELS: dict[str, tuple[models.Options, Any]] = {
     "mlp": (mlp.Config(hidden_sizes=[12]), IMAGES),
     "cnn": (cnn.Config(depth=2, width=4), IMAGES),
     "lstm": (language_model.Config(hidden_size=8), TEXT),

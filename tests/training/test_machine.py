@@ -16,7 +16,9 @@ from data import Spec, mnist
 from experiments.training import limits, machine
 from experiments.training.run import run
 from experiments.training.train import train
-from models import ModelError, case_norms, cnn, mlp
+from models import ModelError, cnn, mlp
+from models.norms import NORMS
+from models.options import LAYER_AXES
 from tests.training.test_run import tiny
 
 MATMUL: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
@@ -79,8 +81,8 @@ def test_training_with_either_product_agrees(elsewhere: None) -> None:
     assert losses(config, "layer") == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("norm", models.norms.NORMS)
-@pytest.mark.parametrize("axes", case_norms.LAYER_AXES)
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("axes", LAYER_AXES)
 def test_training_with_either_layout_of_the_maps_agrees(norm: str, axes: str) -> None:
     config = cnn.Config(depth=4, width=4, layer_axes=axes)
     assert losses(config, norm) == pytest.approx(losses(config, norm, contiguous=True), rel=1e-5)

@@ -19,6 +19,7 @@ from experiments.training import train as loop
 from experiments.training.checkpoint import CheckpointFile
 from experiments.training.train import Progress, decay, evaluate, train
 from models import cnn, language_model, mlp, sequence_classifier
+from models.model import Model
 
 UPDATES, EVALUATIONS = 9, 3
 IMAGES = mnist.Config(source="synthetic", crop=20, validation_size=60)
@@ -229,7 +230,7 @@ def test_a_kill_while_saving_leaves_the_last_checkpoint(tmp_path: Path, monkeypa
 # The loop, on a model whose gradient is 1 everywhere
 
 
-class Slope(models.Model):
+class Slope(Model):
     """loss = sum of 4 weights + the batch's number; its state counts the batches."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from data import Batch, Data, Spec
 from experiments.training import parallel
 from experiments.training.schema import Config
 from experiments.training.train import train
-from models import Model
+from models.model import Model
 
 Arrays = Sequence[NDArray[np.generic]]  # a batch, as processes hand it on
 RANKS = (2, 4)

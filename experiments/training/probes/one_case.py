@@ -3,8 +3,8 @@
 import models
 from data import Data
 from experiments.training.schema import Config
-from models import Model
 from models.mlp import MLP
+from models.model import Model
 
 METRICS = ("largest_weight_gradient", "smallest_weight_gradient")
 

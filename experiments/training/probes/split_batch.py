@@ -7,7 +7,7 @@ import models
 from data import Data
 from experiments.training.schema import Config
 from experiments.training.train import train
-from models import Model
+from models.model import Model
 
 PARTS = 8
 MODELS = ("mlp", "cnn", "sequence_classifier")

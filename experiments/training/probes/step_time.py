@@ -9,6 +9,7 @@ import models
 from data import Data
 from experiments.training.schema import Config
 from experiments.training.train import chosen_rate, make_optimizer, updates_of
+from models.model import State
 
 # Those with native kernels: the others would compare implementations, not norms, where a model is recurrent.
 COMPARED = ("none", "batch", "layer")
@@ -44,7 +45,7 @@ def updater(norm: str, config: Config, data: Data) -> Callable[[range], None]:
     model = models.build(config.model, norm, data.spec, config.seed)
     updates = updates_of(model, make_optimizer(model, config.optim))
     loss_sum, learning_rate = next(model.parameters()).new_zeros(()), chosen_rate(config.optim)
-    state: models.State = None
+    state: State = None
 
     def update(steps: range) -> None:
         nonlocal state

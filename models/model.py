@@ -1,0 +1,36 @@
+"""What can be trained."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+Batch = tuple[Tensor, Tensor]
+# What a recurrent model carries from one batch of a text to the next, of each layer; None at the start and elsewhere.
+State = list[tuple[Tensor, ...]] | None
+
+
+class Model(nn.Module, ABC):
+    """What can be trained."""
+
+    @abstractmethod
+    def loss(self, batch: Batch, state: State) -> tuple[Tensor, State]:
+        """The mean loss of a batch in nats, to be differentiated, and the state to carry on."""
+
+    @abstractmethod
+    def metrics(self, batch: Batch, state: State) -> tuple[dict[str, Tensor], State]:
+        """Each metric's value for each case (or character) of a batch; evaluation averages over all of them."""
+
+    def native_updates(self, optimizer: torch.optim.Optimizer) -> "NativeUpdates | None":
+        """What trains this model natively, many updates at a time; None: autograd and the optimiser do."""
+        return None
+
+
+class NativeUpdates(Protocol):
+    """See models/kernels/updates.py."""
+
+    def make(
+        self, data: Any, steps: range, rate: Callable[[int], float], loss_sum: Tensor, state: State
+    ) -> tuple[int, State]: ...

@@ -1,0 +1,115 @@
+"""What models and norms can be asked for: every option, typed once. Without PyTorch, which takes a second to import.
+
+`model=<name>` is the dataclass with this name in MODELS; `models/<name>.py` builds it. What an option needs to change
+anything its metadata say (experiments/training/schema.py): most of those about norms need certain ones.
+"""
+
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+NORMS = ("none", "layer", "rms", "group", "instance", "batch", "sync_batch", "weight")  # the classes of models/norms.py
+NORMALIZING = tuple(norm for norm in NORMS if norm != "none")
+SCALING = ("layer", "rms", "group", "batch", "sync_batch")  # with gains that start at a constant, in recurrent nets too
+# Which units of a convolutional layer share layer norm's statistics and which share a gain:
+# all of (C, H, W) with a gain per channel; all of (C, H, W) with a gain per unit; the C units of one pixel.
+LAYER_AXES = ("channel", "unit", "pixel")
+# Which of layer norm's statistics the backward pass takes for constants (Xu et al. 2019).
+DETACH = ("none", "mean", "std", "both")
+# Forms of the LSTM with layer norm found in papers and public code (models/lstm_variants.py).
+VARIANTS = ("paper", "inner_bias", "carried", "per_gate", "per_gate_carried", "cell_only", "no_cell")
+KERNELS = ("auto", "native", "reference")  # implementations of recurrent layers and of an MLP's updates
+
+
+@dataclass
+class NormConfig:
+    """Options that single norms have of their own, in every model: keywords of the norm's class.
+
+    They are recorded with their norm alone, so that a new one leaves the ids of all other runs as they are. Two are
+    older than this rule.
+    """
+
+    # statistics that pass no gradient back
+    detach: str = field(
+        default="none", metadata={"choices": DETACH, "needs": {"norm": ("layer",)}, "recorded": "always"}
+    )
+    # into so many the units of a layer, or its channels, are divided
+    groups: int = field(default=4, metadata={"needs": {"norm": ("group",)}, "recorded": "always"})
+
+
+@dataclass
+class FeedforwardNormConfig(NormConfig):
+    # so many cases of a mini-batch share statistics, as on one of several devices; 0: all of them
+    ghost_size: int = field(default=0, metadata={"minimum": 0, "needs": {"norm": ("batch",)}})
+
+
+@dataclass
+class MLPConfig(FeedforwardNormConfig):
+    name: str = "mlp"
+    hidden_sizes: list[int] = field(default_factory=lambda: [256, 256])
+    # Which summed inputs are normalised: the hidden layers', or all including the logits (section 6.6 does so for
+    # batch norm: "batch normalization is applied to all layers").
+    normalize: str = field(default="hidden", metadata={"choices": ("hidden", "all"), "needs": {"norm": NORMALIZING}})
+
+
+@dataclass
+class CNNConfig(FeedforwardNormConfig):
+    name: str = "cnn"
+    depth: int = field(default=8, metadata={"maximum": 1000})  # convolutions, 3x3
+    width: int = 16  # channels of the first half; the second half has twice as many
+    # What reads the last maps: all their units, or global average pooling.
+    head: str = field(default="gap", metadata={"choices": ("flatten", "gap")})
+    hidden_size: int = field(default=0, metadata={"minimum": 0})  # units of a normalised fully connected layer; 0: none
+    # What lies beyond the border of a map: zeros, or its opposite side.
+    padding: str = field(default="zeros", metadata={"choices": ("zeros", "circular")})
+    layer_axes: str = field(default="channel", metadata={"choices": LAYER_AXES, "needs": {"norm": ("layer",)}})
+
+
+@dataclass
+class RecurrentConfig(NormConfig):
+    """What the language model and the sequence classifier have in common."""
+
+    cell: str = field(default="lstm", metadata={"choices": ("tanh", "lstm", "gru")})
+    hidden_size: int = 64
+    layers: int = field(default=1, metadata={"maximum": 1000})
+    variant: str = field(
+        default="paper", metadata={"choices": VARIANTS, "needs": {"norm": ("layer",), "model.cell": ("lstm",)}}
+    )
+    # initial gain of the norms; null: 1, for batch norm 0.1
+    gain: float | None = field(default=None, metadata={"needs": {"norm": SCALING}})
+    # running averages for each time step, or one for all of them
+    statistics: str = field(
+        default="per_step",
+        metadata={"choices": ("per_step", "pooled"), "needs": {"norm": ("batch", "sync_batch")}},
+    )
+    recurrent_scale: float = 1.0  # multiplies the initial recurrent weights
+    initial_state_std: float = 0.0  # noise on h_0 in training, the same for every norm (Cooijmans et al. use 0.1)
+
+
+@dataclass
+class LanguageModelConfig(RecurrentConfig):
+    name: str = "language_model"
+    embedding_size: int = field(default=0, metadata={"minimum": 0})  # 0: one-hot characters
+
+
+@dataclass
+class SequenceClassifierConfig(RecurrentConfig):
+    name: str = "sequence_classifier"
+
+
+MODELS = {node.name: node for node in (CNNConfig, LanguageModelConfig, MLPConfig, SequenceClassifierConfig)}
+
+
+def norms_with(option: Field[Any]) -> tuple[str, ...]:
+    """The norms with which an option of a model changes something; empty if it is not about norms."""
+    norms: tuple[str, ...] = option.metadata.get("needs", {}).get("norm", ())
+    return norms
+
+
+def own_options(norm: str) -> list[str]:
+    return [option.name for option in fields(NormConfig) if norm in norms_with(option)]
+
+
+def unrecorded(norm: str) -> set[str]:
+    """The options of a model that are other norms' own, and so no part of what a run with this norm is."""
+    later = {option.name for option in fields(NormConfig) if option.metadata.get("recorded") != "always"}
+    return later - set(own_options(norm))
