@@ -14,12 +14,11 @@ from experiments.records.folder import CONFIG, DONE, RunFolder
 from experiments.sweeps.arms import run_tuned
 from experiments.sweeps.compose import configured
 from experiments.sweeps.options import register
-from experiments.training import parallel, schema
+from experiments.training import schema, torchrun
 from experiments.training.errors import one_line, told_in_one_line
 from experiments.training.identity import Run
-from experiments.training.run import outcome_line
+from experiments.training.measured import outcome_line
 from experiments.training.schema import Config, ConfigError
-from experiments.training.training_run import take_part
 
 
 @hydra.main(config_path=str(schema.CONFIGS), config_name="run", version_base="1.3")
@@ -31,13 +30,13 @@ def run_and_print(composed: DictConfig) -> None:
     from experiments.dashboards.progress import training_bar
 
     choices = HydraConfig.get().runtime.choices
-    config = parallel.as_started(configured(composed, choices["experiment"], choices["scale"]))
+    config = torchrun.as_started(configured(composed, choices["experiment"], choices["scale"]))
     if config.resume and config.debug:
         raise ConfigError(
             f"debug={config.debug} with resume={config.resume}: a debug run is always begun anew; leave one out"
         )
     if config.resume:
-        config = parallel.as_started(recorded(config.results, config.resume))
+        config = torchrun.as_started(recorded(config.results, config.resume))
     if config.debug:
         from experiments.training.debug import debug
 
@@ -73,4 +72,4 @@ def recorded(results: str, name: str) -> Config:
 
 if __name__ == "__main__":
     register()
-    told_in_one_line(lambda: parallel.led(main, take_part))
+    told_in_one_line(lambda: torchrun.led(main))

@@ -81,7 +81,7 @@ def tell(configs: "Sequence[Config]") -> None:
     """A line for each run that is done, then one for each arm."""
     from experiments.dashboards.sparklines import tell_arms
     from experiments.sweeps.arms import read_arms
-    from experiments.training.run import outcome_line
+    from experiments.training.measured import outcome_line
 
     outcomes = [arm.outcome() for arm in read_arms(configs)]
     for outcome in outcomes:

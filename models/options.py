@@ -9,7 +9,8 @@ from typing import Any
 
 NORMS = ("none", "layer", "rms", "group", "instance", "batch", "sync_batch", "weight")  # the classes of models/norms.py
 NORMALIZING = tuple(norm for norm in NORMS if norm != "none")
-SCALING = ("layer", "rms", "group", "batch", "sync_batch")  # with gains that start at a constant, in recurrent nets too
+OF_A_BATCH = ("batch", "sync_batch")  # whose statistics cases share
+SCALING = ("layer", "rms", "group", *OF_A_BATCH)  # with gains that start at a constant, in recurrent nets too
 # Which units of a convolutional layer share layer norm's statistics and which share a gain:
 # all of (C, H, W) with a gain per channel; all of (C, H, W) with a gain per unit; the C units of one pixel.
 LAYER_AXES = ("channel", "unit", "pixel")
@@ -79,7 +80,7 @@ class RecurrentConfig(NormConfig):
     # running averages for each time step, or one for all of them
     statistics: str = field(
         default="per_step",
-        metadata={"choices": ("per_step", "pooled"), "needs": {"norm": ("batch", "sync_batch")}},
+        metadata={"choices": ("per_step", "pooled"), "needs": {"norm": OF_A_BATCH}},
     )
     recurrent_scale: float = 1.0  # multiplies the initial recurrent weights
     initial_state_std: float = 0.0  # noise on h_0 in training, the same for every norm (Cooijmans et al. use 0.1)

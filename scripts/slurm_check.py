@@ -46,7 +46,7 @@ class FailingTask(slurm.Task):
 
 
 def fail_on_some_seeds(wanted: Run, log: int, pipe: Connection) -> None:
-    with patch.object(workers, "run_alone", run_or_fail):
+    with patch("experiments.training.run.run_alone", run_or_fail):
         REAL_WORK(wanted, log, pipe)
 
 

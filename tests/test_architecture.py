@@ -1,6 +1,7 @@
 """Who may import whom, held over every file; and what may happen only in certain rooms."""
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -181,3 +182,13 @@ def test_verdicts_can_be_verified_with_a_handful_of_packages() -> None:
 def test_nothing_needs_a_dashboards_library(command: str) -> None:
     tops = {name.split(".")[0] for name in reached(f"experiments.{command}", set())}
     assert not tops & {"wandb", "wandb_workspaces", "bokeh"}
+
+
+def test_who_trains_nothing_does_without_torch() -> None:
+    """A second of every command that lists options, counts runs, or finds all of them done."""
+    asks = "import data, models, sys; from experiments import reproduce, run, status"
+    lists = "from experiments.sweeps import options; options.register(); options.options_text(); options.groups_text()"
+    composes = "from experiments.sweeps.compose import compose_arms, launcher; launcher(['experiment=lm_lstm'])"
+    code = f"{asks}; {lists}; {composes}; print([name for name in ('torch', 'torchvision') if name in sys.modules])"
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"

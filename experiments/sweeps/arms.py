@@ -3,16 +3,17 @@
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments.sweeps.arm import Arm, Plan, arms_of
 from experiments.sweeps.audience import QUIET, Audience
 from experiments.sweeps.preflight import check_runnable, check_sweep
 from experiments.sweeps.sweep import changed_text, cores, run_all
 from experiments.training.identity import Run
-from experiments.training.run import perform
 from experiments.training.schema import Config
-from experiments.training.training_run import Observer
+
+if TYPE_CHECKING:  # with these PyTorch, which is imported to train alone
+    from experiments.training.training_run import Observer
 
 
 def run_arms(
@@ -45,14 +46,16 @@ def read_arms(configs: Sequence[Config]) -> list[Arm]:
 
 
 def run_tuned(
-    config: Config, observe: Observer = lambda history: None, tell: Callable[[Path], None] = lambda folder: None
+    config: Config, observe: "Observer" = lambda history: None, tell: Callable[[Path], None] = lambda folder: None
 ) -> dict[str, Any]:
     """The record of one run, after the tuning runs where its learning rate is open; `tell` gets the folder of each."""
+    from experiments.training.run import perform
+
     check_runnable([config])
     arm = Arm(config, [config.seed])
     found: list[tuple[Run, dict[str, Any]]] = []  # those that were done before
 
-    def made(wanted: Run, observe: Observer = lambda history: None) -> dict[str, Any]:
+    def made(wanted: Run, observe: "Observer" = lambda history: None) -> dict[str, Any]:
         tell(wanted.folder.path)
         if (record := wanted.record()) is not None:
             found.append((wanted, record))

@@ -4,12 +4,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import data
-import models
 from experiments.records import files
 from experiments.sweeps.arm import Name, tuning_configs
-from experiments.training import machine, parallel, probes
-from experiments.training.final_tests import WAYS
-from experiments.training.machine import check_kernel, pick_device
+from experiments.training import probes
+from experiments.training.measured import metric_names
 from experiments.training.schema import Config, ConfigError
 
 
@@ -17,6 +15,8 @@ def check_runnable(configs: Sequence[Config], at_once: int = 1) -> None:
     """Find what would fail in every run before the first: the folder, the device, the data, a model that reads it, and
     memory for so many processes at once.
     """
+    from experiments.training import machine, parallel  # with them PyTorch, which is imported to train alone
+
     for results in {config.results for config in configs}:
         files.check_writable(results)
     checked = set()
@@ -28,8 +28,8 @@ def check_runnable(configs: Sequence[Config], at_once: int = 1) -> None:
         )
         if key not in checked:
             parallel.check(config)
-            check_kernel(config)
-            pick_device(config.device)
+            machine.check_kernel(config)
+            machine.pick_device(config.device)
             source = data.load(config.data, batch_size=config.batch_size, seed=config.seed)
             if config.method == "train" or probes.load(config.method).builds_model:
                 machine.check_memory(config.model, config.norm, source.spec, max(at_once, config.ranks))
@@ -57,14 +57,3 @@ def declared(configs: Mapping[Name, Config]) -> Declared:
     metrics = {experiment: metric_names(config) for (experiment, _), config in configs.items()}
     grids = {arm: len({rate for rate, _ in tuning_configs(config)}) for arm, config in configs.items()}
     return names, metrics, grids
-
-
-def metric_names(config: Config) -> set[str]:
-    if config.method != "train":
-        return set(probes.load(config.method).metrics)
-    measured, longer = (models.metrics(config.model.name, longer=longer) for longer in (False, True))
-    names = {f"{split}_{name}" for split in ("validation", "mean_validation", *WAYS) for name in measured}
-    names |= {f"test_batch_{name}_increase" for name in measured}
-    for variant in data.test_splits(config.data)[1:]:
-        names |= {f"{variant}_{name}" for name in longer} | {f"{variant}_{name}_increase" for name in measured}
-    return {"train_loss", "mean_train_loss"} | names

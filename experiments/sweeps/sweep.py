@@ -23,8 +23,8 @@ from experiments.sweeps.failure import Failure, SweepError
 from experiments.sweeps.order import Order
 from experiments.sweeps.workers import AGAIN, BUSY, DONE, LOG_LINES, LOST, NO_SPACE, RAISED, Worker
 from experiments.training import limits
+from experiments.training.code import commit
 from experiments.training.identity import Run
-from experiments.training.machine import commit, pick_device
 from experiments.training.processes import ServerDied
 from experiments.training.schema import Config
 
@@ -235,7 +235,11 @@ def changed_text(changed: Sequence[Run], found: int) -> str:
 
 def cores(config: Config) -> int:
     """How many runs at a time: one for each processor this process may use, or one on a GPU."""
-    return limits.cores() if config.device == "cpu" or str(pick_device(config.device)) == "cpu" else 1
+    if config.device == "cpu":
+        return limits.cores()
+    from experiments.training.machine import pick_device  # with it PyTorch, which is imported to train alone
+
+    return limits.cores() if str(pick_device(config.device)) == "cpu" else 1
 
 
 def died(code: int) -> str:

@@ -16,9 +16,7 @@ from typing import Any
 from experiments.records.locks import Busy
 from experiments.training.errors import EXPECTED
 from experiments.training.identity import Run
-from experiments.training.parallel import RankDied
-from experiments.training.processes import ServerDied, end_with_parent, server, started
-from experiments.training.run import run_alone
+from experiments.training.processes import RankDied, ServerDied, end_with_parent, server, started
 
 DONE, RAISED, AGAIN, NO_SPACE, BUSY = 0, 1, 71, 74, 75  # how a worker says that it ends; else it died
 LOST = 255  # nobody saw how it died, for the fork server was dead by then
@@ -86,6 +84,8 @@ def work(run: Run, log: int, pipe: Connection) -> None:
 
 
 def attempt(run: Run) -> int:
+    from experiments.training.run import run_alone  # the fork server has it; whoever starts workers needs it not
+
     try:
         with run.folder.hold():
             if run.record() is not None:  # another sweep was quicker

@@ -4,7 +4,9 @@ The files are read when this module is imported, which is when they become the r
 inherit both, whatever has happened to the files since.
 """
 
+import os
 import re
+import subprocess
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -66,3 +68,16 @@ def digest(method: str, model: str, data: str) -> str:
     """Ten hexadecimal digits for the code of a run with this method, model and data set."""
     lines = "\n".join(f"{name} {DIGESTS[name]}" for name in modules(method, model, data))
     return sha256(lines.encode()).hexdigest()[:10]
+
+
+@cache
+def commit() -> str:
+    """The code's version; `-dirty` where files differ from it. A sweep asks once and tells its workers."""
+    if "LAYERNORM_COMMIT" not in os.environ:
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        try:
+            told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10)
+            os.environ["LAYERNORM_COMMIT"] = told.stdout.strip() or "unknown"
+        except (OSError, subprocess.TimeoutExpired):
+            os.environ["LAYERNORM_COMMIT"] = "unknown"
+    return os.environ["LAYERNORM_COMMIT"]

@@ -24,12 +24,13 @@ import data
 import models
 from experiments.records import files
 from experiments.training import machine, schema
-from experiments.training.final_tests import OF_A_BATCH, WAYS
 from experiments.training.machine import check_kernel, pick_device
+from experiments.training.measured import WAYS
 from experiments.training.schema import Config, ConfigError
 from experiments.training.train import Row, evaluate, train
 from experiments.training.training_run import Observer, train_model
 from models.model import Model, State
+from models.options import OF_A_BATCH
 
 Loss = Callable[[data.Batch, State], tuple[Tensor, State]]
 FEW = 5  # updates of `fast`

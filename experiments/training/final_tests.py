@@ -17,14 +17,10 @@ import torch
 from experiments.training.train import Data, Row, evaluate, prefixed
 from models.batch_norms import BatchNorm
 from models.model import Batch, Model, State
-from models.norms import NORMS
 
 REESTIMATED_CASES = 2560  # over which averages are taken anew, in mini-batches of the size trained with
 # Mini-batches of so few cases go through a model together, so many cases at once.
 FEW, CASES_AT_ONCE = 4, 128
-WAYS = ("test", "test_reestimated", "test_batch")
-# the norms that differ in these ways
-OF_A_BATCH = tuple(name for name, norm in NORMS.items() if issubclass(norm, BatchNorm))
 
 
 def test_metrics(model: Model, source: Data, batch_size: int) -> Row:

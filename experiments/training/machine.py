@@ -4,15 +4,12 @@ Nothing that is set changes a number beyond the rounding of float32.
 """
 
 import ctypes
-import os
 import platform
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +18,7 @@ from torch import Tensor
 import models
 from data import Spec
 from experiments.training import limits
+from experiments.training.code import commit
 from experiments.training.schema import Config, ConfigError
 from models import kernels
 from models.options import RecurrentConfig
@@ -142,19 +140,6 @@ def environment() -> dict[str, Any]:
         "capability": torch.backends.cpu.get_cpu_capability(),
         "commit": commit(),
     }
-
-
-@cache
-def commit() -> str:
-    """The code's version; `-dirty` where files differ from it. A sweep asks once and tells its workers."""
-    if "LAYERNORM_COMMIT" not in os.environ:
-        command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-        try:
-            told = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
-            os.environ["LAYERNORM_COMMIT"] = told.stdout.strip() or "unknown"
-        except (OSError, subprocess.TimeoutExpired):
-            os.environ["LAYERNORM_COMMIT"] = "unknown"
-    return os.environ["LAYERNORM_COMMIT"]
 
 
 def check_kernel(config: Config) -> None:

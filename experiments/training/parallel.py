@@ -10,7 +10,6 @@ Rank 0 starts the others itself (`ranks=4`, on one machine), or torchrun starts 
 one for each rank, by NCCL.
 """
 
-import dataclasses
 import gc
 import os
 import signal
@@ -32,22 +31,13 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn.parallel import DistributedDataParallel
 
-from experiments.records.files import SuiteError
-from experiments.training.processes import end_with_parent, server, started
+from experiments.training.processes import ParallelError, RankDied, end_with_parent, server, started
 from experiments.training.schema import Config
 from experiments.training.train import Data
 from models.model import Batch, Model, State
 
 Work = Callable[..., Any]
 SILENCE = timedelta(minutes=10)  # after which a rank counts as stuck; once all have met, a death is heard of at once
-
-
-class ParallelError(SuiteError):
-    """A run that cannot be shared as asked, or whose rank failed."""
-
-
-class RankDied(ParallelError):
-    """A rank's process is gone without a word."""
 
 
 # ------------------------------------------------------------------------------------------- what the loop is given
@@ -160,7 +150,7 @@ def processes(ranks: int, work: Work, *arguments: object) -> Iterator[None]:
     """
     if ranks == 1:
         yield
-    elif dist.is_initialized() and ranks == dist.get_world_size():  # torchrun's: they wait in `follow`
+    elif dist.is_initialized() and ranks == dist.get_world_size():  # torchrun's: they wait in torchrun.follow
         dist.broadcast_object_list([arguments])
         yield
     elif dist.is_initialized():
@@ -239,46 +229,3 @@ def leave() -> None:
 
 def backend() -> str:
     return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-
-
-# ------------------------------------------------------------------------------------------------------ by torchrun
-
-
-def led(command: Callable[[], None], work: Work) -> None:
-    """Run a command; under torchrun on rank 0 alone, whose training runs the other ranks share by `work`."""
-    if not dist.is_torchelastic_launched():
-        return command()
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group(backend(), timeout=SILENCE)
-    try:
-        if dist.get_rank() == 0:
-            if {"-m", "--multirun"} & set(sys.argv):
-                raise ParallelError("torchrun starts single runs; for a sweep give ranks=<number> instead")
-            command()
-            dist.broadcast_object_list([None])
-        else:
-            follow(work)
-    finally:
-        leave()
-
-
-def follow(work: Work) -> None:
-    """Share the runs of rank 0 until it has no more."""
-    while True:
-        told: list[Any] = [None]
-        try:
-            dist.broadcast_object_list(told)
-        except RuntimeError:
-            sys.exit(1)  # rank 0 is gone and has said why
-        if told[0] is None:
-            return
-        work(*told[0])
-
-
-def as_started(config: Config) -> Config:
-    """The configuration with the ranks that torchrun started. Raises ParallelError if it asks for others."""
-    started = dist.get_world_size() if dist.is_initialized() else config.ranks
-    if config.ranks not in (1, started):
-        raise ParallelError(f"ranks={config.ranks}: torchrun started {started}; leave ranks out")
-    return dataclasses.replace(config, ranks=started)

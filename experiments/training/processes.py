@@ -22,6 +22,14 @@ class ServerDied(SuiteError):
     """No process can be started, tried again and again."""
 
 
+class ParallelError(SuiteError):
+    """A run that cannot be shared by processes as asked, or whose rank failed."""
+
+
+class RankDied(ParallelError):
+    """A rank's process is gone without a word."""
+
+
 def started(work: Callable[..., None], *arguments: object, daemon: bool = False) -> BaseProcess:
     """A process at work. Where the fork server has died, or dies meanwhile, a new one takes its place."""
     for pause in (*PAUSES, None):
@@ -41,7 +49,7 @@ def started(work: Callable[..., None], *arguments: object, daemon: bool = False)
 def server() -> Any:
     """A fork server with all that a run imports, so that a run starts in hundredths of a second."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["experiments.sweeps.workers", "torch._dynamo"])
+    context.set_forkserver_preload(["experiments.sweeps.workers", "experiments.training.run", "torch._dynamo"])
     known: Any = forkserver._forkserver
     # A process forked by a server knows it, but would start another one, for seconds (python/cpython#86354, open).
     if known._forkserver_address and known._forkserver_pid is None and getattr(known, "_forkserver_authkey", True):

@@ -3,14 +3,12 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import data
 from experiments.records import files
 from experiments.records.folder import RESULT
 from experiments.training import machine, probes
-from experiments.training.final_tests import OF_A_BATCH, WAYS
 from experiments.training.identity import Run
 from experiments.training.machine import pick_device
 from experiments.training.schema import Config
@@ -82,14 +80,3 @@ def device_of(config: Config) -> str:
 def kernel_used() -> str | None:
     """What the recurrent layers of this run ran on; None where it had none."""
     return " and ".join(sorted(kernels.used)) or None
-
-
-def outcome_line(record: Mapping[str, Any]) -> str:
-    """What a run came to: its id, status and test metrics (a probe's: all)."""
-    training = record["config"]["method"] == "train"
-    final = (record["final"] or record["timing"]).items()
-    if record["config"]["norm"] not in OF_A_BATCH:
-        final = [(name, value) for name, value in final if not name.startswith(WAYS[1:])]
-    shown = [(name, value) for name, value in final if name.startswith("test") or not training]
-    numbers = "  ".join(f"{name}={'-' if value is None else format(value, '.4g')}" for name, value in shown)
-    return f"{record['experiment']}/{record['run']}  {record['status']}  {numbers}"

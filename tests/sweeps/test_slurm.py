@@ -43,7 +43,7 @@ class FailingTask(slurm.Task):
 
 def fail_on_seed_1(wanted: Run, log: int, pipe: Connection) -> None:
     broken = wanted.config.seed == 1
-    with patch.object(workers, "run_alone", None) if broken else nullcontext():
+    with patch("experiments.training.run.run_alone", None) if broken else nullcontext():
         REAL_WORK(wanted, log, pipe)
 
 

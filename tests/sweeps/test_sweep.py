@@ -49,7 +49,7 @@ def fail_on_some_seeds(wanted: Run, log: int, pipe: Connection) -> None:
             print("a warning", file=sys.stderr)
         return run_alone(wanted)
 
-    with patch.object(workers, "run_alone", run_or_fail):
+    with patch("experiments.training.run.run_alone", run_or_fail):
         REAL_WORK(wanted, log, pipe)
 
 

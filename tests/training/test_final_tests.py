@@ -11,6 +11,7 @@ from data import mnist, text
 from experiments.training import final_tests
 from experiments.training.final_tests import REESTIMATED_CASES, Rows, other_statistics, reestimate
 from experiments.training.final_tests import test_metrics as measure
+from experiments.training.measured import WAYS
 from experiments.training.train import evaluate
 from models import cnn, language_model, mlp
 from models.batch_norms import BatchNorm
@@ -115,4 +116,4 @@ def test_rows_of_a_text_go_on_from_batch_to_batch() -> None:
 
 def test_at_batch_size_one_there_are_no_statistics() -> None:
     model, source = trained("mlp", "batch", batch_size=1)
-    assert not any(key.startswith(final_tests.WAYS[1:]) for key in measure(model, source, 1))
+    assert not any(key.startswith(WAYS[1:]) for key in measure(model, source, 1))

@@ -15,8 +15,8 @@ import torch.distributed as dist
 
 from experiments.records import files
 from experiments.sweeps.arms import run_arms
-from experiments.training import parallel, schema
-from experiments.training.parallel import ParallelError
+from experiments.training import parallel, schema, torchrun
+from experiments.training.processes import ParallelError
 from experiments.training.run import run
 from models import ModelError
 from models.batch_norms import StepwiseSyncBatchNorm, SyncBatchNorm
@@ -139,11 +139,11 @@ def test_what_cannot_be_shared_is_told_in_one_line(changes: dict[str, Any], mess
 
 
 def test_torchrun_and_ranks_must_agree(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
     monkeypatch.setattr(dist, "get_world_size", lambda: 4)
-    assert parallel.as_started(tiny(tmp_path)).ranks == 4
+    assert torchrun.as_started(tiny(tmp_path)).ranks == 4
     with pytest.raises(ParallelError, match=r"^ranks=2: torchrun started 4; leave ranks out$"):
-        parallel.as_started(tiny(tmp_path, ranks=2))
+        torchrun.as_started(tiny(tmp_path, ranks=2))
 
 
 # A rank that dies
