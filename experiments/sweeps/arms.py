@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.sweeps.arm import Arm, Plan, arms_of
 from experiments.sweeps.audience import QUIET, Audience
-from experiments.sweeps.preflight import check_runnable, check_sweep
+from experiments.sweeps.preflight import check_runnable, check_several, check_sweep
 from experiments.sweeps.sweep import changed_text, cores, run_all
 from experiments.training.identity import Run
 from experiments.training.schema import Config
@@ -30,10 +30,17 @@ def run_arms(
     `sweep.run_all`.
     """
     n_jobs = n_jobs or cores(configs[0])
-    check_sweep(configs, n_jobs)
+    check_several(configs)
     plan = Plan(arms_of(configs))
     run_all(
-        plan.first(), plan.after, total=lambda: plan.total, n_jobs=n_jobs, share=share, token=token, audience=audience
+        plan.first(),
+        plan.after,
+        check=lambda: check_sweep(configs, n_jobs),
+        total=lambda: plan.total,
+        n_jobs=n_jobs,
+        share=share,
+        token=token,
+        audience=audience,
     )
 
 

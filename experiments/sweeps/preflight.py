@@ -36,12 +36,16 @@ def check_runnable(configs: Sequence[Config], at_once: int = 1) -> None:
             checked.add(key)
 
 
-def check_sweep(configs: Sequence[Config], n_jobs: int = 1) -> None:
-    """As `check_runnable`, with `n_jobs` processes if there are as many runs; also refuse what is for single runs."""
+def check_several(configs: Sequence[Config]) -> None:
+    """Refuse what is for single runs."""
     for config in configs:
         for key in ("debug", "resume"):
             if value := getattr(config, key):
                 raise ConfigError(f"{key}={value} is for single runs; leave it out, or -m")
+
+
+def check_sweep(configs: Sequence[Config], n_jobs: int = 1) -> None:
+    """As `check_runnable`, with `n_jobs` processes if there are as many runs."""
     runs = sum(1 + len(tuning_configs(config)) for config in configs)
     check_runnable(configs, min(n_jobs, runs))
 

@@ -37,6 +37,7 @@ def run_all(
     runs: Iterable[Run],
     on_done: Done = lambda run, record: (),
     *,
+    check: Callable[[], None] = lambda: None,
     total: Callable[[], int] = lambda: 0,
     n_jobs: int = 0,
     share: tuple[int, int] = (0, 1),
@@ -45,18 +46,20 @@ def run_all(
 ) -> None:
     """Do every run, `n_jobs` at a time (0: one for each core).
 
-    `on_done` gets each record, in this process, and returns further runs, `total` in all. Of several sweeps over one
-    folder each may begin with its `share`, (k, n) being the k-th of n, before it helps with the rest, and ends when all
-    that is left is in the hands of others; those of one `token` do not repeat each other's failures. Raises SweepError
-    after the last run if any failed.
+    `check` is called before the first, unless all are done. `on_done` gets each record, in this process, and returns
+    further runs, `total` in all. Of several sweeps over one folder each may begin with its `share`, (k, n) being the
+    k-th of n, before it helps with the rest, and ends when all that is left is in the hands of others; those of one
+    `token` do not repeat each other's failures. Raises SweepError after the last run if any failed.
     """
     runs = list(runs)
     if not runs:
         return
-    commit()  # git is asked here, once: the workers inherit the answer
     sweep = Sweep(on_done, total, share, token or uuid4().hex, audience)
     sweep.add(runs)
     sweep.n_jobs = n_jobs or cores(runs[0].config)
+    if sweep.order.waiting:
+        check()
+        commit()  # git is asked here, once: the workers inherit the answer
     sweep.run()
     failed = [f"{len(sweep.failures)} of {len(sweep.known)} runs failed"] if sweep.failures else []
     if reasons := [*failed, *([f"{sweep.broken}"] if sweep.broken else [])]:

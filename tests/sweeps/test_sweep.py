@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from unittest.mock import patch
 import pytest
 import torch
 
+import data
 from data import DataError, text
 from experiments.records import files
 from experiments.records.folder import CONFIG, FAILED, KEPT, RESULT, RunFolder, stable
@@ -21,7 +23,7 @@ from experiments.records.locks import Busy
 from experiments.sweeps import collect, failure, sweep, workers
 from experiments.sweeps.arm import Arm, Plan, arms_of
 from experiments.sweeps.arms import read_arms, run_arms
-from experiments.sweeps.audience import QUIET, Audience
+from experiments.sweeps.audience import QUIET, Audience, Look
 from experiments.sweeps.order import Order
 from experiments.training import schema
 from experiments.training.identity import Run
@@ -90,6 +92,16 @@ def test_arms_that_share_their_tuning_are_all_evaluated(tmp_path: Path) -> None:
 def test_what_is_for_single_runs_is_refused_in_a_sweep(options: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(schema.ConfigError, match="is for single runs; leave it out, or -m"):
         run_arms([tiny(tmp_path, **options)])
+
+
+def test_before_the_first_run_obstacles_are_looked_for_and_without_one_none_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_arms([tiny(tmp_path)])
+    monkeypatch.setattr(data, "load", lambda config, **options: 1 / 0)
+    run_arms([tiny(tmp_path)])
+    with pytest.raises(ZeroDivisionError):
+        run_arms([tiny(tmp_path), tiny(tmp_path, seed=1)])
 
 
 def test_what_a_killed_process_left_in_the_folder_of_a_finished_run_goes(tmp_path: Path) -> None:
@@ -252,11 +264,13 @@ def test_a_run_reads_the_text_its_configuration_was_made_for_or_none(
     monkeypatch.chdir(elsewhere.parent)
     assert run(recorded(str(tmp_path), Run(configs[0]).id))["data_digest"] == source.digest
 
-    def overwrite(folder: Path) -> None:
-        own.write_text(elsewhere.read_text())
+    @contextmanager
+    def overwritten(sweep: object) -> Iterator[Look]:
+        own.write_text(elsewhere.read_text())  # after the sweep has looked at it, before the first run
+        yield lambda: None
 
     with pytest.raises(failure.SweepError) as raised:
-        run_arms(configs, n_jobs=1, audience=Audience(overwrite))  # it is told of seed 0, which is found done
+        run_arms(configs, n_jobs=1, audience=Audience(display=overwritten))
     assert raised.value.details.count("mine.txt is another text than this run was made for") >= 2
     assert [Run(config).record() is not None for config in configs] == [True, False, False]
     with pytest.raises(DataError, match="is another text"):
