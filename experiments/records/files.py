@@ -66,23 +66,27 @@ def finite(value: Any) -> Any:
 
 
 @contextmanager
-def draft(path: Path) -> Iterator[Path]:
-    """Gives a place to write to; what was written there becomes the file `path`, whole, or nothing remains of it."""
+def draft(path: Path, *, lasting: bool = True) -> Iterator[Path]:
+    """Gives a place to write to; what was written there becomes the file `path`, whole, or nothing remains of it.
+
+    Not `lasting`, it may be lost when the power fails: to wait for the disk takes some milliseconds a file.
+    """
     partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     try:
         yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
+        if lasting:
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def write(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all."""
+def write(path: Path, content: str | bytes, *, lasting: bool = True) -> None:
+    """Write a file whole or not at all; for `lasting` see `draft`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with draft(path) as partial:
+        with draft(path, lasting=lasting) as partial:
             partial.write_bytes(content if isinstance(content, bytes) else content.encode())
     except OSError as error:
         raise RecordError(unwritable(path.parent, error)) from error

@@ -48,17 +48,17 @@ def write_report(
 
 
 def _write_all(folder: Path, contents: Mapping[str, str], kind: str) -> None:
-    """Write these files; others of their kind go."""
+    """Write these files, which the same command writes again; others of their kind go."""
     files.make_folder(folder)
     for name, content in contents.items():
-        _write(folder / files.one_name("file", name), content)
+        _write(folder / files.one_name("file", name), content, lasting=False)
     for stale in folder.glob(kind):
         if stale.name not in contents:
             stale.unlink()
 
 
-def _write(path: Path, content: str) -> None:
-    files.write(path, printable(content, keep="\n"))
+def _write(path: Path, content: str, *, lasting: bool = True) -> None:
+    files.write(path, printable(content, keep="\n"), lasting=lasting)
 
 
 def update_readme(readme: str | Path, verdicts: Sequence[Verdict], report: str = "results/reference/report.md") -> None:
