@@ -18,7 +18,8 @@ from experiments.reports.tables import verdict_table
 from experiments.reports.write import write_report
 from experiments.sweeps.arm import Arm, Name
 from experiments.sweeps.collect import collect_rows
-from experiments.sweeps.compose import SCIENCE, command_line, compose_arms, launcher
+from experiments.sweeps.compose import SCIENCE, command_line, launcher
+from experiments.sweeps.composed import composed_arms
 from experiments.sweeps.failure import SweepError
 from experiments.sweeps.preflight import declared
 from experiments.training.errors import told_in_one_line
@@ -30,7 +31,7 @@ from experiments.verdicts.verdicts import judge
 def reproduce(options: argparse.Namespace) -> None:
     registry = load_claims()
     chosen = registry.select(options.claim) if options.claim else registry
-    configs = compose_arms([f"scale={options.scale}", *options.overrides])
+    configs = composed_arms([f"scale={options.scale}", *options.overrides])
     check_against(registry, *declared(configs))
     arms = {name: Arm(config, range(config.seeds)) for name, config in configs.items()}
     first = [arm for name, arm in arms.items() if name in chosen.arms()]

@@ -10,7 +10,8 @@ from experiments.dashboards.sparklines import MOST
 from experiments.dashboards.standing import outcome_tables, state_table, watch
 from experiments.dashboards.terminal import Terminal
 from experiments.sweeps.arm import Arm, Name
-from experiments.sweeps.compose import command_line, compose_arms
+from experiments.sweeps.compose import command_line
+from experiments.sweeps.composed import composed_arms
 from experiments.sweeps.standing import Standing
 from experiments.training.errors import told_in_one_line
 from experiments.training.schema import ConfigError
@@ -18,7 +19,7 @@ from experiments.verdicts.claims_file import load_claims
 
 
 def status(options: argparse.Namespace) -> None:
-    configs = compose_arms([f"scale={options.scale}", *options.overrides])
+    configs = composed_arms([f"scale={options.scale}", *options.overrides])
     asked, console = wanted(options, configs.keys()), Terminal()
     standing = Standing([Arm(config, range(config.seeds)) for name, config in configs.items() if name in asked])
     curves = bool(options.experiment) and len(asked) <= MOST

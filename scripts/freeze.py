@@ -22,7 +22,7 @@ from experiments.records.table import Origin, write_table
 from experiments.reports.write import update_readme, write_report
 from experiments.sweeps.arm import Arm
 from experiments.sweeps.collect import collect_rows
-from experiments.sweeps.compose import compose_arms
+from experiments.sweeps.composed import composed_arms
 from experiments.sweeps.preflight import declared
 from experiments.verdicts.claims import Registry, check_against
 from experiments.verdicts.claims_file import CLAIMS, load_claims
@@ -40,7 +40,7 @@ def recorded(results: Path, registry: Registry) -> list[dict[str, Any]]:
 
     Raises ClaimError if a claim is about an arm there is not, ValueError if an arm lacks runs.
     """
-    configs = compose_arms([f"scale={SCALE}", f"results={results}"])
+    configs = composed_arms([f"scale={SCALE}", f"results={results}"])
     check_against(registry, *declared(configs))
     arms = {name: Arm(config, range(config.seeds)) for name, config in configs.items()}
     rows = collect_rows(arms)

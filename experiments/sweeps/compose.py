@@ -160,6 +160,7 @@ def command_line(prog: str, description: str | None) -> argparse.ArgumentParser:
 
 def launcher(overrides: Sequence[str]) -> Any:
     """What runs the runs: this machine (hydra/launcher=sweep) or a cluster (hydra/launcher=slurm)."""
+    register()
     with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
         return instantiate(load(overrides).hydra.launcher)
 

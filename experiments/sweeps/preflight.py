@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import data
 from experiments.records import files
 from experiments.sweeps.arm import Name, tuning_configs
+from experiments.sweeps.composed import measured
 from experiments.training import probes
-from experiments.training.measured import metric_names
 from experiments.training.schema import Config, ConfigError
 
 
@@ -58,6 +58,5 @@ def declared(configs: Mapping[Name, Config]) -> Declared:
     names: dict[str, set[str]] = defaultdict(set)
     for experiment, arm in configs:
         names[experiment].add(arm)
-    metrics = {experiment: metric_names(config) for (experiment, _), config in configs.items()}
     grids = {arm: len({rate for rate, _ in tuning_configs(config)}) for arm, config in configs.items()}
-    return names, metrics, grids
+    return names, measured(configs), grids

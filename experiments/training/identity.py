@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from experiments.records.files import run_folder, run_id
+from experiments.records.files import run_folder
 from experiments.records.folder import DONE, MISSING, RunFolder
 from experiments.training import code, schema
 from experiments.training.schema import Config
@@ -18,8 +18,8 @@ class Run:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.science = schema.scientific(config)
-        self.id = run_id(self.science)
         self.folder = RunFolder(run_folder(config.results, self.science))
+        self.id = self.folder.path.name
         self.kept: dict[str, Any] | None = None  # the record, once `look` has found it
         self.state = MISSING  # when last looked at
 
