@@ -10,7 +10,7 @@ from experiments.dashboards.sparklines import MOST
 from experiments.dashboards.standing import outcome_tables, state_table, watch
 from experiments.dashboards.terminal import Terminal
 from experiments.sweeps.arm import Arm, Name
-from experiments.sweeps.compose import command_line
+from experiments.sweeps.compose import command_line, known_experiments
 from experiments.sweeps.composed import composed_arms
 from experiments.sweeps.standing import Standing
 from experiments.training.errors import told_in_one_line
@@ -19,7 +19,7 @@ from experiments.verdicts.claims_file import load_claims
 
 
 def status(options: argparse.Namespace) -> None:
-    configs = composed_arms([f"scale={options.scale}", *options.overrides])
+    configs = composed_arms([f"scale={options.scale}", *options.overrides], experiments(options))
     asked, console = wanted(options, configs.keys()), Terminal()
     standing = Standing([Arm(config, range(config.seeds)) for name, config in configs.items() if name in asked])
     curves = bool(options.experiment) and len(asked) <= MOST
@@ -31,18 +31,34 @@ def status(options: argparse.Namespace) -> None:
         console.print(failure, highlight=False, soft_wrap=True)
 
 
+def experiments(options: argparse.Namespace) -> list[str]:
+    """Those of the chosen claims and experiments; none, if the arms of all are wanted."""
+    for name in options.experiment or []:
+        if name not in (known := known_experiments()):
+            raise ConfigError(f"--experiment {name}: choose one of {', '.join(known)}")
+    if every(options):
+        return []
+    return sorted({*(options.experiment or []), *(experiment for experiment, _ in claimed(options))})
+
+
 def wanted(options: argparse.Namespace, arms: Collection[Name]) -> set[Name]:
     """The arms of the chosen claims and experiments; without any, those of all claims, or all."""
-    known = {experiment for experiment, _ in arms}
     for name in options.experiment or []:
-        if name not in known:
-            raise ConfigError(f"--experiment {name}: choose one of {', '.join(sorted(known))}")
-    found = {arm for arm in arms if arm[0] in (options.experiment or [])}
+        if name not in {experiment for experiment, _ in arms}:
+            raise ConfigError(f"--experiment {name}: it has no arms, so no run of it is missing")
+    found = {arm for arm in arms if arm[0] in (options.experiment or [])} | claimed(options)
+    return set(arms) if every(options) else found
+
+
+def claimed(options: argparse.Namespace) -> set[Name]:
+    """The arms that the chosen claims rest on, or, where nothing is chosen, all claims."""
     if options.claim:
-        found |= load_claims().select(options.claim).arms()
-    if options.claim or options.experiment:
-        return found
-    return set(arms) if options.all else load_claims().arms()
+        return load_claims().select(options.claim).arms()
+    return set() if options.experiment else load_claims().arms()
+
+
+def every(options: argparse.Namespace) -> bool:
+    return bool(options.all and not options.experiment)
 
 
 def main() -> None:

@@ -87,7 +87,7 @@ def shown_verdicts(
 def patched() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as change:
         for module in (reproduce, status, freeze):
-            change.setattr(module, "composed_arms", lambda overrides: arms(Path(PLACE.results)))
+            change.setattr(module, "composed_arms", lambda *asked: arms(Path(PLACE.results)))
         for module in (reproduce, status, freeze, verify, mirror):
             change.setattr(module, "load_claims", lambda *path: REGISTRY)
         for module in (reproduce, freeze):

@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from functools import cache
 from typing import Any
@@ -43,14 +43,14 @@ def load(overrides: Sequence[str]) -> DictConfig:
     return compose("run", list(overrides), return_hydra_config=True)
 
 
-def compose_arms(overrides: Sequence[str]) -> dict[Name, Config]:
-    """Every arm of every experiment, as a claim names it; seed and, where it is tuned, learning rate still open."""
+def compose_arms(overrides: Sequence[str], experiments: Collection[str] = ()) -> dict[Name, Config]:
+    """Every arm of these experiments, or of all, as a claim names it; seed and, where it is tuned, rate still open."""
     register()
     changed = {parsed(override).key_or_group for override in overrides}
     as_declared = not any(key.partition(".")[0] in SCIENCE for key in changed)
     arms = {}
     with initialize_config_dir(str(schema.CONFIGS), version_base="1.3"):
-        for experiment in known_experiments():
+        for experiment in experiments or known_experiments():
             try:
                 composed = load([f"experiment={experiment}", *overrides])
             except HydraException as error:

@@ -1,7 +1,7 @@
 """Every arm of every experiment, and what its runs measure, composed once for as long as nothing has changed."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import data
@@ -13,12 +13,14 @@ from experiments.training.measured import metric_names
 from experiments.training.schema import Config, Optim, Tuning
 
 
-def composed_arms(overrides: Sequence[str]) -> dict[Name, Config]:
-    """What `compose_arms` gives."""
+def composed_arms(overrides: Sequence[str], experiments: Collection[str] = ()) -> dict[Name, Config]:
+    """What `compose_arms` gives. The arms of a few experiments are found among all, or composed alone."""
     question = ["arms", *overrides]
     if (known := memory.recalled(question)) is not None:
-        return restored(known)
-    arms = compose_arms(overrides)
+        return {name: config for name, config in restored(known).items() if not experiments or name[0] in experiments}
+    arms = compose_arms(overrides, experiments)
+    if experiments:
+        return arms
     kept = [[*name, dataclasses.asdict(config)] for name, config in arms.items()]
     if not any(getattr(config.data, "path", "") for config in arms.values()):  # whose content may change at any time
         memory.keep(question, kept)

@@ -32,9 +32,9 @@ def composings(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What Hydra was asked to compose."""
     asked: list[list[str]] = []
 
-    def told(overrides: list[str]) -> dict[Name, Config]:
+    def told(overrides: list[str], experiments: list[str]) -> dict[Name, Config]:
         asked.append(overrides)
-        return compose_arms(overrides)
+        return compose_arms(overrides, experiments)
 
     monkeypatch.setattr(composed, "compose_arms", told)
     return asked
@@ -48,6 +48,14 @@ def test_what_is_remembered_is_what_was_composed(composings: list[list[str]]) ->
         [run.id for run in Arm(config, [0]).runs] for config in again.values()
     ]
     assert composed.measured(first) == composed.measured(again)
+
+
+def test_one_experiment_is_composed_alone_or_found_among_all(composings: list[list[str]]) -> None:
+    alone = composed.composed_arms(ASKED, ["lm_lstm"])
+    assert {experiment for experiment, _ in alone} == {"lm_lstm"}
+    every = composed.composed_arms(ASKED)
+    assert composed.composed_arms(ASKED, ["lm_lstm"]) == alone == {name: every[name] for name in alone}
+    assert len(composings) == 2
 
 
 def test_the_experiments_metrics_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +121,7 @@ def test_what_lies_elsewhere_is_not_remembered(monkeypatch: pytest.MonkeyPatch) 
         assert {config.updates for config in composed.composed_arms(asked).values()} == {int(updates)}
     arms = compose_arms(ASKED)
     arms["lm_lstm", "layer"].data.path = "own.txt"
-    monkeypatch.setattr(composed, "compose_arms", lambda overrides: arms)
+    monkeypatch.setattr(composed, "compose_arms", lambda *asked: arms)
     composed.composed_arms(ASKED)
     assert not list(memory.root().glob("*.json"))
 
@@ -122,6 +130,12 @@ def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch: pytest.Monk
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert composed.composed_arms(ASKED) == compose_arms(ASKED)
+
+
+@pytest.mark.parametrize("answer", [{1: "a key that JSON makes a text"}, {"a": Path("value")}])
+def test_what_json_cannot_hold_is_not_remembered(answer: object) -> None:
+    memory.keep("question", answer)
+    assert memory.recalled("question") is None
 
 
 def test_only_the_newest_answers_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
