@@ -209,7 +209,10 @@ def scientific(config: Config) -> dict[str, Any]:
 
 
 def plain(value: object) -> Any:
-    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+    """A value, or options as plain data: `dataclasses.asdict` of such as hold numbers, texts and lists of them."""
+    if not dataclasses.is_dataclass(value):
+        return value
+    return {key: list(item) if isinstance(item, list) else item for key, item in vars(value).items()}
 
 
 def at(config: Config, seed: int, learning_rate: float | None) -> Config:
