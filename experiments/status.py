@@ -32,11 +32,11 @@ def status(options: argparse.Namespace) -> None:
 
 
 def experiments(options: argparse.Namespace) -> list[str]:
-    """Those of the chosen claims and experiments; none, if the arms of all are wanted."""
+    """Those of the chosen claims and experiments; without any, none."""
     for name in options.experiment or []:
         if name not in (known := known_experiments()):
             raise ConfigError(f"--experiment {name}: choose one of {', '.join(known)}")
-    if every(options):
+    if not options.claim and not options.experiment:
         return []
     return sorted({*(options.experiment or []), *(experiment for experiment, _ in claimed(options))})
 
@@ -47,7 +47,7 @@ def wanted(options: argparse.Namespace, arms: Collection[Name]) -> set[Name]:
         if name not in {experiment for experiment, _ in arms}:
             raise ConfigError(f"--experiment {name}: it has no arms, so no run of it is missing")
     found = {arm for arm in arms if arm[0] in (options.experiment or [])} | claimed(options)
-    return set(arms) if every(options) else found
+    return set(arms) if options.all and not options.experiment else found
 
 
 def claimed(options: argparse.Namespace) -> set[Name]:
@@ -55,10 +55,6 @@ def claimed(options: argparse.Namespace) -> set[Name]:
     if options.claim:
         return load_claims().select(options.claim).arms()
     return set() if options.experiment else load_claims().arms()
-
-
-def every(options: argparse.Namespace) -> bool:
-    return bool(options.all and not options.experiment)
 
 
 def main() -> None:
