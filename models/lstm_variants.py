@@ -15,6 +15,7 @@ Of single gates and of c, n has a shift, too, and so has n(W_x x + b), as in tha
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,23 +46,28 @@ FORMS = {
 
 
 class LSTMVariant(RecurrentLayer):
-    """An LSTM layer of one of FORMS: sequences, states and masks as in `LSTMLayer`; no native kernel."""
+    """An LSTM layer of one of FORMS: sequences, states and masks as in `LSTMLayer`."""
 
-    gates, carried = 4, 2
+    cell, gates, carried = "lstm", 4, 2
 
     def __init__(self, input_size: int, norm: str, steps: int, config: RecurrentConfig) -> None:
         super().__init__(input_size, norm, steps, config)
         self.form, units = FORMS[config.variant], 4 * config.hidden_size
-        separate = self.form.gates == "separate"
-        self.norm_x = self.make_norm(4, shift=True) if separate else recurrent("none", units, steps=1, shift=False)
-        self.norm_h = self.make_norm(4, shift=False) if separate else self.norm_x
-        self.norm_c = self.make_norm(1, shift=True) if self.form.cell else nn.Identity()
-        self.norm_a: nn.Module = nn.Identity()  # of the sum of both terms
-        if self.form.gates == "per_gate":
-            self.norm_a = gate_norm(units, config)
-        elif not separate:
-            self.norm_a = recurrent("none", units, steps=1)
+        self.norm_x: Any = nn.Identity()
+        self.norm_h: Any = nn.Identity()
+        self.norm_a: Any = nn.Identity()  # of the sum of both terms
+        if self.form.gates == "separate":
+            self.norm_x, self.norm_h = self.make_norm(4, shift=True), self.make_norm(4, shift=False)
+        else:
+            per_gate = self.form.gates == "per_gate"
+            self.norm_a = gate_norm(units, config) if per_gate else recurrent("none", units, steps=1)
+        self.norm_c: Any = self.make_norm(1, shift=True) if self.form.cell else nn.Identity()
         self.bias = nn.Parameter(torch.zeros(units)) if self.form.inner_bias else None
+        self.carries_normalized = self.form.carried
+
+    def terms(self) -> list[list[Norm]]:
+        of_c = [self.norm_c] if self.form.cell else []
+        return [[self.norm_x], [self.norm_h], of_c] if self.form.gates == "separate" else [[self.norm_a], [], of_c]
 
     def loop(self, x: Tensor, state: States, mask: Tensor | None) -> tuple[list[Tensor], States]:
         (h, c), outputs, size, W_h = state, [], self.hidden_size, self.W_h
@@ -72,7 +78,7 @@ class LSTMVariant(RecurrentLayer):
             c_new = f * c + i * torch.tanh(a[:, 3 * size :])
             seen = self.norm_c(c_new)
             h = keep(o * torch.tanh(seen), h, inside)
-            c = keep(seen if self.form.carried else c_new, c, inside)
+            c = keep(seen if self.carries_normalized else c_new, c, inside)
             outputs.append(h)
         return outputs, (h, c)
 

@@ -25,8 +25,10 @@ States = tuple[Tensor, ...]  # (h,), in an LSTM (h, c), each (B, hidden_size)
 class RecurrentLayer(nn.Module):
     """One layer over a whole sequence; a cell adds its norms and its `loop`."""
 
+    cell: str  # in models.kernels; the layer that says it has a native kernel, one derived from that has not
     gates: int  # width of the projections in units of hidden_size
     carried: int = 1  # tensors of state: h, or h and c
+    carries_normalized: bool = False  # c is normalised for the next step, too
 
     def __init__(self, input_size: int, norm: str, steps: int, config: RecurrentConfig) -> None:
         super().__init__()

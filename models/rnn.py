@@ -20,7 +20,7 @@ from models.recurrence import PLAIN, RecurrentLayer, States, keep, row
 class TanhLayer(RecurrentLayer):
     """Equation 4: h_t = tanh(norm(W_h h + W_x x)), one norm on the sum."""
 
-    gates = 1
+    cell, gates = "tanh", 1
 
     def __init__(self, input_size: int, norm: str, steps: int, config: RecurrentConfig) -> None:
         super().__init__(input_size, norm, steps, config)
@@ -45,7 +45,7 @@ class LSTMLayer(RecurrentLayer):
     The two norms run over all four gates at once, b is outside them, and c itself is carried un-normalised.
     """
 
-    gates, carried = 4, 2
+    cell, gates, carried = "lstm", 4, 2
 
     def __init__(self, input_size: int, norm: str, steps: int, config: RecurrentConfig) -> None:
         super().__init__(input_size, norm, steps, config)
@@ -78,7 +78,7 @@ class GRULayer(RecurrentLayer):
     The reset gate acts after U h, and norm(U h) has a shift of its own there. W_x holds W_x and W, W_h holds W_h and U.
     """
 
-    gates = 3
+    cell, gates = "gru", 3
 
     def __init__(self, input_size: int, norm: str, steps: int, config: RecurrentConfig) -> None:
         super().__init__(input_size, norm, steps, config)

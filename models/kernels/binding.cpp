@@ -19,8 +19,7 @@ constexpr int64_t SKEW = 80;  // elements between parts of the workspace, else t
 // What both operators get. parameters: gain and shift of the norms of W_x x, W_h h and c; statistics: their means and
 // 1 / sqrt(variance + eps), each (2, steps, ...). Empty tensors stand for what there is not.
 struct Arguments {
-  CellName cell;
-  Norm norm;
+  Form form;
   const Tensor &x, &W_x, &W_h;
   const Tensors &parameters, &statistics;
   const Tensor& mask;
@@ -28,11 +27,12 @@ struct Arguments {
   double eps;
 
   bool one_hot() const { return x.scalar_type() == at::kLong; }
-  bool one_sum() const { return cell == CellName::tanh || (cell == CellName::lstm && norm == Norm::none); }
+  int64_t states() const { return x.size(0) * x.size(1) * W_h.size(0) + SKEW; }
   int64_t part() const { return x.size(0) * x.size(1) * W_h.size(1) + SKEW; }
-  int64_t workspace() const {
-    return part() * (one_sum() ? 1 : one_hot() ? 2 : 3) + x.size(0) * x.size(1) * W_h.size(0);
-  }
+  int64_t terms() const { return form.one_sum() || one_hot() ? 1 : 2; }  // of one-hot inputs W_x has one
+  // A sum without a norm becomes its gates; tanh's gate is its state.
+  int64_t gates() const { return form.cell == CellName::tanh || (form.one_sum() && form.norm == Norm::none) ? 0 : 1; }
+  int64_t workspace() const { return part() * (terms() + gates()) + states() * (form.carries_normalized ? 2 : 1); }
 };
 
 void check(const Tensor& tensor, at::IntArrayRef shape, at::ScalarType type, const char* name) {
@@ -44,7 +44,7 @@ void check(const Tensor& tensor, at::IntArrayRef shape, at::ScalarType type, con
 void check(const Arguments& a) {
   TORCH_CHECK(a.x.dim() == (a.one_hot() ? 2 : 3), "x: expected (steps, batch, inputs), or integers (steps, batch)");
   const int64_t steps = a.x.size(0), batch = a.x.size(1), inputs = a.W_x.size(0), size = a.W_h.size(0);
-  const int64_t width = size * (a.cell == CellName::tanh ? 1 : a.cell == CellName::gru ? 3 : 4);
+  const int64_t width = size * (a.form.cell == CellName::tanh ? 1 : a.form.cell == CellName::gru ? 3 : 4);
   const auto type = a.W_h.scalar_type();
   TORCH_CHECK(steps > 0 && batch > 0 && size > 0, "empty sequences have no states");
   check(a.W_x, {inputs, width}, type, "W_x");
@@ -60,12 +60,18 @@ void check(const Arguments& a) {
     TORCH_CHECK_INDEX(symbols[i] >= 0 && symbols[i] < inputs, "x: symbol ", symbols[i], " outside of [0, ", inputs, ")");
 }
 
+// From cell, norm of the sums, norm of c, and whether norm(c) is carried, and mean and standard deviation are constants.
+Form form_of(at::IntArrayRef form) {
+  TORCH_CHECK(form.size() == 6, "expected the 6 numbers of a form");
+  return {CellName(form[0]), Norm(form[1]), Norm(form[2]), form[3] != 0, form[4] != 0, form[5] != 0};
+}
+
 template <typename T>
 Sequence<T> sequence_of(const Arguments& a, const Tensor& h, const Tensor& c, const Tensor& workspace) {
-  Sequence<T> s{};
+  Sequence<T> s{a.form};
   s.steps = a.x.size(0), s.batch = a.x.size(1), s.inputs = a.W_x.size(0), s.size = a.W_h.size(0);
   s.threads = at::get_num_threads(), s.eps = a.eps, s.given = a.given;
-  s.overflowing = moments_of<T>;
+  if (!a.form.detached()) s.overflowing = moments_of<T>;  // the reference has those by plain arithmetic
   a.one_hot() ? void(s.symbols = a.x.data_ptr<int64_t>()) : void(s.x = a.x.data_ptr<T>());
   s.mask = data<bool>(a.mask), s.W_x = a.W_x.data_ptr<T>(), s.W_h = a.W_h.data_ptr<T>();
   for (int k = 0; k < 3; ++k) {
@@ -74,10 +80,11 @@ Sequence<T> sequence_of(const Arguments& a, const Tensor& h, const Tensor& c, co
     s.norms[k] = {gain, data<T>(a.parameters[2 * k + 1]), mean, at(mean, a.statistics[k].numel() / 2)};
   }
   s.h = h.data_ptr<T>(), s.c = data<T>(c);
-  s.from_x = workspace.data_ptr<T>();  // without one, and in one sum, where W_h h is; there a sum becomes its gate
-  s.from_h = s.from_x + (a.one_sum() || a.one_hot() ? 0 : a.part());
-  s.gates = s.from_h + (a.one_sum() ? 0 : a.part());
+  s.from_x = workspace.data_ptr<T>();
+  s.from_h = s.from_x + (a.terms() - 1) * a.part();
+  s.gates = s.from_h + a.gates() * a.part();
   s.squashed = s.gates + a.part();
+  if (a.form.carries_normalized) s.raw_c = s.squashed + a.states();
   return s;
 }
 
@@ -95,33 +102,33 @@ Tensor in_large_pages(Tensor memory) {
 }  // namespace
 
 // h and c (steps + 1, batch, size), the initial state first, and what the backward pass needs besides.
-std::tuple<Tensor, Tensor, Tensor> recurrence(int64_t cell, int64_t norm, const Tensor& x, const Tensor& W_x,
+std::tuple<Tensor, Tensor, Tensor> recurrence(at::IntArrayRef form, const Tensor& x, const Tensor& W_x,
                                               const Tensor& W_h, Tensors parameters, Tensors statistics,
                                               const Tensor& mask, bool given, double eps, const Tensor& h_0,
                                               const Tensor& c_0) {
-  const Arguments a{CellName(cell), Norm(norm), x, W_x, W_h, parameters, statistics, mask, given, eps};
+  const Arguments a{form_of(form), x, W_x, W_h, parameters, statistics, mask, given, eps};
   check(a);
   Tensor h = at::empty({x.size(0) + 1, x.size(1), W_h.size(0)}, W_h.options()), c = at::empty({0}, W_h.options());
   check(h_0, h[0].sizes(), W_h.scalar_type(), "h_0");
   h[0].copy_(h_0);
-  if (a.cell == CellName::lstm) {
+  if (a.form.cell == CellName::lstm) {
     check(c_0, h[0].sizes(), W_h.scalar_type(), "c_0");
     c = at::empty_like(h);
     c[0].copy_(c_0);
   }
   Tensor workspace = in_large_pages(at::empty({a.workspace()}, W_h.options()));
   AT_DISPATCH_FLOATING_TYPES(W_h.scalar_type(), "recurrence", [&] {
-    run<scalar_t>(a.cell, a.norm, sequence_of<scalar_t>(a, h, c, workspace));
+    TORCH_CHECK(run<scalar_t>(sequence_of<scalar_t>(a, h, c, workspace)), "no kernel for this form");
   });
   return {h, c, workspace};
 }
 
 // Gradients of x (empty unless asked for), W_x, W_h, the six parameters, h_0 and c_0.
-Tensors recurrence_backward(int64_t cell, int64_t norm, const Tensor& x, const Tensor& W_x, const Tensor& W_h,
+Tensors recurrence_backward(at::IntArrayRef form, const Tensor& x, const Tensor& W_x, const Tensor& W_h,
                             Tensors parameters, Tensors statistics, const Tensor& mask, bool given, double eps,
                             const Tensor& h, const Tensor& c, const Tensor& workspace, const Tensor& d_outputs,
                             const Tensor& d_c, bool for_x) {
-  const Arguments a{CellName(cell), Norm(norm), x, W_x, W_h, parameters, statistics, mask, given, eps};
+  const Arguments a{form_of(form), x, W_x, W_h, parameters, statistics, mask, given, eps};
   const auto zeros = [&](at::IntArrayRef shape) { return at::zeros(shape, W_h.options()); };
   check(d_outputs, h.slice(0, 1).sizes(), W_h.scalar_type(), "the gradient of h");
   Tensors out{at::empty(for_x ? x.sizes() : at::IntArrayRef{0}, W_h.options()), zeros(W_x.sizes()), zeros(W_h.sizes())};
@@ -132,7 +139,7 @@ Tensors recurrence_backward(int64_t cell, int64_t norm, const Tensor& x, const T
     const auto to = [&](int i) { return data<scalar_t>(out[i]); };
     const Gradients<scalar_t> d{d_outputs.data_ptr<scalar_t>(), to(9), to(10), to(0), to(1), to(2),
                                 {to(3), to(4), to(5), to(6), to(7), to(8)}};
-    run<scalar_t>(a.cell, a.norm, sequence_of<scalar_t>(a, h, c, workspace), &d);
+    run<scalar_t>(sequence_of<scalar_t>(a, h, c, workspace), &d);
   });
   return out;
 }

@@ -17,15 +17,17 @@ struct Step {
   Cases cases;
   T eps;
   Moments<T> overflowing;
-  Term<T> x[2], h[2], of_c;      // of W_x x and W_h h: what is normalised together; of the LSTM's c
+  Term<T> x[4], h[4], of_c;      // of W_x x and W_h h: what is normalised together; of the LSTM's c
   T *gates, *squashed;           // activated (B, gates * H); tanh(norm(c)) (B, H)
   const T *h_before, *c_before;  // (B, H)
-  T *h_after, *c_after;
+  T *h_after, *c_after, *raw_c;  // raw_c: before its norm; c_after itself unless that gets norm(c)
   // backward
   const T* d_outputs;   // (B, H)
   T *dh, *dc, *dn;      // (B, H); dn: of norm(c)
   T *dx_raw, *dh_raw;   // (B, gates * H), of the raw W_x x and W_h h
   T* sums;              // two rows of scratch
+
+  bool carries_normalized() const { return raw_c != c_after; }
 };
 
 template <typename T>
@@ -33,12 +35,22 @@ inline void add_row(T* to, const T* d, int64_t left, int64_t right) {
   vectorised(left, right, [=](int64_t j) { to[j] += d[j]; });
 }
 
+// What every cell says of itself.
+template <typename Number, CellName name, Norm norm, Norm of_c = Norm::none>
+struct Cell {
+  using T = Number;
+  static constexpr CellName NAME = name;
+  static constexpr Norm NORM = norm, OF_C = of_c;
+  static constexpr int SEGMENTS = 1;      // of the gates, with norms of their own: each a gate, the first all others
+  static constexpr bool ONE_SUM = false;  // W_x x and W_h h are added before the norm
+  static constexpr bool CARRIES_C = false;
+};
+
 // Equation 4: h = tanh(norm(W_h h + W_x x)).
 template <typename T, Norm norm>
-struct Tanh {
-  static constexpr int GATES = 1, SEGMENTS = 1;  // SEGMENTS: of the gates, with norms of their own
-  static constexpr bool ONE_SUM = true;          // W_x x and W_h h are added before the norm
-  static constexpr bool CARRIES_C = false;
+struct Tanh : Cell<T, CellName::tanh, norm> {
+  static constexpr int GATES = 1;
+  static constexpr bool ONE_SUM = true;
 
   static void forward(const Step<T>& s, const Block& block, int64_t b) {
     const Row<T, norm> a(s.x[0], b);
@@ -56,34 +68,44 @@ struct Tanh {
   }
 };
 
-// Equations 20-22: (f, i, o, g) = norm(W_h h) + norm(W_x x) + b; c = s(f) c + s(i) tanh(g); h = s(o) tanh(norm(c)).
-template <typename T, Norm norm>
-struct LSTM {
-  static constexpr int GATES = 4, SEGMENTS = 1;
-  static constexpr bool ONE_SUM = norm == Norm::none, CARRIES_C = true;
+// Equations 20-22: (f, i, o, g) = norm(W_h h) + norm(W_x x) + b; c = s(f) c + s(i) tanh(g); h = s(o) tanh(norm(c)); and
+// the forms that normalise each gate's sum by itself, or the gates or c not at all, or carry norm(c).
+template <typename T, Norm norm, Norm of_c = norm>
+struct LSTM : Cell<T, CellName::lstm, norm, of_c> {
+  static constexpr int GATES = 4, SEGMENTS = norm == Norm::gates ? GATES : 1;
+  static constexpr bool ONE_SUM = norm == Norm::none || norm == Norm::gates, CARRIES_C = true;
+
+  // f(j, a) for the summed inputs a of the units j of a gate.
+  template <typename F>
+  static void for_gate(int gate, const Step<T>& s, const Block& block, int64_t b, F f) {
+    const int segment = SEGMENTS == 1 ? 0 : gate;
+    const int64_t start = SEGMENTS == 1 ? gate * s.size : 0;
+    const Row<T, norm> x(s.x[segment], b), h(ONE_SUM ? s.x[segment] : s.h[segment], b);
+    const auto a = [&](int64_t j) { return ONE_SUM ? x(j) : x(j) + h(j); };
+    vectorised(start + block.left, start + block.right, [&](int64_t j) { f(j - start, a(j)); });
+  }
 
   static void forward(const Step<T>& s, const Block& block, int64_t b) {
     const int64_t H = s.size;
-    const Row<T, norm> x(s.x[0], b), h(s.h[0], b);
-    T *f = s.gates + b * 4 * H, *i = f + H, *g = f + 3 * H, *c = s.c_after + b * H;
+    T *f = s.gates + b * 4 * H, *i = f + H, *g = f + 3 * H, *c = s.raw_c + b * H;
     const T* c_before = s.c_before + b * H;
-    const auto a = [&](int64_t j) { return ONE_SUM ? x(j) : x(j) + h(j); };
     for (int gate = 0; gate < 3; ++gate)
-      vectorised(gate * H + block.left, gate * H + block.right, [&](int64_t j) { f[j] = sigmoid(a(j)); });
-    vectorised(block.left, block.right, [&](int64_t j) {
-      g[j] = hyperbolic_tangent(a(3 * H + j));
+      for_gate(gate, s, block, b, [to = f + gate * H](int64_t j, T a) { to[j] = sigmoid(a); });
+    for_gate(3, s, block, b, [=](int64_t j, T a) {
+      g[j] = hyperbolic_tangent(a);
       c[j] = f[j] * c_before[j] + i[j] * g[j];
     });
   }
 
   static void output(const Step<T>& s, const Block& block, int64_t b) {
-    const Row<T, norm> c(s.of_c, b);
-    T *h = s.h_after + b * s.size, *squashed = s.squashed + b * s.size;
+    const Row<T, of_c> c(s.of_c, b);
+    T *h = s.h_after + b * s.size, *squashed = s.squashed + b * s.size, *c_after = s.c_after + b * s.size;
     const T* o = s.gates + (4 * b + 2) * s.size;
     vectorised(block.left, block.right, [&](int64_t j) {
       squashed[j] = hyperbolic_tangent(c(j));
       h[j] = o[j] * squashed[j];
     });
+    if (s.carries_normalized()) vectorised(block.left, block.right, [&](int64_t j) { c_after[j] = c(j); });
   }
 
   static void output_backward(const Step<T>& s, const Block& block, int64_t b) {
@@ -94,6 +116,11 @@ struct LSTM {
       dn[j] = dh[j] * o[j] * (1 - squashed[j] * squashed[j]);
       dh[j] = 0;
     });
+    if (s.carries_normalized())
+      vectorised(block.left, block.right, [dn, dc = s.dc + b * s.size](int64_t j) {
+        dn[j] += dc[j];
+        dc[j] = 0;
+      });
   }
 
   static void backward(const Step<T>& s, const Block& block, int64_t b) {
@@ -114,9 +141,8 @@ struct LSTM {
 // Equations 26-28: (z, r) = norm(W_h h) + norm(W_x x); h~ = tanh(norm(W x) + s(r) norm(U h));
 // h = (1 - s(z)) h + s(z) h~.
 template <typename T, Norm norm>
-struct GRU {
+struct GRU : Cell<T, CellName::gru, norm> {
   static constexpr int GATES = 3, SEGMENTS = 2;
-  static constexpr bool ONE_SUM = false, CARRIES_C = false;
 
   static void forward(const Step<T>& s, const Block& block, int64_t b) {
     const int64_t H = s.size;
@@ -147,13 +173,18 @@ struct GRU {
   }
 };
 
+// The gate with which a segment begins.
+template <typename C>
+constexpr int64_t start_of(int segment) {
+  return segment == 0 ? 0 : C::GATES - C::SEGMENTS + segment;
+}
+
 // A step of any cell: the parts between its norms, on the cases that are not padding. On padding the state stands still.
-template <typename T, template <typename, Norm> class Cell, Norm norm>
+template <typename C, typename T>
 void forward(const Step<T>& s, const Block& block) {
-  using C = Cell<T, norm>;
   for (int segment = 0; segment < C::SEGMENTS; ++segment) {
-    statistics<T, norm>(s.x[segment], block, s.cases, s.eps, s.overflowing);
-    if (!C::ONE_SUM) statistics<T, norm>(s.h[segment], block, s.cases, s.eps, s.overflowing);
+    statistics<T, C::NORM>(s.x[segment], block, s.cases, s.eps, s.overflowing);
+    if (!C::ONE_SUM) statistics<T, C::NORM>(s.h[segment], block, s.cases, s.eps, s.overflowing);
   }
   for (int64_t b = block.first; b < block.last; ++b) {
     const int64_t left = b * s.size + block.left, width = block.right - block.left;
@@ -165,27 +196,26 @@ void forward(const Step<T>& s, const Block& block) {
     }
   }
   if constexpr (C::CARRIES_C) {
-    statistics<T, norm>(s.of_c, block, s.cases, s.eps, s.overflowing);
+    statistics<T, C::OF_C>(s.of_c, block, s.cases, s.eps, s.overflowing);
     for_cases(block, s.cases, [&](int64_t b) { C::output(s, block, b); });
   }
 }
 
-template <typename T, template <typename, Norm> class Cell, Norm norm>
+template <typename C, typename T>
 void backward(const Step<T>& s, const Block& block) {
-  using C = Cell<T, norm>;
   for (int64_t b = block.first; b < block.last; ++b)
     add_row(s.dh + b * s.size, s.d_outputs + b * s.size, block.left, block.right);
   if constexpr (C::CARRIES_C) {
     for_cases(block, s.cases, [&](int64_t b) { C::output_backward(s, block, b); });
-    backward<T, norm>(s.of_c, s.dn, s.dn, s.size, block, s.cases, s.sums);
+    backward<T, C::OF_C>(s.of_c, s.dn, s.dn, s.size, block, s.cases, s.sums);
   }
   for_cases(block, s.cases, [&](int64_t b) { C::backward(s, block, b); });
   const int64_t stride = C::GATES * s.size;
   for (int segment = 0; segment < C::SEGMENTS; ++segment) {
-    const int64_t at = segment * (C::GATES - 1) * s.size;  // a second segment is the last gate
+    const int64_t at = start_of<C>(segment) * s.size;
     const T* d_x = C::SEGMENTS == 1 ? s.dh_raw : s.dx_raw + at;
-    backward<T, norm>(s.x[segment], d_x, s.dx_raw + at, stride, block, s.cases, s.sums);
-    if (!C::ONE_SUM) backward<T, norm>(s.h[segment], s.dh_raw + at, s.dh_raw + at, stride, block, s.cases, s.sums);
+    backward<T, C::NORM>(s.x[segment], d_x, s.dx_raw + at, stride, block, s.cases, s.sums);
+    if (!C::ONE_SUM) backward<T, C::NORM>(s.h[segment], s.dh_raw + at, s.dh_raw + at, stride, block, s.cases, s.sums);
   }
 }
 

@@ -37,7 +37,7 @@ struct Row {
 
   Row(const Term<T>& term, int64_t b)
       : a(term.row(b)), gain(term.gain), shift(term.shift), means(term.mean), inverses(term.inverse) {
-    if constexpr (norm == Norm::layer) mean = means[b], inverse = inverses[b];
+    if constexpr (of_cases(norm)) mean = means[b], inverse = inverses[b];
   }
   T hat(int64_t j) const {
     if constexpr (norm == Norm::batch) return (a[j] - means[j]) * inverses[j];
@@ -49,11 +49,12 @@ struct Row {
   }
 };
 
-// The cases of one time step: which are not padding, how many those are, and whether batch norm's statistics are given.
+// The cases of one time step: which are not padding, how many those are, whether batch norm's statistics are given, and
+// which of layer norm's the backward pass takes for constants.
 struct Cases {
   const bool* mask;
   int64_t count;
-  bool given;
+  bool given, constant_mean = false, constant_std = false;
   bool inside(int64_t b) const { return !mask || mask[b]; }
 };
 
@@ -91,10 +92,10 @@ inline T sum(int64_t n, F f) {
 }
 
 // Layer norm of values whose squares come near the largest number (or are none) is finite where the reference is: what
-// overflows in that depends on the order in which PyTorch adds, so it is asked.
+// overflows in that depends on the order in which PyTorch adds, so it is asked, if there is an `overflowing`.
 template <typename T, Norm norm>
 void statistics(const Term<T>& term, const Block& block, const Cases& cases, T eps, Moments<T> overflowing) {
-  if constexpr (norm == Norm::layer) {
+  if constexpr (of_cases(norm)) {
     constexpr T LARGE = std::numeric_limits<T>::max() / 64;
     const int64_t n = term.width();
     for_cases(block, cases, [&](int64_t b) {
@@ -103,7 +104,8 @@ void statistics(const Term<T>& term, const Block& block, const Cases& cases, T e
       const T squares = sum<T>(n, [a, mean](int64_t j) { return (a[j] - mean) * (a[j] - mean); });
       term.mean[b] = mean;
       term.inverse[b] = 1 / std::sqrt(squares / n + eps);
-      if (!(squares + mean * mean < LARGE)) std::tie(term.mean[b], term.inverse[b]) = overflowing(a, n, eps);
+      if (overflowing && !(squares + mean * mean < LARGE))
+        std::tie(term.mean[b], term.inverse[b]) = overflowing(a, n, eps);
     });
   }
   if constexpr (norm == Norm::batch) {
@@ -139,7 +141,7 @@ void backward(const Term<T>& term, const T* d, T* raw, int64_t stride, const Blo
         to[j] = from[j];
       });
     });
-  if constexpr (norm == Norm::layer)
+  if constexpr (of_cases(norm))
     for_cases(block, cases, [&](int64_t b) {
       const Row<T, norm> row(term, b);
       const T *from = d + b * stride, scale = inverse[b];
@@ -152,8 +154,8 @@ void backward(const Term<T>& term, const T* d, T* raw, int64_t stride, const Blo
         dgain[j] += d_gain;
         dshift[j] += from[j];
       }
-      mean /= n;
-      mean_hat /= n;
+      mean = cases.constant_mean ? 0 : mean / n;
+      mean_hat = cases.constant_std ? 0 : mean_hat / n;
       vectorised(0, n, [=](int64_t j) { to[j] = scale * (from[j] * gain[j] - mean - row.hat(j) * mean_hat); });
     });
   if constexpr (norm == Norm::batch) {

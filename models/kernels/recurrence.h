@@ -7,12 +7,12 @@ namespace layernorm {
 using at::Tensor;
 using Tensors = std::vector<Tensor>;
 
-std::tuple<Tensor, Tensor, Tensor> recurrence(int64_t cell, int64_t norm, const Tensor& x, const Tensor& W_x,
+std::tuple<Tensor, Tensor, Tensor> recurrence(at::IntArrayRef form, const Tensor& x, const Tensor& W_x,
                                               const Tensor& W_h, Tensors parameters, Tensors statistics,
                                               const Tensor& mask, bool given, double eps, const Tensor& h_0,
                                               const Tensor& c_0);
 
-Tensors recurrence_backward(int64_t cell, int64_t norm, const Tensor& x, const Tensor& W_x, const Tensor& W_h,
+Tensors recurrence_backward(at::IntArrayRef form, const Tensor& x, const Tensor& W_x, const Tensor& W_h,
                             Tensors parameters, Tensors statistics, const Tensor& mask, bool given, double eps,
                             const Tensor& h, const Tensor& c, const Tensor& workspace, const Tensor& d_outputs,
                             const Tensor& d_c, bool for_x);

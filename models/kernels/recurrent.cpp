@@ -67,7 +67,7 @@ struct RecurrentLayer {
   Tensor forward(const Kind& kind, const Tensor& in) {
     for (auto& slot : slots) slot.join();
     x = in;
-    std::tie(h, c, workspace) = recurrence(kind.form[0], kind.form[1], x, slots[0].whole, slots[1].whole, parameters(),
+    std::tie(h, c, workspace) = recurrence(kind.form, x, slots[0].whole, slots[1].whole, parameters(),
                                            statistics, kind.mask, false, kind.eps, h_0, c_0);
     size_t norm = 0;
     for (const Tensor& found : statistics)
@@ -81,7 +81,7 @@ struct RecurrentLayer {
 
   // Moves the layer's parameters; the gradient of x, if anybody asks.
   Tensor backward(const Kind& kind, const Tensor& d_outputs, const Rule<T>& rule, bool for_x) {
-    const Tensors d = recurrence_backward(kind.form[0], kind.form[1], x, slots[0].whole, slots[1].whole, parameters(),
+    const Tensors d = recurrence_backward(kind.form, x, slots[0].whole, slots[1].whole, parameters(),
                                           statistics, kind.mask, false, kind.eps, h, c, workspace, d_outputs, kind.d_c,
                                           for_x);
     for (int k = 0; k < SLOTS; ++k) slots[k].move(rule, d[k + 1]);

@@ -71,7 +71,7 @@ class RecurrentUpdates(updates.Updates):
 
 
 def kind_of(layer: Any) -> tuple[Any, ...]:
-    """Cell and norm by their numbers, eps and the momentum of running averages."""
-    norm = [norm for term in layer.terms() for norm in term][-1]
-    form = kernels.CELLS.index(type(layer).__name__), kernels.NORMS.index(type(norm))
-    return *form, norm.eps, getattr(norm, "momentum", 0.0)
+    """What C++ knows of the layer, eps and the momentum of running averages."""
+    terms = layer.terms()
+    norm = [norm for term in terms for norm in term][-1]
+    return *kernels.form_of(layer, terms), norm.eps, getattr(norm, "momentum", 0.0)

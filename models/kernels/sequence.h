@@ -30,20 +30,20 @@ struct Thread {
   int64_t last(int64_t n) const { return n * (number + 1) / of; }
 };
 
-template <typename T, template <typename, Norm> class Cell, Norm norm>
+template <typename C>
 class Layer {
-  using C = Cell<T, norm>;
-  static constexpr bool BY_UNITS = norm == Norm::batch;
+  using T = typename C::T;
+  static constexpr bool BY_UNITS = C::NORM == Norm::batch;
   const Sequence<T>& s;
   const int64_t H = s.size, B = s.batch, G = C::GATES, width = G * H, panels = Packed<T>::panels_of(H);
   const int64_t chunk = std::max<int64_t>(1, CHUNK_ROWS / B);
   const int64_t threads = std::max<int64_t>(1, std::min<int64_t>(s.threads, BY_UNITS ? panels : B));
 
-  // Norm k (0: W_x x, 1: W_h h, 2: c) at step t. A second segment is the last gate. `sums`: the gradients of gains
-  // and shifts, two rows of `width` for each k.
+  // Norm k (0: W_x x, 1: W_h h, 2: c) at step t. `sums`: the gradients of gains and shifts, two rows of `width` for
+  // each k.
   Term<T> term(int k, int64_t t, int segment, const T* a, const int64_t* symbols, T* sums) const {
-    const int64_t columns = k == 2 ? H : width, segments = k == 2 ? 1 : C::SEGMENTS, offset = segment * (G - 1) * H;
-    const int64_t gates = k == 2 || segment == 1 ? 1 : G + 1 - C::SEGMENTS;
+    const int64_t columns = k == 2 ? H : width, segments = k == 2 ? 1 : C::SEGMENTS, offset = start_of<C>(segment) * H;
+    const int64_t gates = k == 2 || segment > 0 ? 1 : G + 1 - C::SEGMENTS;
     const int64_t row = BY_UNITS ? t * columns + offset : (t * segments + segment) * B;
     const NormOf<T>& n = s.norms[k];
     return {a + offset, columns, symbols, gates, H, at(n.gain, offset), at(n.shift, offset), at(n.mean, row),
@@ -55,7 +55,7 @@ class Layer {
     step.size = H;
     step.eps = s.eps;
     step.overflowing = s.overflowing;
-    step.cases = {at(s.mask, t * B), B, s.given};
+    step.cases = {at(s.mask, t * B), B, s.given, s.form.constant_mean, s.form.constant_std};
     if (s.mask) step.cases.count = std::count(step.cases.mask, step.cases.mask + B, true);
     const bool gather = s.symbols && !C::ONE_SUM;
     const T* x = gather ? s.W_x : s.from_x + t * B * width;
@@ -66,7 +66,8 @@ class Layer {
     if constexpr (C::CARRIES_C) {
       step.c_before = s.c + t * B * H;
       step.c_after = s.c + (t + 1) * B * H;
-      step.of_c = term(2, t, 0, step.c_after, nullptr, sums);
+      step.raw_c = s.raw_c ? s.raw_c + t * B * H : step.c_after;
+      step.of_c = term(2, t, 0, step.raw_c, nullptr, sums);
       step.squashed = s.squashed + t * B * H;
     }
     step.gates = s.gates + t * B * width;
@@ -80,10 +81,10 @@ class Layer {
     return {0, B, std::min(H, thread.first(panels) * PANEL<T>), std::min(H, thread.last(panels) * PANEL<T>)};
   }
 
-  // The panels of this block's units of B: C = A B for its cases.
-  void multiply_block(const Block& block, const T* A, int64_t depth, const Packed<T>& B, T* C, bool add) const {
+  // The panels of this block's units of B: to = A B for its cases.
+  void multiply_block(const Block& block, const T* A, int64_t depth, const Packed<T>& B, T* to, bool add) const {
     const int64_t first = block.left / PANEL<T>, last = Packed<T>::panels_of(block.right), stride = B.gates * B.size;
-    multiply({A + block.first * depth, depth, 1}, block.last - block.first, B, first, last, C + block.first * stride,
+    multiply({A + block.first * depth, depth, 1}, block.last - block.first, B, first, last, to + block.first * stride,
              stride, add);
   }
 
@@ -118,7 +119,7 @@ class Layer {
         for (int64_t t = start; t < end; ++t) {
           const Step<T> step = this->step(t);
           multiply_block(block, step.h_before, H, W_h, s.from_h + t * B * width, C::ONE_SUM);
-          layernorm::forward<T, Cell, norm>(step, block);
+          layernorm::forward<C>(step, block);
           if (BY_UNITS) {  // the next product reads all units
 #pragma omp barrier
           }
@@ -158,7 +159,7 @@ class Layer {
           step.dh_raw = D_h + (t - start) * B * width;
           step.dx_raw = D_x + (t - start) * B * width;
           step.sums = scratch;
-          layernorm::backward<T, Cell, norm>(step, block);
+          layernorm::backward<C>(step, block);
           if (BY_UNITS) {  // the product reads the gradients of all units
 #pragma omp barrier
           }
@@ -186,19 +187,24 @@ class Layer {
   static int64_t panels_in(int64_t size) { return Packed<T>::panels_of(size) * PANEL<T>; }
 };
 
-template <typename T, template <typename, Norm> class Cell>
-void run(Norm norm, const Sequence<T>& s, const Gradients<T>* d) {
-  const auto call = [d](const auto& layer) { d ? layer.backward(*d) : layer.forward(); };
-  if (norm == Norm::none) call(Layer<T, Cell, Norm::none>(s));
-  if (norm == Norm::layer) call(Layer<T, Cell, Norm::layer>(s));
-  if (norm == Norm::batch) call(Layer<T, Cell, Norm::batch>(s));
+template <typename C>
+bool run(const Sequence<typename C::T>& s, const Gradients<typename C::T>* d) {
+  if (s.form.cell != C::NAME || s.form.norm != C::NORM || s.form.of_c != C::OF_C) return false;
+  const Layer<C> layer(s);
+  d ? layer.backward(*d) : layer.forward();
+  return true;
+}
+
+template <typename T, Norm norm>
+bool run_any(const Sequence<T>& s, const Gradients<T>* d) {
+  return run<Tanh<T, norm>>(s, d) || run<LSTM<T, norm, norm>>(s, d) || run<GRU<T, norm>>(s, d);
 }
 
 template <typename T>
-void run(CellName cell, Norm norm, const Sequence<T>& s, const Gradients<T>* d) {
-  if (cell == CellName::tanh) run<T, Tanh>(norm, s, d);
-  if (cell == CellName::lstm) run<T, LSTM>(norm, s, d);
-  if (cell == CellName::gru) run<T, GRU>(norm, s, d);
+bool run(const Sequence<T>& s, const Gradients<T>* d) {
+  return run_any<T, Norm::none>(s, d) || run_any<T, Norm::layer>(s, d) || run_any<T, Norm::batch>(s, d) ||
+         run<LSTM<T, Norm::gates, Norm::layer>>(s, d) || run<LSTM<T, Norm::none, Norm::layer>>(s, d) ||
+         run<LSTM<T, Norm::layer, Norm::none>>(s, d);
 }
 
 }  // namespace layernorm

@@ -1,6 +1,6 @@
 """The forms of the layer-normalised LSTM: each against its row of the table, and by what tells it from the others.
 
-What holds of every recurrent layer is asked of them in test_recurrent.py.
+What holds of every recurrent layer is asked of them in test_recurrent.py, of every native one in test_kernel_forms.py.
 """
 
 from collections.abc import Callable
@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import ModelError, kernels
+from models import ModelError
 from models.case_norms import Norm
-from models.kernels import KernelError
 from models.language_model import Config
 from models.lstm_variants import FORMS
 from models.norms import NORMS
 from models.options import DETACH
 from models.rnn import CELLS, RNN, LSTMLayer
 from tests.models.equations import close, generic, gradients, normal, over, weigh
+from tests.models.implementation import on
 
 T, B, INPUTS, UNITS = 4, 5, 3, 6
 MASK = torch.arange(T)[:, None] < torch.tensor([4, 1, 3, 2, 4])
@@ -105,7 +105,9 @@ def test_every_variant_is_in_the_table() -> None:
 
 @every_variant
 @pytest.mark.parametrize("mask", [None, MASK], ids=["full", "padded"])
-def test_a_variant_is_its_row_of_the_table(variant: str, mask: Tensor | None) -> None:
+@pytest.mark.parametrize("kernel", ["native", "reference"])
+def test_a_variant_is_its_row_of_the_table(variant: str, mask: Tensor | None, kernel: str) -> None:
+    on(kernel)
     made, x, start = layer(variant), normal(T, B, INPUTS).requires_grad_(), state()
     start[1].requires_grad_()
     h, (last, c) = made(x, start, mask)
@@ -216,14 +218,3 @@ def test_detached_statistics_are_detached_throughout_or_refused(variant: str, de
         found.append((h, *torch.autograd.grad(weigh(h), made.W_x)))
     (attached, by_attached), (detached, by_detached) = found
     assert close(detached, attached) and not close(by_detached, by_attached, 1e-6)
-
-
-@every_form
-def test_variants_have_no_kernel(variant: str) -> None:
-    made, x = layer(variant), normal(T, B, INPUTS)
-    kernels.use("native")
-    with pytest.raises(KernelError, match=r"^kernel=native: no kernel for LSTMVariant$"):
-        made(x)
-    kernels.use("auto")
-    made(x)
-    assert kernels.used == {"reference"}
