@@ -23,13 +23,16 @@ class Model(nn.Module, ABC):
     def metrics(self, batch: Batch, state: State) -> tuple[dict[str, Tensor], State]:
         """Each metric's value for each case (or character) of a batch; evaluation averages over all of them."""
 
-    def native_updates(self, optimizer: torch.optim.Optimizer) -> "NativeUpdates | None":
+    def native_updates(self, optimizer: torch.optim.Optimizer) -> "Updates | None":
         """What trains this model natively, many updates at a time; None: autograd and the optimiser do."""
         return None
 
 
-class NativeUpdates(Protocol):
-    """See models/kernels/updates.py."""
+class Updates(Protocol):
+    """What makes the first of the updates asked for, or more; returns how many, and the model's state after them.
+
+    Each is at its `rate`, on a batch of its own of `data`; its loss is added to `loss_sum`.
+    """
 
     def make(
         self, data: Any, steps: range, rate: Callable[[int], float], loss_sum: Tensor, state: State

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from models.model import Batch, Model, State
+from models.model import Batch, Model, State, Updates
 
 Row = dict[str, float]  # one evaluation
 
@@ -137,17 +137,9 @@ def train(
     return "completed", progress
 
 
-class Updates(Protocol):
-    """What makes the first of the updates asked for, or more; returns how many, and the model's state after them."""
-
-    def make(
-        self, data: Data, steps: range, rate: Callable[[int], float], loss_sum: Tensor, state: State
-    ) -> tuple[int, State]: ...
-
-
 def updates_of(model: Model, optimizer: torch.optim.Optimizer, clip_norm: float = 0.0) -> Updates:
     """In native code, many in a call, where a model has that; else, and as its reference, one by one."""
-    native: Updates | None = None if clip_norm else model.native_updates(optimizer)
+    native = None if clip_norm else model.native_updates(optimizer)
     return native or PlainUpdates(model, optimizer, clip_norm)
 
 

@@ -14,6 +14,8 @@ from data import Spec
 from experiments.training.train import Progress, make_optimizer, train
 from models import kernels, language_model, sequence_classifier
 from models.kernels import updates
+from models.options import DETACH, VARIANTS
+from models.rnn import CELLS
 from tests.models.implementation import on
 
 STEPS, INPUTS, CLASSES = 5, 3, 6
@@ -105,6 +107,20 @@ def test_the_numbers_are_those_of_the_plain_loop(
     source = Noise(name, batch_size)
     expected = numbers(plain, trained("reference", plain, source, kind)[1])
     agree(numbers(native, trained("native", native, source, kind)[1]), expected)
+
+
+FORMS = [
+    *({"variant": variant} for variant in VARIANTS if variant not in ("paper", "inner_bias")),
+    *({"cell": cell, "detach": detach} for cell in CELLS for detach in DETACH[1:]),
+]
+
+
+@either
+@pytest.mark.parametrize("options", FORMS, ids=str)
+def test_the_forms_of_layer_norm_train_as_in_the_plain_loop(name: str, options: dict[str, Any]) -> None:
+    plain, native = build(name, **options), build(name, **options)
+    expected = numbers(plain, trained("reference", plain, Noise(name))[1])
+    agree(numbers(native, trained("native", native, Noise(name))[1]), expected)
 
 
 @either
