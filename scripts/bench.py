@@ -22,10 +22,11 @@ from experiments.reports.scales import FRAME, HUES, Scale, named
 from experiments.reports.svg import Drawing, Panel
 from experiments.reports.write import replace_marked
 from models import kernels
-from scripts.bench_cases import NATIVE, PRODUCTS, REFERENCE, SCRIPT, SECTIONS, Case
+from scripts.bench_cases import NATIVE, PRODUCTS, REFERENCE, SCRIPT, SECTIONS, STEPS, Case
 from scripts.paired_timing import compare
 
 QUICK_ROUNDS = 5
+UPDATE = "training step"
 TICKS = (0.2, 0.5, 1, 2, 5, 10)  # of ratios
 
 
@@ -108,8 +109,6 @@ def summary(rows: list[Row]) -> str:
     columns = [(NATIVE, "none"), (NATIVE, "layer"), (NATIVE, "batch"), (SCRIPT, "layer"), (REFERENCE, "layer")]
     titles = " | ".join(f"{implementation}, {norm}" for implementation, norm in columns)
     lines = [
-        f"On {processor()}, one thread:",
-        "",
         f"| cell, time steps, batch, units | torch, none | {titles} |",
         "|---" * (len(columns) + 2) + "|",
     ]
@@ -117,6 +116,21 @@ def summary(rows: list[Row]) -> str:
         ratios = [found.get((*case, *column)) for column in columns]
         cells = " | ".join("-" if ratio is None else f"{ratio:.2f}" for ratio in ratios)
         lines.append(f"| {', '.join(map(str, case))} | 1 | {cells} |")
+    return "\n".join(lines)
+
+
+def updates_summary(rows: list[Row]) -> str:
+    """Whole updates of models with layer norm: the time of each step towards ours, relative to plain PyTorch."""
+    found = {(r.cell, r.B, r.H, r.implementation): r.ratio_to_torch for r in rows}
+    shown = [name for name in STEPS[1:] if name != "+ product"]
+    lines = [
+        f"| update of a model with layer norm | {' | '.join((STEPS[0], *shown))} |",
+        "|---" * (len(shown) + 2) + "|",
+    ]
+    for net, batch, hidden in dict.fromkeys((r.cell, r.B, r.H) for r in rows):
+        ratios = [found.get((net, batch, hidden, name)) for name in shown]
+        cells = " | ".join("-" if ratio is None else f"{ratio:.2f}" for ratio in ratios)
+        lines.append(f"| {net}, batch {batch}, width {hidden} | 1 | {cells} |")
     return "\n".join(lines)
 
 
@@ -141,7 +155,9 @@ def main(quick: bool, only: str, output: Path | None, page: Path | None = None) 
     if output is not None:
         write(rows, output)
     if page is not None:
-        replace_marked(page, "bench", summary([row for row in rows if row.section == "recurrent layer"]))
+        of = {section: [row for row in rows if row.section == section] for section in ("recurrent layer", UPDATE)}
+        parts = (f"On {processor()}, one thread:", summary(of["recurrent layer"]), updates_summary(of[UPDATE]))
+        replace_marked(page, "bench", "\n\n".join(parts))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,8 +14,9 @@ from torch import Tensor, nn
 import models
 from data import Spec
 from experiments.training import machine
-from experiments.training.train import make_optimizer
-from models import cnn, kernels, mlp
+from experiments.training.train import make_optimizer, updates_of
+from models import cnn, kernels, language_model, mlp
+from models.model import State
 from models.options import RecurrentConfig
 from models.rnn import CELLS
 from scripts.paired_timing import Alternative, Call, Start
@@ -38,51 +38,78 @@ class Case:
 # Whole training steps: loss, gradients and Adam's update
 
 ADAM = SimpleNamespace(name="adam", learning_rate=1e-3)
-MNIST = Spec("image", (1, 28, 28), 10)
-STEPS = ("plain PyTorch", "+ fused Adam", "+ product", "+ kept memory", "+ channels last")  # each with those before it
-NETS: dict[str, Any] = {
-    "mlp": mlp.Config(hidden_sizes=[1000, 1000]),
-    "cnn 2 layers": cnn.Config(depth=2, width=32, head="flatten", hidden_size=64),
-    "cnn 16 layers": cnn.Config(depth=16, width=16, head="flatten"),
+# Each with those before it.
+STEPS = ("plain PyTorch", "+ fused Adam", "+ product", "+ kept memory", "+ channels last", "+ native updates")
+UPDATES = 8  # natively in a call, as in a run
+IMAGES, TEXT = Spec("image", (1, 28, 28), 10), Spec("text", (32,), 50)
+NETS: dict[str, tuple[Any, Spec]] = {
+    "mlp": (mlp.Config(hidden_sizes=[1000, 1000]), IMAGES),
+    "cnn 2 layers": (cnn.Config(depth=2, width=32, head="flatten", hidden_size=64), IMAGES),
+    "cnn 16 layers": (cnn.Config(depth=16, width=16, head="flatten"), IMAGES),
+    "language model": (language_model.Config(hidden_size=64), TEXT),
 }
+BATCHES = {"mlp": (128, 4, 1), "cnn 2 layers": (32,), "cnn 16 layers": (32,), "language model": (16, 1)}
 
 
-def training_steps(nets: Mapping[str, Any] = NETS) -> Iterator[Case]:
-    for net, batch in (("mlp", 128), ("mlp", 4), ("mlp", 1), ("cnn 2 layers", 32), ("cnn 16 layers", 32)):
-        config = nets[net]
-        hidden, done = (config.width, 5) if net.startswith("cnn") else (config.hidden_sizes[0], 4)
-        made = [Alternative(STEPS[i], "layer", training_step(config, batch, STEPS[: i + 1])) for i in range(done)]
-        yield Case("training step", net, None, batch, hidden, made)
+def training_steps(nets: Mapping[str, tuple[Any, Spec]] = NETS) -> Iterator[Case]:
+    for net, (config, spec) in nets.items():
+        hidden = config.width if net.startswith("cnn") else getattr(config, "hidden_size", 0) or config.hidden_sizes[0]
+        steps = spec.input_shape[0] if spec.kind == "text" else None
+        names = [name for name in STEPS if net.startswith("cnn") or name != "+ channels last"]
+        for batch in BATCHES[net]:
+            made = [
+                Alternative(names[i], "layer", training_step(config, spec, batch, names[: i + 1]), times=UPDATES)
+                for i in range(len(names))
+            ]
+            yield Case("training step", net, steps, batch, hidden, made)
 
 
-def training_step(config: Any, batch: int, done: tuple[str, ...]) -> Start:
+def training_step(config: Any, spec: Spec, batch: int, done: Sequence[str]) -> Start:
+    """Updates of a model with layer norm on random batches."""
+
     def start() -> Call:
         if "+ product" in done:
             machine.choose_product(batch)
         if "+ kept memory" in done:
             machine.keep_memory()
-        model: Any = models.build(config, "layer", MNIST, 0)
-        if "+ channels last" not in done:
+        kernels.use("native" if "+ native updates" in done else "reference")
+        model: Any = models.build(config, "layer", spec, 0)
+        if "+ channels last" not in done and spec.kind == "image":
             model.to(memory_format=torch.contiguous_format)
         plain = "+ fused Adam" not in done
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-3) if plain else make_optimizer(model, ADAM)
-        batches = cycle([(torch.rand(batch, *MNIST.input_shape), torch.randint(10, (batch,))) for _ in range(64)])
+        maker, data, loss_sum = updates_of(model, optimizer), Random(spec, batch), torch.zeros(())
+        state: State = None
 
-        def step() -> None:
-            loss, _ = model.loss(next(batches), None)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        def update() -> None:
+            nonlocal state
+            steps = range(UPDATES)
+            while steps:
+                made, state = maker.make(data, steps, lambda step: ADAM.learning_rate, loss_sum, state)
+                steps = steps[made:]
 
-        return step
+        return update
 
     return start
+
+
+class Random:
+    """Random batches: the same few again and again."""
+
+    def __init__(self, spec: Spec, batch: int) -> None:
+        shape = (UPDATES, batch, *spec.input_shape)
+        text = spec.kind == "text"
+        self.x = torch.randint(spec.outputs, shape) if text else torch.rand(shape)
+        self.y = torch.randint(spec.outputs, shape if text else shape[:2])
+
+    def train_batch(self, step: int) -> tuple[Tensor, Tensor]:
+        return self.x[step], self.y[step]
 
 
 # Recurrent layers: outputs, and gradients of all parameters, of a sequence of floats
 
 Shape = tuple[int, int, int]  # T, B, H; as many inputs as units
-SHAPES = ((64, 32, 256), (100, 64, 512), (28, 128, 128), (64, 1, 256))
+SHAPES = ((64, 32, 256), (100, 64, 512), (28, 128, 128), (32, 16, 64), (64, 1, 256))
 NATIVE, REFERENCE, SCRIPT, PRODUCTS = "native", "reference loop", "TorchScript cell", "products alone"
 THEIRS: dict[str, Any] = {"lstm": nn.LSTM, "gru": nn.GRU, "tanh": nn.RNN}
 

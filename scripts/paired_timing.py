@@ -25,6 +25,7 @@ class Alternative:
     norm: str
     start: Start
     threads: int = 1
+    times: int = 1  # that a call does what is timed
 
 
 @dataclass
@@ -40,7 +41,8 @@ def compare(
     """Time what each alternative starts, in turns; `advance` is called after each round."""
     clock = time.process_time if all(a.threads == 1 for a in alternatives) else time.perf_counter
     wires = [served(alternative, clock) for alternative in alternatives]
-    calls = [max(round(ROUND_SECONDS / ask(wire, 3)), 1) for wire in wires]
+    seconds_of = [ask(wire, 3) * a.times for wire, a in zip(wires, alternatives, strict=True)]
+    calls = [max(round(ROUND_SECONDS / of_a_call), 1) for of_a_call in seconds_of]
     seconds: list[list[float]] = [[] for _ in wires]
     for turn in range(rounds):
         for i in range(len(wires))[:: -1 if turn % 2 else 1]:
@@ -58,7 +60,7 @@ def timing(seconds: list[float], reference: list[float]) -> Timing:
 
 
 def ask(wire: Connection, calls: int) -> float:
-    """Seconds a call of one alternative, over so many calls."""
+    """Seconds of what is timed, over so many calls of one alternative."""
     wire.send(calls)
     seconds: float = wire.recv()
     return seconds
@@ -81,4 +83,4 @@ def serve(alternative: Alternative, clock: Callable[[], float], wire: Connection
         started = clock()
         for _ in range(calls):
             call()
-        wire.send((clock() - started) / calls)
+        wire.send((clock() - started) / (calls * alternative.times))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import cnn, mlp
+from models import cnn, language_model, mlp
 from models.options import RecurrentConfig
 from models.rnn import CELLS
 from scripts import bench, bench_cases, paired_timing
@@ -53,10 +53,15 @@ def test_an_alternative_that_fails_ends_the_benchmark() -> None:
 
 
 def test_every_training_step_runs() -> None:
-    tiny = (mlp.Config(hidden_sizes=[8]), cnn.Config(depth=1, width=4), cnn.Config(depth=2, width=4))
-    rows = measured(bench_cases.training_steps(dict(zip(bench_cases.NETS, tiny, strict=True))))
+    tiny = (mlp.Config(hidden_sizes=[8]), *(cnn.Config(depth=depth, width=4) for depth in (1, 2)))
+    configs = (*tiny, language_model.Config(hidden_size=4))
+    specs = (spec for _, spec in bench_cases.NETS.values())
+    nets = dict(zip(bench_cases.NETS, zip(configs, specs, strict=True), strict=True))
+    rows = measured(bench_cases.training_steps(nets))
     assert {row.implementation for row in rows} == set(bench_cases.STEPS)
-    assert [row.ratio_to_torch for row in rows if row.implementation == bench_cases.STEPS[0]] == [1.0] * 5
+    assert [row.ratio_to_torch for row in rows if row.implementation == bench_cases.STEPS[0]] == [1.0] * 7
+    table = bench.updates_summary(rows)
+    assert table.count("\n") == 8 and "| mlp, batch 128, width 8 | 1 |" in table
 
 
 def test_every_recurrent_alternative_runs_and_is_tabulated_and_drawn(tmp_path: Path) -> None:
@@ -67,7 +72,7 @@ def test_every_recurrent_alternative_runs_and_is_tabulated_and_drawn(tmp_path: P
     assert heading.split(",") == [field.name for field in fields(bench.Row)] and len(lines) == len(rows)
     assert (tmp_path / "bench.svg").read_text().count("T3 B2 H8") == 1
     table = bench.summary(rows)
-    assert table.count("\n") == 6 and "| lstm, 3, 1, 8 | 1 |" in table
+    assert table.count("\n") == 4 and "| lstm, 3, 1, 8 | 1 |" in table
 
 
 def test_only_what_is_asked_for_is_timed(tmp_path: Path) -> None:
