@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models import ModelError
-from models.case_norms import EPS, Norm
+from models.case_norms import EPS, Layout, Norm
 
 # Weight of the newest mini-batch in the running averages, after a warm-up in which they are plain means. Of 0.01, 0.03
 # and 0.1 the one that gave batch norm the lowest validation losses on the tuning seeds: slower averages lag behind in
@@ -74,6 +74,11 @@ class BatchNorm(Norm):
         self.update(mean[None], inverse[None], count)
         return out
 
+    def layout(self, cases: int, positions: int) -> Layout | None:
+        if not self.training:
+            return Layout("given", 1, self.features)
+        return Layout("mean", self.ghost_batches(cases), self.features)
+
     def alone(self, a: Tensor) -> bool:
         """Whether one call can do all: on the CPU, for elsewhere the weight of the newest would have to be fetched."""
         return a.device.type == "cpu"
@@ -87,15 +92,18 @@ class BatchNorm(Norm):
 
     def ghosts(self, a: Tensor) -> Tensor:
         """Normalise each ghost batch by itself: every (ghost batch, channel) pair is a channel of one call."""
-        size, groups = self.ghost_size, len(a) // self.ghost_size
-        if groups * size != len(a):
-            raise ModelError(f"model.ghost_size={size} does not divide a mini-batch of {len(a)} cases")
+        size, groups = self.ghost_size, self.ghost_batches(len(a))
         positions = a.shape[2:]
         paired = a.view(groups, size, *a.shape[1:]).transpose(0, 1).reshape(size, groups * self.features, *positions)
         count = paired.numel() // (groups * self.features)
         out, mean, inverse = self.of_channels(paired, groups, count)
         self.update(mean, inverse, count)
         return out.view(size, groups, self.features, *positions).transpose(0, 1).reshape(a.shape)
+
+    def ghost_batches(self, cases: int) -> int:
+        if self.ghost_size and cases % self.ghost_size:
+            raise ModelError(f"model.ghost_size={self.ghost_size} does not divide a mini-batch of {cases} cases")
+        return cases // self.ghost_size if self.ghost_size else 1
 
     def of_channels(self, a: Tensor, groups: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Normalise (N, groups * C, ...) per channel: output, mean and 1 / sqrt(variance + eps), (groups, C)."""
@@ -254,6 +262,9 @@ class SyncBatchNorm(BatchNorm):
 
     def alone(self, a: Tensor) -> bool:
         return processes() == 1 and super().alone(a)
+
+    def layout(self, cases: int, positions: int) -> Layout | None:
+        return super().layout(cases, positions) if processes() == 1 else None
 
     def of_channels(self, a: Tensor, groups: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
         if processes() == 1:

@@ -3,7 +3,7 @@
 With statistics of its own a case is normalised alike in any mini-batch, in training and at test time.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,14 @@ from models import ModelError
 from models.options import own_options
 
 EPS = 1e-5
+
+
+class Layout(NamedTuple):
+    """How the statistics of a norm lie over maps (N, C, H, W), or cases (N, C)."""
+
+    centre: str  # what is subtracted: "mean", or "zero"; "given": with the variance, it comes from elsewhere; or "none"
+    sets: int  # Each of so many runs of cases, or of pixels, has statistics of its own,
+    groups: int  # and so has each of so many groups of channels in it.
 
 
 class Norm(nn.Module):
@@ -53,6 +61,10 @@ class Norm(nn.Module):
     def reparametrize(module: nn.Module, *weights: str, dim: int) -> None:
         """Make the named weights of a module from others; only a norm of weights does."""
 
+    def layout(self, cases: int, positions: int) -> Layout | None:
+        """How it normalises so many cases, for whoever computes `forward` in its place; None: only `forward` can."""
+        return None
+
     def scale(self, normalized: Tensor) -> Tensor:
         """Gain and shift on normalised sums: (N, C, H, W), or (..., features)."""
 
@@ -74,6 +86,9 @@ class Unnormalized(Norm):
 
     def forward(self, a: Tensor, step: int | None = None, mask: Tensor | None = None) -> Tensor:
         return a if self.shift is None else self.scale(a)
+
+    def layout(self, cases: int, positions: int) -> Layout | None:
+        return Layout("none", 1, 1)
 
 
 class LayerNorm(Norm):
@@ -118,6 +133,11 @@ class LayerNorm(Norm):
             return F.layer_norm(a, a.shape[1:], self.gain, self.shift, self.eps)
         return F.layer_norm(a.movedim(1, -1), (self.features,), self.gain, self.shift, self.eps).movedim(-1, 1)
 
+    def layout(self, cases: int, positions: int) -> Layout | None:
+        if self.detach != "none" or self.axes == "unit":
+            return None
+        return Layout("mean", cases * positions if self.axes == "pixel" else cases, 1)
+
     def normalized_by_constants(self, a: Tensor) -> Tensor:
         dims = case_dims(a, self.axes)
         mean = a.mean(dims, keepdim=True)
@@ -138,6 +158,9 @@ class RMSNorm(Norm):
     def forward(self, a: Tensor, step: int | None = None, mask: Tensor | None = None) -> Tensor:
         mean_square = a.square().mean(case_dims(a, "channel"), keepdim=True)
         return self.scale(a * (mean_square + self.eps).rsqrt())
+
+    def layout(self, cases: int, positions: int) -> Layout | None:
+        return Layout("zero", cases, 1)
 
 
 class GroupNorm(Norm):
@@ -168,6 +191,9 @@ class GroupNorm(Norm):
             return F.group_norm(cases, self.groups, self.gain, self.shift, self.eps).view(a.shape)
         self.undefined |= self.training
         return self.scale(a * 0)
+
+    def layout(self, cases: int, positions: int) -> Layout | None:
+        return Layout("mean", cases, self.groups)
 
 
 class InstanceNorm(GroupNorm):

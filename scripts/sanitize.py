@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--march", default="native")
     parser.add_argument("--optimized", action="store_true")
     changed = os.environ | environment(**vars(parser.parse_args()))
-    names = ("kernels", "kernel_forms", "kernel_overflow", "updates", "recurrent_updates")
+    names = ("kernels", "kernel_forms", "kernel_overflow", "updates", "recurrent_updates", "cnn_updates")
     files = [f"tests/models/test_{name}.py" for name in names]
     tests = ["pytest", "-q", "-x", "-s", "-p", "no:faulthandler", *files]
     for module in (["models.kernels"], tests):

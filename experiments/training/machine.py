@@ -145,7 +145,7 @@ def environment() -> dict[str, Any]:
 def check_kernel(config: Config) -> None:
     """Refuse a run that demands kernels this machine has not; say so where it only has to do without."""
     recurrent = isinstance(config.model, RecurrentConfig)
-    parts = "recurrent layers" if recurrent else "an MLP's updates" if config.model.name == "mlp" else ""
+    parts = "recurrent layers" if recurrent else "updates of this model" if config.model.name in ("mlp", "cnn") else ""
     if not parts or config.kernel == "reference":
         return
     on_cpu = pick_device(config.device).type == "cpu"

@@ -87,7 +87,7 @@ class Config:
     # Of each process; several processes of one thread beat one of several on small nets.
     threads: int = field(default=1, metadata={"maximum": 1024})
     n_jobs: int = field(default=0, metadata={"minimum": 0})  # runs of a sweep at a time; 0: one for each core
-    # Recurrent layers, updates of MLPs: compiled kernels where they apply, only those, or the reference implementation.
+    # Recurrent layers, updates of MLPs and CNNs: compiled kernels where they apply, only those, or the reference.
     kernel: str = field(default="auto", metadata={"choices": KERNELS})
     checkpoint_seconds: float = 20.0
     # A look at how a single run trains, without a record (debug.py).

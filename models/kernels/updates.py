@@ -40,13 +40,18 @@ def refusal(model: nn.Module, optimizer: Optimizer) -> str:
     types = {(tensor.device.type, tensor.dtype) for tensor in tensors}
     if len(types) > 1 or not types <= {("cpu", torch.float32), ("cpu", torch.float64)}:
         return "no kernel for its device or number format"
-    if not all(p.requires_grad and p.is_contiguous() for p in model.parameters()):
+    if not all(p.requires_grad and p.is_contiguous(memory_format=memory_of(p)) for p in model.parameters()):
         return "no kernel for frozen or transposed weights"
     if type(optimizer) not in (Adam, SGD):
         return f"no kernel for {type(optimizer).__name__}"
     if len(optimizer.param_groups) > 1 or any(optimizer.param_groups[0].get(option) for option in OPTIONS):
         return "no kernel for further options of the optimiser"
     return unavailable()
+
+
+def memory_of(parameter: Tensor) -> torch.memory_format:
+    """How those of a layer lie in memory: of a convolution, with the channels side by side."""
+    return torch.channels_last if parameter.dim() == 4 else torch.contiguous_format
 
 
 class Updates(ABC):

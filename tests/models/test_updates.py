@@ -12,7 +12,7 @@ from torch import Tensor
 import models
 from data import Spec
 from experiments.training.train import make_optimizer, train
-from models import cnn, kernels, mlp
+from models import kernels, mlp
 from models.kernels import updates
 from tests.models.implementation import on
 
@@ -155,7 +155,6 @@ def frozen() -> Any:
 
 
 REFUSED = {
-    "another model": lambda: models.build(cnn.Config(depth=2, width=4), "layer", Spec("image", (1, 8, 8), 5), 0),
     "another norm": lambda: build("rms"),
     "weights made from others": lambda: build("weight"),
     "detached statistics": lambda: build("layer", detach="both"),
@@ -172,6 +171,5 @@ def test_what_has_no_kernel_is_left_to_the_plain_loop(name: str) -> None:
     optimizer = torch.optim.Adam(model.parameters())
     assert model.native_updates(optimizer) is None
     kernels.use("native")
-    if isinstance(model, mlp.MLP):
-        with pytest.raises(kernels.KernelError, match=r"^kernel=native: [^\n]+$"):
-            model.native_updates(optimizer)
+    with pytest.raises(kernels.KernelError, match=r"^kernel=native: [^\n]+$"):
+        model.native_updates(optimizer)
