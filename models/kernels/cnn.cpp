@@ -56,6 +56,9 @@ struct Normed {
   }
 };
 
+// As maps.h wants it, whatever the library that convolved has made of it.
+Tensor side_by_side(const Tensor& a) { return a.dim() == 4 ? a.contiguous(at::MemoryFormat::ChannelsLast) : a; }
+
 // relu(norm(in * W)), * a convolution or, of fully connected units, a product.
 template <typename T>
 struct Layer {
@@ -70,8 +73,9 @@ struct Layer {
 
   const Tensor& forward(const Tensor& x) {
     in = stride && circular ? wrapped<T>(x) : x;
-    raw = stride ? at::convolution(in, W, {}, {stride, stride}, {padding(), padding()}, {1, 1}, false, {0, 0}, 1)
-                 : at::mm(in, W.t());
+    raw = !stride ? at::mm(in, W.t())
+                  : side_by_side(at::convolution(in, W, {}, {stride, stride}, {padding(), padding()}, {1, 1}, false,
+                                                 {0, 0}, 1));
     out = norm.layout.centre == Centre::none ? raw : at::empty_like(raw);
     norm.forward(raw, out);
     return out;
@@ -85,7 +89,7 @@ struct Layer {
       std::tie(dx, dW, std::ignore) =
           at::convolution_backward(d, in, W, {}, {stride, stride}, {padding(), padding()}, {1, 1}, false, {0, 0}, 1,
                                    {!first, true, false});
-      if (!first && circular) dx = folded<T>(dx);
+      if (!first) dx = circular ? folded<T>(side_by_side(dx)) : side_by_side(dx);
       if (dW.strides() != W.strides()) dW = at::empty_like(W).copy_(dW);
     } else {
       dx = at::mm(d, W), dW = at::mm(d.t(), in);
@@ -133,7 +137,7 @@ struct Net {
   Tensor flat(const Tensor& maps) const { return pooled ? maps.mean({2, 3}) : maps.contiguous().flatten(1); }
 
   Tensor as_maps(const Tensor& d, const Tensor& maps) const {
-    if (!pooled) return d.view(maps.sizes()).contiguous(at::MemoryFormat::ChannelsLast);
+    if (!pooled) return side_by_side(d.view(maps.sizes()));
     const Tensor out = at::empty_like(maps);
     return out.copy_((d / (maps.size(2) * maps.size(3))).view({maps.size(0), maps.size(1), 1, 1}).expand_as(maps));
   }
@@ -189,8 +193,7 @@ void cnn_updates(const Tensor& x, const Tensor& y, Tensors parameters, Tensors f
                                           circular, pooled});
     for (int64_t k = 0; k < x.size(0); ++k) {
       const Rule<scalar_t> rule(adam, rates[k], momentum, squares, optimizer_eps, before + k + 1);
-      const Tensor images = x[k].contiguous(at::MemoryFormat::ChannelsLast);
-      *loss_sum.data_ptr<scalar_t>() += net.update(images, targets + k * y.size(1), rule);
+      *loss_sum.data_ptr<scalar_t>() += net.update(side_by_side(x[k]), targets + k * y.size(1), rule);
     }
   });
 }

@@ -60,7 +60,7 @@ def read_in(root: Path) -> ModuleType:
         ("models/rnn.py", {LSTM}),
         ("models/lstm_variants.py", {LSTM}),
         ("models/cnn.py", {BORDER}),
-        ("models/kernels/cells.h", {LSTM, MLP, TABLE1}),
+        ("models/kernels/cells.h", set(RUNS)),
         ("data/__init__.py", set(RUNS)),
         ("data/mnist.py", {MLP, TABLE1}),
         ("data/streams.py", {LSTM}),
