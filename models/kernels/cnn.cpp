@@ -1,5 +1,5 @@
-// Training updates of a convolutional net, many in one call, and its norms by themselves: models/cnn.py, its loss and the
-// optimiser, without autograd between them. The convolutions are PyTorch's. DERIVATION.md, section 7.
+// Training updates of a convolutional net, many in one call, and its norms by themselves: models/cnn.py, its loss and
+// the optimiser, without autograd between them. The convolutions are PyTorch's. DERIVATION.md, section 7.
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
@@ -39,7 +39,9 @@ struct Normed {
   // relu(norm(a)), which may be a's own memory.
   void forward(const Tensor& a, const Tensor& y) const {
     const Maps<T> m = maps(a);
-    for_sets(m, [from = a.data_ptr<T>(), to = y.data_ptr<T>()](Worker<T>& w, int64_t s) { w.forward(s, from, to); });
+    for_sets(m, [in = a.data_ptr<T>(), out = y.data_ptr<T>()](Worker<T>& worker, int64_t s) {
+      worker.forward(s, in, out);
+    });
     const std::vector<int64_t> counts(m.sets, m.rows);
     if (averages.mean) averages.update(m.mean, m.inverse, m.channels, counts.data(), m.sets);
   }
@@ -49,8 +51,9 @@ struct Normed {
     const Maps<T> m = maps(a);
     const Tensor found = at::empty({2, m.sets, m.channels}, a.options());
     T *const dgain = found.data_ptr<T>(), *const dshift = dgain + m.sets * m.channels;
-    for_sets(m, [=, &m, in = a.data_ptr<T>(), out = y.data_ptr<T>(), slopes = d.data_ptr<T>()](Worker<T>& w, int64_t s) {
-      w.backward(s, in, out, slopes, dgain + s * m.channels, dshift + s * m.channels);
+    const T *const in = a.data_ptr<T>(), *const out = y.data_ptr<T>();
+    for_sets(m, [=, channels = m.channels, slopes = d.data_ptr<T>()](Worker<T>& worker, int64_t s) {
+      worker.backward(s, in, out, slopes, dgain + s * channels, dshift + s * channels);
     });
     return m.sets == 1 ? found : found.sum(1);
   }
@@ -148,8 +151,8 @@ Averages<T> averages_of(const Tensor* of, double eps, double momentum) {  // mea
   return {data<T>(of[0]), data<T>(of[1]), data<T>(of[2]), 1, of[0].numel(), T(eps), T(momentum)};
 }
 
-// The weights, gain and shift of each layer, then the weights and the bias of the logits; what the optimiser keeps of each;
-// the running averages (mean, variance, updates) of each layer. Empty tensors stand for what there is not.
+// The weights, gain and shift of each layer, then the weights and the bias of the logits; what the optimiser keeps of
+// each; the running averages (mean, variance, updates) of each layer. Empty tensors stand for what there is not.
 struct Arguments {
   const Tensors &parameters, &first, &second, &averages;
   at::IntArrayRef layouts, strides;  // three numbers of each layer, one of each
@@ -160,6 +163,9 @@ struct Arguments {
 template <typename T>
 Net<T> net_of(const Arguments& a) {
   const auto parameter = [&](size_t i) {
+    for (const Tensor& of : {a.first[i], a.second[i]})  // goes with the weights in the order of memory
+      TORCH_CHECK(!of.numel() || of.is_contiguous(a.parameters[i].suggest_memory_format()), "the optimiser's memory of ",
+                  "weights ", a.parameters[i].sizes(), " has another order, with strides ", of.strides());
     return Parameter<T>{data<T>(a.parameters[i]), data<T>(a.first[i]), data<T>(a.second[i])};
   };
   Net<T> net;
@@ -178,8 +184,8 @@ Net<T> net_of(const Arguments& a) {
   return net;
 }
 
-// One update for each of x (updates, B, C, H, W), y (updates, B) and rates; `before`: updates done before. The losses are
-// added to loss_sum one by one, so that it does not matter how many updates a call makes.
+// One update for each of x (updates, B, C, H, W), y (updates, B) and rates; `before`: updates done before. The losses
+// are added to loss_sum one by one, so that it does not matter how many updates a call makes.
 void cnn_updates(const Tensor& x, const Tensor& y, Tensors parameters, Tensors first, Tensors second, bool adam,
                  at::ArrayRef<double> rates, double momentum, double squares, double optimizer_eps, int64_t before,
                  Tensor loss_sum, Tensors averages, at::IntArrayRef layouts, at::IntArrayRef strides, double eps,
@@ -198,7 +204,8 @@ void cnn_updates(const Tensor& x, const Tensor& y, Tensors parameters, Tensors f
   });
 }
 
-// relu(norm(a)) alone. scales: gain and shift; averages as above; statistics (2, sets, groups): given, or room for them.
+// relu(norm(a)) alone. scales: gain and shift; averages as above; statistics (2, sets, groups): given, or room for
+// them.
 Tensor relu_of_norm(const Tensor& a, Tensors scales, Tensors averages, Tensor statistics, int64_t centre, double eps,
                     double average_momentum) {
   for (const Tensor& of_channels : {scales[0], scales[1], averages[0], averages[1]})
@@ -206,9 +213,13 @@ Tensor relu_of_norm(const Tensor& a, Tensors scales, Tensors averages, Tensor st
                 "gain, shift or averages: expected ", a.size(1), " numbers, got ", of_channels.sizes());
   const Tensor y = at::empty_like(a);
   AT_DISPATCH_FLOATING_TYPES(a.scalar_type(), "relu_of_norm", [&] {
-    Normed<scalar_t>{{Centre(centre), statistics.size(1), statistics.size(2)}, scalar_t(eps), data<scalar_t>(scales[0]),
-                     data<scalar_t>(scales[1]), averages_of<scalar_t>(averages.data(), eps, average_momentum), statistics}
-        .forward(a, y);
+    const Normed<scalar_t> norm{{Centre(centre), statistics.size(1), statistics.size(2)},
+                                scalar_t(eps),
+                                data<scalar_t>(scales[0]),
+                                data<scalar_t>(scales[1]),
+                                averages_of<scalar_t>(averages.data(), eps, average_momentum),
+                                statistics};
+    norm.forward(a, y);
   });
   return y;
 }

@@ -54,15 +54,13 @@ class CNNUpdates(updates.Updates):
         self.model, self.norms = model, norms_of(model)
         layers = zip(layers_of(model), self.norms, strict=True)
         parameters = [p for layer, norm in layers for p in (layer.weight, norm.gain, norm.shift)]
+        self.strides = [layer.stride[0] if isinstance(layer, nn.Conv2d) else 0 for layer in layers_of(model)]
         super().__init__([*parameters, model.output.weight, model.output_bias.shift], optimizer)
 
     def call(self, x: Tensor, y: Tensor, optimizer: tuple[Any, ...], state: State) -> State:
         layouts: list[int] = []
-        strides = [layer.stride[0] if isinstance(layer, nn.Conv2d) else 0 for layer in layers_of(self.model)]
-        height, width = x.shape[3:]
-        for norm, stride in zip(self.norms, strides, strict=True):
-            height, width = (-(-size // stride) if stride else 1 for size in (height, width))
-            layout = maps.layout_of(norm, x.shape[1], height * width)
+        for norm, positions in zip(self.norms, self.positions(x[0]), strict=True):
+            layout = maps.layout_of(norm, x.shape[1], positions)
             assert layout
             layouts += [maps.CENTRES.index(layout.centre), layout.sets, layout.groups]
         torch.ops.layernorm.cnn_updates(
@@ -71,10 +69,23 @@ class CNNUpdates(updates.Updates):
             *optimizer,
             [average for norm in self.norms for average in maps.averages(norm)],
             layouts,
-            strides,
+            self.strides,
             self.norms[0].eps,
             getattr(self.norms[0], "momentum", 0.0),
             self.model.circular,
             self.model.pooled,
         )
         return None
+
+    def positions(self, x: Tensor) -> list[int]:
+        """Of each layer's maps; one of fully connected units."""
+        found, (height, width) = [], x.shape[2:]
+        for stride in self.strides:
+            height, width = (-(-size // stride) if stride else 1 for size in (height, width))
+            found.append(height * width)
+        return found
+
+    def multiplications(self, x: Tensor) -> int:
+        layers = zip(layers_of(self.model), self.positions(x), strict=True)
+        of_a_case: int = sum(layer.weight.numel() * positions for layer, positions in layers)
+        return len(x) * of_a_case

@@ -11,13 +11,13 @@
 
 namespace layernorm {
 
-// What is subtracted and divided by: nothing; what is given; the mean of the values and the root of their variance; 0 and
-// the root of their mean square.
+// What is subtracted and divided by: nothing; what is given; the mean of the values and the root of their variance; 0
+// and the root of their mean square.
 enum class Centre { none, given, mean, zero };
 
 // Sets of rows of channels, a row for each position of each case of a set. Each group of neighbouring channels of a set
-// has statistics of its own: of layer norm a set is a case, with one group; of batch norm it is the mini-batch, and each
-// channel is a group.
+// has statistics of its own: of layer norm a set is a case, with one group; of batch norm it is the mini-batch, and
+// each channel is a group.
 template <typename T>
 struct Maps {
   int64_t sets, rows, channels, groups;
@@ -43,8 +43,8 @@ inline const V& in(V, const T* from) {
   return *reinterpret_cast<const V*>(from);
 }
 
-// Part of a set: lines of at most LANES values, each of which belongs to the same channel in every line. They are several
-// rows in one where these fill LANES exactly, with a rest in the end, and else a column of blocks.
+// Part of a set: lines of at most LANES values, each of which belongs to the same channel in every line. They are
+// several rows in one where these fill LANES exactly, with a rest in the end, and else a column of blocks.
 struct Strip {
   int64_t column, width, stride, lines, rest;
 
@@ -136,7 +136,7 @@ struct Worker {
   void set(T* lane, F f) const {
     for_channels([&](int64_t c, int64_t g) { lane[c] = f(c, g); });
     if (repeated)
-      for (int64_t from = maps.channels; from < LANES; from += maps.channels) std::copy_n(lane, maps.channels, lane + from);
+      for (int64_t j = maps.channels; j < LANES; j += maps.channels) std::copy_n(lane, maps.channels, lane + j);
   }
 
   template <typename F>
@@ -184,7 +184,8 @@ struct Worker {
     });
   }
 
-  // From d, the gradient of y, that of a, in its place; dgain and dshift (channels) of set s. With Centre::none a may be y.
+  // From d, the gradient of y, that of a, in its place; dgain and dshift (channels) of set s. With Centre::none a may
+  // be y.
   void backward(int64_t s, const T* a, const T* y, T* d, T* dgain, T* dshift) {
     a += s * maps.size(), y += s * maps.size(), d += s * maps.size();
     set_mean(s);
@@ -195,13 +196,13 @@ struct Worker {
     });
     const double *total = sums.data(), *total_hat = total + maps.channels;  // the latter still lacks its inverse
     for_channels([&](int64_t c, int64_t g) { dshift[c] = total[c], dgain[c] = total_hat[c] * inverse_of(s, g); });
-    const bool single = maps.centre == Centre::mean && count == 1;  // such a value is its own mean: no gradient reaches it
+    const bool single = maps.centre == Centre::mean && count == 1;  // its own mean: no gradient reaches it
     set(scale, [&](int64_t c, int64_t g) { return single ? T(0) : gain_of(c) * inverse_of(s, g); });
     std::fill_n(along, 2 * width, T(0));
     if (maps.own() && !single) project(s);
     each([a, y, d, mean = mean, scale = scale, along = along, constant = constant](auto v, int64_t i, int64_t l) {
-      const auto slope = in(v, y + i) <= v ? v : in(v, d + i);
-      in(v, d + i) = slope * in(v, scale + l) - (in(v, a + i) - in(v, mean + l)) * in(v, along + l) - in(v, constant + l);
+      const auto slope = in(v, y + i) <= v ? v : in(v, d + i), centred = in(v, a + i) - in(v, mean + l);
+      in(v, d + i) = slope * in(v, scale + l) - centred * in(v, along + l) - in(v, constant + l);
     });
   }
 

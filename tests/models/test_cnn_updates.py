@@ -1,5 +1,6 @@
 """Native training updates of convolutional nets against the plain loop, and their norms by themselves."""
 
+from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ import models
 from data import Spec
 from experiments.training.train import evaluate, make_optimizer, train
 from models import ModelError, cnn, kernels
-from models.kernels import maps
+from models.kernels import maps, updates
 from models.norms import NORMS, feedforward
 from models.options import LAYER_AXES
 from tests.models.implementation import on
@@ -48,19 +49,19 @@ def build(norm: str, source: Noise, **options: Any) -> Any:
     return models.build(config, norm, Spec("image", source.shape, CLASSES), 0).to(source.dtype)
 
 
-def trained(kernel: str, model: Any, source: Noise, name: str = "sgd", updates: int = 12) -> Training:
+def trained(kernel: str, model: Any, source: Noise, name: str = "sgd", steps: int = 12) -> Training:
     """Status, losses and all numbers after some updates on one implementation."""
     on(kernel)
     optim: Any = SimpleNamespace(name=name, learning_rate=0.01, momentum=0.9, schedule="linear", clip_norm=0.0)
-    status, progress = train(model, source, optim, updates=updates, evaluations=3)  # type: ignore[arg-type]
+    status, progress = train(model, source, optim, updates=steps, evaluations=3)  # type: ignore[arg-type]
     losses = [loss for row in progress.history for loss in (row["train_loss"], row["validation_loss"])]
     return status, losses, model.state_dict(), set(kernels.used)
 
 
-def on_both(norm: str, source: Noise, *, updates: int = 12, error: float = 1e-7, **options: Any) -> None:
+def on_both(norm: str, source: Noise, *, steps: int = 12, error: float = 1e-7, **options: Any) -> None:
     """Train the same model on either implementation: all numbers are equal."""
     native, plain = (
-        trained(kernel, build(norm, source, **options), source, updates=updates) for kernel in ("native", "reference")
+        trained(kernel, build(norm, source, **options), source, steps=steps) for kernel in ("native", "reference")
     )
     assert native[3] == {"native"} and native[0] == plain[0]
     assert native[1] == pytest.approx(plain[1], rel=error, abs=error)
@@ -83,7 +84,7 @@ def test_the_numbers_are_those_of_the_plain_loop(
     norm: str, batch_size: int, shape: tuple[int, int, int], **options: Any
 ) -> None:
     """After two updates; norms of two values are nearly step functions, which multiply every difference."""
-    on_both(norm, Noise(batch_size, shape), updates=2, **options)
+    on_both(norm, Noise(batch_size, shape), steps=2, **options)
 
 
 @pytest.mark.parametrize("norm", NATIVE)
@@ -108,18 +109,47 @@ def test_the_optimisers_memory_is_where_the_plain_loop_finds_it(name: str) -> No
     """Ten updates natively and ten plainly, in turn, are twenty of either."""
     source = Noise(4)
     expected = trained("reference", build("batch", source), source, name, 20)[2]
-    model = build("batch", source)
-    optimizer = make_optimizer(model, SimpleNamespace(name=name, learning_rate=0.01, momentum=0.9))
-    on("native")
-    native = model.native_updates(optimizer)
+    model, optimizer = begun("batch", name)
     for first in (0, 10):
-        native.make(source, range(first, first + 5), falling, torch.zeros((), dtype=torch.float64), None)
+        natively(model, optimizer, range(first, first + 5))
         for step in range(first + 5, first + 10):
             optimizer.param_groups[0]["lr"] = falling(step)
             optimizer.zero_grad()
             model.loss(source.train_batch(step), None)[0].backward()
             optimizer.step()
     assert all(torch.allclose(model.state_dict()[key], value, atol=1e-10) for key, value in expected.items())
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+def test_how_many_updates_a_call_makes_changes_no_bit(norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Noise(4)
+    _, together, many, _ = trained("native", build(norm, source, padding="circular"), source)
+    monkeypatch.setattr(updates, "MULTIPLICATIONS_AT_ONCE", 1)
+    _, single, one, _ = trained("native", build(norm, source, padding="circular"), source)
+    assert together == single and all(torch.equal(many[key], one[key]) for key in one)
+
+
+def test_from_what_is_saved_a_run_goes_on_with_the_same_bits() -> None:
+    (whole, of_whole), (first, of_first), (second, of_second) = (begun("batch", "sgd") for _ in range(3))
+    natively(whole, of_whole, range(10))
+    natively(first, of_first, range(5))
+    saved = BytesIO()
+    torch.save((first.state_dict(), of_first.state_dict()), saved)
+    saved.seek(0)
+    for loaded, state in zip((second, of_second), torch.load(saved), strict=True):
+        loaded.load_state_dict(state)
+    natively(second, of_second, range(5, 10))
+    assert all(torch.equal(second.state_dict()[key], value) for key, value in whole.state_dict().items())
+
+
+def begun(norm: str, name: str) -> tuple[Any, torch.optim.Optimizer]:
+    model = build(norm, Noise(4))
+    return model, make_optimizer(model, SimpleNamespace(name=name, learning_rate=0.01, momentum=0.9))
+
+
+def natively(model: Any, optimizer: torch.optim.Optimizer, steps: range) -> None:
+    on("native")
+    model.native_updates(optimizer).make(Noise(4), steps, falling, torch.zeros((), dtype=torch.float64), None)
 
 
 def falling(step: int) -> float:
