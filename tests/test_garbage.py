@@ -1,6 +1,7 @@
 """Whatever lies in a results folder, every command that reads one ends well or in one line, and no number is wrong."""
 
 import argparse
+import dataclasses
 import json
 import os
 import shutil
@@ -36,12 +37,12 @@ from tests.training.test_run import tiny
 
 CLAIM = claim(id="C", experiment="tiny", labels=("layer", "none"), margin=0.5, tuned=True)
 REGISTRY = Registry(0.05, 2, (CLAIM,))
-OPTIONS = argparse.Namespace(scale="smoke", overrides=[], claim=None, experiment=["tiny"], watch=False)
+OPTIONS = argparse.Namespace(scale="smoke", overrides=[], claim=None, all=False, experiment=["tiny"], watch=False)
 EXAMPLES = int(os.environ.get("GARBAGE", "15"))
 
 
 def arms(results: Path) -> dict[tuple[str, str], Config]:
-    tuned = {"optim": Optim(), "tuning": Tuning(learning_rates=[1e-3, 1e-2], seeds=[1000]), "seeds": 2}
+    tuned = {"optim": Optim(), "tuning": Tuning([1e-3, 1e-2], [1000], []), "seeds": 2}
     return {("tiny", norm): tiny(results, norm=norm, arm=norm, **tuned) for norm in ("layer", "none")}
 
 
@@ -117,7 +118,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, patched: None) -> Path:
         (source / RESULT).unlink()
         folder = RunFolder(source)
         options = schema.at(arms(results)["tiny", record["config"]["norm"]], record["config"]["seed"], None)
-        folder.begin({**record, "options": schema.plain(options)})
+        folder.begin({**record, "options": dataclasses.asdict(options)})
         (source / "checkpoint.pt").write_bytes(b"PK")
         (source / "lock").touch()
         if failed:

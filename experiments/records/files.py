@@ -14,7 +14,7 @@ from uuid import uuid4
 from experiments.records.printable import printable
 
 # A change of the code that changes what a run measures must raise this number: old records are then not found.
-VERSION = 3
+VERSION = 4
 
 SCIENTIFIC = ("method", "norm", "seed", "batch_size", "updates", "evaluations", "model", "data", "optim")
 UNSAID = {"ranks": 1}  # what a configuration without this key means

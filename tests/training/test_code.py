@@ -154,7 +154,7 @@ def test_a_record_of_other_code_is_told_and_made_anew_if_asked(
 
 
 def test_of_many_records_of_other_code_one_line_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tuning = Tuning(learning_rates=[1e-3, 1e-2, 1e-1], seeds=[1000])
+    tuning = Tuning([1e-3, 1e-2, 1e-1], [1000], [])
     config = tiny(tmp_path, optim=Optim(), tuning=tuning)
     run_tuned(config)
     arm = Arm(config, [0])
@@ -169,7 +169,7 @@ def test_of_many_records_of_other_code_one_line_is_told(tmp_path: Path, capsys: 
 
 
 def test_a_rate_is_chosen_anew_where_its_trials_are_made_anew(tmp_path: Path) -> None:
-    tuning = Tuning(learning_rates=[1e-3, 1e-2, 1e-1], seeds=[1000])
+    tuning = Tuning([1e-3, 1e-2, 1e-1], [1000], [])
     config = tiny(tmp_path, optim=Optim(), tuning=tuning)
     best = run_tuned(config)["config"]["optim"]["learning_rate"]
     other = next(trial for trial in Arm(config, [0]).trials if trial.config.optim.learning_rate != best)

@@ -116,7 +116,12 @@ def test_a_sweep_runs_arms_of_several_ranks(tmp_path: Path) -> None:
 def test_torchrun_starts_the_ranks_of_a_run_and_of_those_that_tune_it(tmp_path: Path) -> None:
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
     options = ["norm=sync_batch", "updates=6", "batch_size=8", "model.hidden_sizes=[8]", "data.source=synthetic"]
-    tuning = ["optim.learning_rate=null", "tuning.learning_rates=[0.001,0.01]", "tuning.seeds=[1000]"]
+    tuning = [
+        "optim.learning_rate=null",
+        "tuning.learning_rates=[0.001,0.01]",
+        "tuning.seeds=[1000]",
+        "tuning.further_seeds=[]",
+    ]
     command = [*start, "experiments.run", *options, *tuning, "tracking=none", f"results={tmp_path}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
