@@ -5,6 +5,8 @@ import sys
 import time
 from typing import Any
 
+import torch
+
 import data
 from experiments.records import files
 from experiments.records.folder import RESULT
@@ -38,7 +40,10 @@ def run_alone(wanted: Run, observe: Observer = lambda history: None) -> dict[str
     if folder.stamp(RESULT) and folder.record() is None:
         print(f"{folder.path / RESULT}: damaged or another run's, the run is done again", file=sys.stderr)
     folder.begin({**wanted.described(), "options": dataclasses.asdict(wanted.config)})
-    record = measure(wanted, observe)
+    try:
+        record = measure(wanted, observe)
+    finally:
+        torch.set_flush_denormal(False)  # it was for the run alone
     folder.finish(record)
     finite: dict[str, Any] = files.finite(record)
     return finite
