@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pkgutil
 import signal
 import sys
 import time
@@ -11,8 +12,11 @@ from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from types import ModuleType
 from typing import Any
 
+import data
+import models
 from experiments.records.files import SuiteError
 
 PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds, after which a process that could not be started is tried again
@@ -49,7 +53,8 @@ def started(work: Callable[..., None], *arguments: object, daemon: bool = False)
 def server() -> Any:
     """A fork server with all that a run imports, so that a run starts in hundredths of a second."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["experiments.sweeps.workers", "experiments.training.run", "torch._dynamo"])
+    every = [f"{room.__name__}.{name}" for room in (data, models) for name in modules_of(room)]
+    context.set_forkserver_preload(["experiments.sweeps.workers", "experiments.training.run", "torch._dynamo", *every])
     known: Any = forkserver._forkserver
     # A process forked by a server knows it, but would start another one, for seconds (python/cpython#86354, open).
     if known._forkserver_address and known._forkserver_pid is None and getattr(known, "_forkserver_authkey", True):
@@ -61,6 +66,10 @@ def server() -> Any:
     if before not in (None, known._forkserver_pid):
         print("the fork server had died; another one is started", file=sys.stderr)
     return context
+
+
+def modules_of(package: ModuleType) -> list[str]:
+    return [found.name for found in pkgutil.iter_modules(package.__path__) if not found.name.startswith("_")]
 
 
 @contextmanager
