@@ -26,7 +26,7 @@ from experiments.reports.write import write_report
 from experiments.verdicts.claims_file import load_claims
 from experiments.verdicts.claims_json import read_verdicts
 from experiments.verdicts.verdicts import judge
-from scripts.browser import Browser
+from scripts.browser import PATIENCE, Browser
 from scripts.live_speed import DRAWN, append, config, described, end, history, served, until
 from tests.conftest import GOLDEN, ORIGIN
 
@@ -138,12 +138,12 @@ def test_the_live_page_runs_nothing_and_shows_all(browser: Browser, address: str
             browser.run(f"Bokeh.documents[0].get_model_by_name('{name}').value = {json.dumps(value)}")
             until(browser, DRAWN)
     tooltip = f"{SHOWN % '.bk-Tooltip'}.some((e) => e.shadowRoot.textContent.includes('onerror'))"
-    for step in range(100):  # a chart that is just drawn anew may not have noticed
+    deadline = time.monotonic() + PATIENCE
+    while not browser.run(tooltip) and time.monotonic() < deadline:  # a chart that is just drawn anew may not notice
         x, y = browser.run(POINTED)
-        browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + step % 2, y=y)
-        if browser.run(tooltip):
-            break
-        time.sleep(0.05)
+        for away in (60, 0):
+            browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + away, y=y + away)
+            time.sleep(0.1)
     until(browser, tooltip)
     browser.run(f"{SHOWN % '.choices__input--cloned'}[0].focus()")
     browser.run(f"{SHOWN % '.choices__inner'}[0].click()")
