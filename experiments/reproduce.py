@@ -37,9 +37,9 @@ def reproduce(options: argparse.Namespace) -> None:
     first = [arm for name, arm in arms.items() if name in chosen.arms()]
     others = [arm for name, arm in arms.items() if name not in registry.arms()]
     failures = run_and_report(options, registry, arms, first)
-    if options.all:
+    if options.all and others:
         failures += run_and_report(options, registry, arms, others)
-    elif not options.claim:
+    elif others and not options.claim:
         print(f"{len(others)} more arms, on which no claim rests, run with --all (make: ALL=1)")
     if failures:
         raise SweepError("; ".join(map(str, failures)), "\n".join(failure.details for failure in failures))
