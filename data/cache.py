@@ -59,12 +59,16 @@ class Files:
 
 def root() -> Path:
     """The cache folder: LAYERNORM_DATA, else layernorm-reproduced in the user's cache folder."""
-    chosen = os.environ.get("LAYERNORM_DATA")
     try:
-        caches = Path(chosen or os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        chosen = os.environ.get("LAYERNORM_DATA")
+        return Path(chosen).expanduser() if chosen else of_user()
     except RuntimeError as error:  # no such user, or none of this process
         raise DataError(f"no cache folder for data: {one_line(error)}; set LAYERNORM_DATA to a folder") from error
-    return caches if chosen else caches / "layernorm-reproduced"
+
+
+def of_user() -> Path:
+    """This suite's folder among the user's caches. Raises RuntimeError where there is no home."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "layernorm-reproduced"
 
 
 def ensure(name: str, digests: Digests, sources: Iterable[Source], *, thorough: bool = False) -> Files:

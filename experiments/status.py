@@ -19,8 +19,9 @@ from experiments.verdicts.claims_file import load_claims
 
 
 def status(options: argparse.Namespace) -> None:
-    configs = composed_arms([f"scale={options.scale}", *options.overrides], experiments(options))
-    asked, console = wanted(options, configs.keys()), Terminal()
+    named = claimed(options)
+    configs = composed_arms([f"scale={options.scale}", *options.overrides], experiments(options, named))
+    asked, console = wanted(options, configs.keys(), named), Terminal()
     standing = Standing([Arm(config, range(config.seeds)) for name, config in configs.items() if name in asked])
     curves = bool(options.experiment) and len(asked) <= MOST
     standing.look()
@@ -31,30 +32,31 @@ def status(options: argparse.Namespace) -> None:
         console.print(failure, highlight=False, soft_wrap=True)
 
 
-def experiments(options: argparse.Namespace) -> list[str]:
+def experiments(options: argparse.Namespace, named: Collection[Name]) -> list[str]:
     """Those of the chosen claims and experiments; without any, none."""
     for name in options.experiment or []:
         if name not in (known := known_experiments()):
             raise ConfigError(f"--experiment {name}: choose one of {', '.join(known)}")
     if not options.claim and not options.experiment:
         return []
-    return sorted({*(options.experiment or []), *(experiment for experiment, _ in claimed(options))})
+    return sorted({*(options.experiment or []), *(experiment for experiment, _ in named)})
 
 
-def wanted(options: argparse.Namespace, arms: Collection[Name]) -> set[Name]:
+def wanted(options: argparse.Namespace, arms: Collection[Name], named: Collection[Name]) -> set[Name]:
     """The arms of the chosen claims and experiments; without any, those of all claims, or all."""
     for name in options.experiment or []:
         if name not in {experiment for experiment, _ in arms}:
             raise ConfigError(f"--experiment {name}: it has no arms, so no run of it is missing")
-    found = {arm for arm in arms if arm[0] in (options.experiment or [])} | claimed(options)
+    found = {arm for arm in arms if arm[0] in (options.experiment or [])} | {*named}
     return set(arms) if options.all and not options.experiment else found
 
 
 def claimed(options: argparse.Namespace) -> set[Name]:
     """The arms that the chosen claims rest on, or, where nothing is chosen, all claims."""
-    if options.claim:
-        return load_claims().select(options.claim).arms()
-    return set() if options.experiment else load_claims().arms()
+    if options.experiment and not options.claim:
+        return set()
+    registry = load_claims()
+    return (registry.select(options.claim) if options.claim else registry).arms()
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,12 @@ class Model(nn.Module, ABC):
         return None
 
 
+class Batches(Protocol):
+    """Where the batch of each update is had."""
+
+    def train_batch(self, step: int) -> Batch: ...
+
+
 class Updates(Protocol):
     """What makes the first of the updates asked for, or more; returns how many, and the model's state after them.
 
@@ -35,5 +41,5 @@ class Updates(Protocol):
     """
 
     def make(
-        self, data: Any, steps: range, rate: Callable[[int], float], loss_sum: Tensor, state: State
+        self, data: Batches, steps: range, rate: Callable[[int], float], loss_sum: Tensor, state: State
     ) -> tuple[int, State]: ...

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import models
 from data import Spec
 from experiments.training import machine
-from experiments.training.train import make_optimizer, updates_of
+from experiments.training.train import make_all, make_optimizer, updates_of
 from models import cnn, kernels, language_model, mlp
 from models.model import State
 from models.options import RecurrentConfig
@@ -83,10 +83,7 @@ def training_step(config: Any, spec: Spec, batch: int, done: Sequence[str]) -> S
 
         def update() -> None:
             nonlocal state
-            steps = range(UPDATES)
-            while steps:
-                made, state = maker.make(data, steps, lambda step: ADAM.learning_rate, loss_sum, state)
-                steps = steps[made:]
+            state = make_all(maker, data, range(UPDATES), lambda step: ADAM.learning_rate, loss_sum, state)
 
         return update
 

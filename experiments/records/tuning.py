@@ -37,9 +37,8 @@ def choose(rows_of_arm: Iterable[Row]) -> Choice:
     losses = tuning_losses(rows_of_arm)
     if not losses:
         raise ValueError("no tuning runs: nothing to choose a learning rate from")
-    middle = {rate: float(np.median(list(losses[rate].values()))) for rate in sorted(losses)}
-    best = best_of(losses)
-    shown = {rate: loss if math.isfinite(loss) else None for rate, loss in middle.items()}
+    best, middles = best_of(losses), {rate: middle(losses[rate]) for rate in sorted(losses)}
+    shown = {rate: loss if math.isfinite(loss) else None for rate, loss in middles.items()}
     return Choice(best, best in (min(losses), max(losses)), shown)
 
 
@@ -51,7 +50,16 @@ def best_of(losses: Losses) -> float:
 
 def ranked(losses: Losses) -> list[float]:
     """The rates, best first."""
-    return sorted(losses, key=lambda rate: (float(np.median(list(losses[rate].values()))), rate))
+    return sorted(losses, key=lambda rate: (middle(losses[rate]), rate))
+
+
+def middle(by_seed: Mapping[int, float]) -> float:
+    return float(np.median(list(by_seed.values())))
+
+
+def on_seeds(losses: Losses, seeds: Iterable[int]) -> Losses:
+    seeds = list(seeds)
+    return {rate: {seed: by_seed[seed] for seed in seeds} for rate, by_seed in losses.items()}
 
 
 def next_trials(grid: Iterable[float], seeds: Sequence[int], further: Sequence[int], losses: Losses) -> list[Trial]:
@@ -63,7 +71,7 @@ def next_trials(grid: Iterable[float], seeds: Sequence[int], further: Sequence[i
     another rate the best, its neighbours are tried as well.
     """
     rates = sorted(grid)
-    order = ranked({rate: {seed: losses[rate][seed] for seed in seeds} for rate in losses})
+    order = ranked(on_seeds(losses, seeds))
     if untried := around(order[0] if order else rates[(len(rates) - 1) // 2], rates, losses):
         return [(rate, seed) for rate in untried for seed in seeds]
     if len(order) > 1 and (again := [rate for rate in order[:FINALISTS] if not losses[rate].keys() >= {*further}]):
@@ -80,7 +88,7 @@ def lacking(losses: Losses) -> float | None:
     every, first = set[int]().union(*losses.values()), set.intersection(*map(set, losses.values()))
     if len(every) > len(first) and (len(first) < 2 or len(every - first) < 2):
         return min(losses, key=lambda rate: len(losses[rate]))
-    order = ranked({rate: {seed: by_seed[seed] for seed in first} for rate, by_seed in losses.items()})
+    order = ranked(on_seeds(losses, first))
     wanted = {rate: every if rate in order[:FINALISTS] or losses[rate].keys() > first else first for rate in order}
     return next((rate for rate in order if losses[rate].keys() != wanted[rate]), None)
 

@@ -40,7 +40,7 @@ class Arm:
 
     def __init__(self, config: Config, seeds: Iterable[int]) -> None:
         self.config, self.seeds = config, list(dict.fromkeys(seeds))
-        self.grid = tuning_configs(config)
+        self.grid = tuning_trials(config)
         self.trials: list[Run] = []
         self.evaluations: list[Run] = []
         self.tuned: dict[Path, dict[str, Any]] = {}  # records of trials that are done
@@ -83,7 +83,7 @@ class Arm:
             return []
         losses, how = tuning.tuning_losses(map(tuning_row, self.tuned.values())), self.config.tuning
         wanted = tuning.next_trials(how.learning_rates, how.seeds, how.further_seeds, losses)
-        further = [Run(self.grid[trial]) for trial in wanted]
+        further = [Run(tuning_config(self.config, trial)) for trial in wanted]
         self.trials += further
         return further
 
@@ -127,20 +127,23 @@ class Arm:
     @property
     def choice_file(self) -> Path:
         """Where the rate is kept once it is chosen: named by all that the choice depends on."""
-        grid = "".join(sorted(Run(trial).id for trial in self.grid.values()))
+        grid = "".join(sorted(Run(tuning_config(self.config, trial)).id for trial in self.grid))
         name = f"{self.config.norm}-{hashlib.sha256(grid.encode()).hexdigest()[:10]}.json"
         return Path(self.config.results) / "rates" / self.config.experiment / name
 
 
-def tuning_configs(config: Config) -> dict[tuning.Trial, Config]:
-    """The runs that may choose an arm's learning rate; none if the configuration names one."""
+def tuning_trials(config: Config) -> list[tuning.Trial]:
+    """The rates and seeds that may choose an arm's learning rate; none if the configuration names one."""
     if config.method != "train" or config.optim.learning_rate is not None:
-        return {}
+        return []
     if not config.tuning.learning_rates:
         raise ConfigError("optim.learning_rate is null and tuning.learning_rates empty: give a rate or a grid of rates")
-    once = dataclasses.replace(config, evaluations=1)  # what a rate is chosen by is the loss at the end
-    trials = product(config.tuning.learning_rates, config.tuning.every_seed)
-    return {(rate, seed): schema.at(once, seed, rate) for rate, seed in trials}
+    return list(product(config.tuning.learning_rates, config.tuning.every_seed))
+
+
+def tuning_config(config: Config, trial: tuning.Trial) -> Config:
+    rate, seed = trial
+    return schema.at(dataclasses.replace(config, evaluations=1), seed, rate)  # the loss at the end is what counts
 
 
 def tuning_row(record: dict[str, Any]) -> dict[str, Any]:

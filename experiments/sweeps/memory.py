@@ -8,13 +8,13 @@ damaged, or cannot be written, is worked out again.
 
 import hashlib
 import json
-import os
 import sys
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from data import cache
 from experiments.records import files
 from experiments.training import code, schema
 
@@ -27,7 +27,7 @@ ELSEWHERE = b"${oc."  # begins what a configuration has from its environment
 
 def root() -> Path:
     """The folder of all answers. Raises RuntimeError where there is no home."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "layernorm-reproduced" / "composed"
+    return cache.of_user() / "composed"
 
 
 def place(question: object) -> Path | None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import data
 from experiments.records import files
-from experiments.sweeps.arm import Name, tuning_configs
+from experiments.sweeps.arm import Name, tuning_trials
 from experiments.sweeps.composed import measured
 from experiments.training import probes
 from experiments.training.schema import Config, ConfigError
@@ -21,7 +21,7 @@ def check_runnable(configs: Sequence[Config], at_once: int = 1) -> None:
         files.check_writable(results)
     checked = set()
     for config in configs:
-        if tuning_configs(config) and config.seed in config.tuning.every_seed:
+        if tuning_trials(config) and config.seed in config.tuning.every_seed:
             raise ConfigError(f"seed={config.seed} is one of the tuning seeds, which only choose learning rates")
         key = repr(
             (config.device, config.kernel, config.data, config.model, config.norm, config.batch_size, config.ranks)
@@ -46,7 +46,7 @@ def check_several(configs: Sequence[Config]) -> None:
 
 def check_sweep(configs: Sequence[Config], n_jobs: int = 1) -> None:
     """As `check_runnable`, with `n_jobs` processes if there are as many runs."""
-    runs = sum(1 + len(tuning_configs(config)) for config in configs)
+    runs = sum(1 + len(tuning_trials(config)) for config in configs)
     check_runnable(configs, min(n_jobs, runs))
 
 
@@ -58,5 +58,5 @@ def declared(configs: Mapping[Name, Config]) -> Declared:
     names: dict[str, set[str]] = defaultdict(set)
     for experiment, arm in configs:
         names[experiment].add(arm)
-    grids = {arm: len({rate for rate, _ in tuning_configs(config)}) for arm, config in configs.items()}
+    grids = {arm: len({rate for rate, _ in tuning_trials(config)}) for arm, config in configs.items()}
     return names, measured(configs), grids

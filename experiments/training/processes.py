@@ -2,17 +2,16 @@
 
 import multiprocessing
 import os
-import pkgutil
 import signal
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from types import ModuleType
 from typing import Any
 
 import data
@@ -53,8 +52,7 @@ def started(work: Callable[..., None], *arguments: object, daemon: bool = False)
 def server() -> Any:
     """A fork server with all that a run imports, so that a run starts in hundredths of a second."""
     context = multiprocessing.get_context("forkserver")
-    every = [f"{room.__name__}.{name}" for room in (data, models) for name in modules_of(room)]
-    context.set_forkserver_preload(["experiments.sweeps.workers", "experiments.training.run", "torch._dynamo", *every])
+    context.set_forkserver_preload(preloaded())
     known: Any = forkserver._forkserver
     # A process forked by a server knows it, but would start another one, for seconds (python/cpython#86354, open).
     if known._forkserver_address and known._forkserver_pid is None and getattr(known, "_forkserver_authkey", True):
@@ -68,8 +66,12 @@ def server() -> Any:
     return context
 
 
-def modules_of(package: ModuleType) -> list[str]:
-    return [found.name for found in pkgutil.iter_modules(package.__path__) if not found.name.startswith("_")]
+@cache
+def preloaded() -> list[str]:
+    """What the runs of all models and data sets import."""
+    runs = ["experiments.sweeps.workers", "experiments.training.run", "torch._dynamo"]
+    data_sets = (module.__name__ for module in data.modules().values())
+    return [*runs, *data_sets, *(f"models.{name}" for name in models.available())]
 
 
 @contextmanager

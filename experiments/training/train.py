@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from models.model import Batch, Model, State, Updates
+from models.model import Batch, Batches, Model, State, Updates
 
 Row = dict[str, float]  # one evaluation
 
@@ -143,6 +143,16 @@ def updates_of(model: Model, optimizer: torch.optim.Optimizer, clip_norm: float 
     return native or PlainUpdates(model, optimizer, clip_norm)
 
 
+def make_all(
+    maker: Updates, data: Batches, steps: range, rate: Callable[[int], float], loss_sum: Tensor, state: State = None
+) -> State:
+    """All of these updates, in as many calls as that takes; the model's state after them."""
+    while steps:
+        done, state = maker.make(data, steps, rate, loss_sum, state)
+        steps = steps[done:]
+    return state
+
+
 class PlainUpdates:
     """Each a batch, its loss, the gradients and the optimiser's step."""
 
@@ -150,7 +160,7 @@ class PlainUpdates:
         self.model, self.optimizer, self.clip_norm = model, optimizer, clip_norm
 
     def make(
-        self, data: Data, steps: range, rate: Callable[[int], float], loss_sum: Tensor, state: State
+        self, data: Batches, steps: range, rate: Callable[[int], float], loss_sum: Tensor, state: State
     ) -> tuple[int, State]:
         for group in self.optimizer.param_groups:
             group["lr"] = rate(steps[0])

@@ -77,7 +77,14 @@ def refusal(layer: Any, x: Tensor) -> str:
 
 def applies(layer: Any, x: Tensor) -> bool:
     """Whether this layer runs natively on x. Raises KernelError where `native` was demanded in vain."""
-    reason = refusal(layer, x)
+    return settled(refusal(layer, x))
+
+
+def settled(reason: str) -> bool:
+    """Whether native code runs, given the reason why it cannot, if there is one; `used` knows then what does.
+
+    Raises KernelError where `native` was demanded in vain.
+    """
     if reason and mode == "native":
         raise KernelError(f"kernel=native: {reason}")
     used.add("reference" if reason else "native")

@@ -31,11 +31,7 @@ def native_updates(model: Any, optimizer: Optimizer) -> "CNNUpdates | None":
 
     Raises KernelError if kernel=native demands it in vain.
     """
-    reason = refusal(model, optimizer)
-    if reason and kernels.mode == "native":
-        raise kernels.KernelError(f"kernel=native: {reason}")
-    kernels.used.add("reference" if reason else "native")
-    return None if reason else CNNUpdates(model, optimizer)
+    return CNNUpdates(model, optimizer) if kernels.settled(refusal(model, optimizer)) else None
 
 
 def layers_of(model: Any) -> list[Any]:

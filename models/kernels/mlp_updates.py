@@ -36,11 +36,7 @@ def native_updates(
 
     Raises KernelError if kernel=native demands it in vain.
     """
-    reason = refusal(model, linears, norms, optimizer)
-    if reason and kernels.mode == "native":
-        raise kernels.KernelError(f"kernel=native: {reason}")
-    kernels.used.add("reference" if reason else "native")
-    return None if reason else MLPUpdates(linears, norms, optimizer)
+    return MLPUpdates(linears, norms, optimizer) if kernels.settled(refusal(model, linears, norms, optimizer)) else None
 
 
 class MLPUpdates(updates.Updates):

@@ -6,7 +6,7 @@ Here is what all models' updates have in common; they are trained by Adam or SGD
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,18 +14,12 @@ from torch.optim import SGD, Adam, Optimizer
 
 from models import kernels
 from models.kernels.library import unavailable
-from models.model import Batch, State
+from models.model import Batch, Batches, State
 
 AVERAGES = ("running_mean", "running_variance", "updates")  # of batch norm
 # In a call: a second's work at most, so that a run can be interrupted.
 CASES_AT_ONCE, MULTIPLICATIONS_AT_ONCE = 512, 2**32
 OPTIONS = ("weight_decay", "amsgrad", "maximize", "nesterov", "dampening")  # of optimisers, not of these
-
-
-class Batches(Protocol):
-    """Where the batch of each update is had."""
-
-    def train_batch(self, step: int) -> Batch: ...
 
 
 def refusal(model: nn.Module, optimizer: Optimizer) -> str:

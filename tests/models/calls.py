@@ -114,3 +114,14 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance
 
 def assert_native_is_the_reference(made: Call, tolerance: float = EXACT) -> None:
     assert_same(everything("native", made), everything("reference", made), tolerance)
+
+
+def assert_gradients_are_those_of_finite_differences(made: Call) -> None:
+    on("native")
+    wanted = tuple(leaf.requires_grad_() for leaf in leaves(made).values())
+
+    def outputs(*_: Tensor) -> tuple[Tensor, ...]:
+        h, last = made.layer(made.x, made.state, made.mask)
+        return h, *last
+
+    assert torch.autograd.gradcheck(outputs, wanted, atol=1e-6)

@@ -18,6 +18,7 @@ from models.kernels import maps, updates
 from models.norms import NORMS, feedforward
 from models.options import LAYER_AXES
 from tests.models.implementation import on
+from tests.models.turns import assert_left_to_the_plain_loop, falling, in_turns
 
 CLASSES = 5
 NATIVE = [name for name in NORMS if name != "weight"]
@@ -110,13 +111,7 @@ def test_the_optimisers_memory_is_where_the_plain_loop_finds_it(name: str) -> No
     source = Noise(4)
     expected = trained("reference", build("batch", source), source, name, 20)[2]
     model, optimizer = begun("batch", name)
-    for first in (0, 10):
-        natively(model, optimizer, range(first, first + 5))
-        for step in range(first + 5, first + 10):
-            optimizer.param_groups[0]["lr"] = falling(step)
-            optimizer.zero_grad()
-            model.loss(source.train_batch(step), None)[0].backward()
-            optimizer.step()
+    in_turns(model, optimizer, source)
     assert all(torch.allclose(model.state_dict()[key], value, atol=1e-10) for key, value in expected.items())
 
 
@@ -152,10 +147,6 @@ def natively(model: Any, optimizer: torch.optim.Optimizer, steps: range) -> None
     model.native_updates(optimizer).make(Noise(4), steps, falling, torch.zeros((), dtype=torch.float64), None)
 
 
-def falling(step: int) -> float:
-    return 0.01 * (1 - step / 20)
-
-
 @pytest.mark.parametrize("norm", ["batch", "group"])
 def test_single_values_are_flagged_and_pass_no_gradient(norm: str) -> None:
     source = Noise(1, (1, 4, 4))  # whose last maps are single pixels
@@ -189,12 +180,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_has_no_kernel_is_left_to_the_plain_loop(name: str) -> None:
-    model = REFUSED[name]()
-    optimizer = torch.optim.Adam(model.parameters())
-    assert model.native_updates(optimizer) is None
-    kernels.use("native")
-    with pytest.raises(kernels.KernelError, match=r"^kernel=native: [^\n]+$"):
-        model.native_updates(optimizer)
+    assert_left_to_the_plain_loop(REFUSED[name]())
 
 
 def test_a_wrong_target_is_refused() -> None:

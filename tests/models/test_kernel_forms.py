@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from models import kernels
 from models.case_norms import GroupNorm, LayerNorm
@@ -18,8 +17,17 @@ from models.kernels import KernelError
 from models.lstm_variants import FORMS
 from models.options import DETACH, VARIANTS
 from models.rnn import CELLS
-from tests.models.calls import EXACT, Call, assert_native_is_the_reference, assert_same, call, error, everything, leaves
-from tests.models.implementation import on
+from tests.models.calls import (
+    EXACT,
+    Call,
+    assert_gradients_are_those_of_finite_differences,
+    assert_native_is_the_reference,
+    assert_same,
+    call,
+    error,
+    everything,
+    leaves,
+)
 
 PER_GATE = ("per_gate", "per_gate_carried")
 DETACHED = [variant for variant in VARIANTS if variant not in PER_GATE]
@@ -102,15 +110,7 @@ def test_threads_share_the_work(variant: str) -> None:
 
 @every_form
 def test_gradients_are_those_of_finite_differences(variant: str) -> None:
-    made = form(variant, 3, 4, 3, padded=True)
-    on("native")
-    wanted = tuple(leaf.requires_grad_() for leaf in leaves(made).values())
-
-    def outputs(*_: Tensor) -> tuple[Tensor, ...]:
-        h, last = made.layer(made.x, made.state, made.mask)
-        return h, *last
-
-    assert torch.autograd.gradcheck(outputs, wanted, atol=1e-6)
+    assert_gradients_are_those_of_finite_differences(form(variant, 3, 4, 3, padded=True))
 
 
 @every_cell

@@ -24,6 +24,7 @@ from models.rnn import CELLS, LSTMLayer
 from tests.models.calls import (
     EXACT,
     Call,
+    assert_gradients_are_those_of_finite_differences,
     assert_native_is_the_reference,
     assert_same,
     call,
@@ -179,15 +180,7 @@ def test_one_case_beside_padding_is_undefined_for_batch_norm(cell: str) -> None:
 @every_norm
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 def test_gradients_are_those_of_finite_differences(cell: str, norm: str, training: bool) -> None:
-    made = call(cell, norm, 3, 4, 3, training=training, padded=True)
-    on("native")
-    wanted = tuple(leaf.requires_grad_() for leaf in leaves(made).values())
-
-    def outputs(*_: Tensor) -> tuple[Tensor, ...]:
-        h, last = made.layer(made.x, made.state, made.mask)
-        return h, *last
-
-    assert torch.autograd.gradcheck(outputs, wanted, atol=1e-6)
+    assert_gradients_are_those_of_finite_differences(call(cell, norm, 3, 4, 3, training=training, padded=True))
 
 
 @every_cell

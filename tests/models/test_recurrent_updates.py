@@ -17,6 +17,7 @@ from models.kernels import updates
 from models.options import DETACH, VARIANTS
 from models.rnn import CELLS
 from tests.models.implementation import on
+from tests.models.turns import in_turns
 
 STEPS, INPUTS, CLASSES = 5, 3, 6
 SPECS = {
@@ -150,23 +151,9 @@ def test_memory_and_state_are_where_the_plain_loop_finds_them(name: str, kind: s
     plain, model, source = build(name, cell="gru"), build(name, cell="gru"), Noise(name)
     expected = numbers(plain, trained("reference", plain, source, kind)[1])
     optimizer = optimizer_of(model, kind)
-    on("native")
-    native, progress = model.native_updates(optimizer), Progress()
-    for first in (0, 10):
-        for step in range(first, first + 5):
-            optimizer.param_groups[0]["lr"] = falling(step)
-            optimizer.zero_grad()
-            loss, progress.state = model.loss(source.train_batch(step), progress.state)
-            loss.backward()
-            optimizer.step()
-        ahead = range(first + 5, first + 10)
-        _, progress.state = native.make(source, ahead, falling, torch.zeros((), dtype=torch.float64), progress.state)
+    progress = Progress(state=in_turns(model, optimizer, source))
     del expected["losses"]
     agree({key: value for key, value in numbers(model, progress).items() if key != "losses"}, expected)
-
-
-def falling(step: int) -> float:
-    return 0.01 * (1 - step / 20)
 
 
 @either

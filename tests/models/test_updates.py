@@ -15,6 +15,7 @@ from experiments.training.train import make_optimizer, train
 from models import kernels, mlp
 from models.kernels import updates
 from tests.models.implementation import on
+from tests.models.turns import assert_left_to_the_plain_loop, in_turns
 
 INPUTS, CLASSES = 11, 5
 
@@ -89,26 +90,12 @@ def test_how_many_updates_a_call_makes_changes_no_bit(name: str, monkeypatch: py
     assert together == single and all(torch.equal(many[key], one[key]) for key in one)
 
 
-def falling(step: int) -> float:
-    return 0.01 * (1 - step / 20)
-
-
 @pytest.mark.parametrize("name", ["adam", "sgd"])
 def test_the_optimisers_memory_is_where_the_plain_loop_finds_it(name: str) -> None:
     """Ten updates natively and ten plainly are twenty of either."""
     expected = trained("reference", build(), Noise(4), name)[2]
-    model, source = build(), Noise(4)
-    optimizer = make_optimizer(model, SimpleNamespace(name=name, learning_rate=0.01, momentum=0.9))
-    on("native")
-    native = model.native_updates(optimizer)
-    assert native
-    for first in (0, 10):
-        native.make(source, range(first, first + 5), falling, torch.zeros((), dtype=torch.float64), None)
-        for step in range(first + 5, first + 10):
-            optimizer.param_groups[0]["lr"] = falling(step)
-            optimizer.zero_grad()
-            model.loss(source.train_batch(step), None)[0].backward()
-            optimizer.step()
+    model = build()
+    in_turns(model, make_optimizer(model, SimpleNamespace(name=name, learning_rate=0.01, momentum=0.9)), Noise(4))
     assert all(torch.allclose(model.state_dict()[key], value, atol=1e-10) for key, value in expected.items())
 
 
@@ -167,9 +154,4 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_has_no_kernel_is_left_to_the_plain_loop(name: str) -> None:
-    model = REFUSED[name]()
-    optimizer = torch.optim.Adam(model.parameters())
-    assert model.native_updates(optimizer) is None
-    kernels.use("native")
-    with pytest.raises(kernels.KernelError, match=r"^kernel=native: [^\n]+$"):
-        model.native_updates(optimizer)
+    assert_left_to_the_plain_loop(REFUSED[name]())

@@ -226,8 +226,13 @@ def series(points: Iterable[Point]) -> Series | None:
     if not np.isfinite(values).any():
         return None
     x, runs = np.unique(at), [run for *_, run in ordered]
-    middle = np.median if all(run.role == "tune" for run in runs) else np.mean
+    middle = np.median if of_tuning(runs) else np.mean
     return Series(x, np.array([middle(values[at == place]) for place in x]), runs, at, values)
+
+
+def of_tuning(runs: Iterable[SeenRun]) -> bool:
+    """Whether they choose learning rates, which is by the median."""
+    return all(run.role == "tune" for run in runs)
 
 
 def by_setting(runs: Iterable[SeenRun], key: str, metric: str) -> Iterator[Point]:
@@ -272,7 +277,7 @@ def chosen(line: Series) -> float | None:
     """The learning rate that is chosen by such runs; None where all diverged."""
     if not np.isfinite(line.middle).any():
         return None
-    if all(RATE in run.config and run.role == "tune" for run in line.runs):
+    if of_tuning(line.runs) and all(RATE in run.config for run in line.runs):
         losses = [run.last("validation_loss") for run in line.runs]
     else:
         losses = list(line.values)

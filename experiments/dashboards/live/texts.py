@@ -8,7 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup, escape
 
-from experiments.dashboards.live.curves import Groups, Series, mixed, pooled
+from experiments.dashboards.live.curves import Groups, Series, mixed, of_tuning, pooled
 from experiments.dashboards.live.runs import ODD, SEED, STATES_SHOWN, SeenRun
 from experiments.records.commands import override, run_command
 from experiments.reports.scales import DASHES, Styles
@@ -92,7 +92,7 @@ def results(name: str, drawn: Mapping[str, Series], styles: Styles, key: str, me
     runs = {label: list({run.name: run for run in line.runs}.values()) for label, line in drawn.items()}
     every = [run for group in runs.values() for run in group]
     what = "Sensitivity to the learning rate" if name == "rates" else f"Results by {short(key)}"
-    of, middle = ("tuning", "median") if all(run.role == "tune" for run in every) else ("evaluation", "mean")
+    of, middle = ("tuning", "median") if of_tuning(every) else ("evaluation", "mean")
     text = f"{short(metric).capitalize()} of the {of} runs"
     text += f": a dot each, their {middle} as a line{'; a ring at the rate that is chosen' if name == 'rates' else ''}"
     diverged = sum(run.diverged for run in every)

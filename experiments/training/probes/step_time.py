@@ -8,7 +8,7 @@ from statistics import median
 import models
 from data import Data
 from experiments.training.schema import Config
-from experiments.training.train import chosen_rate, make_optimizer, updates_of
+from experiments.training.train import chosen_rate, make_all, make_optimizer, updates_of
 from models.model import State
 
 # Those with native kernels: the others would compare implementations, not norms, where a model is recurrent.
@@ -49,8 +49,6 @@ def updater(norm: str, config: Config, data: Data) -> Callable[[range], None]:
 
     def update(steps: range) -> None:
         nonlocal state
-        while steps:
-            done, state = updates.make(data, steps, lambda step: learning_rate, loss_sum, state)
-            steps = steps[done:]
+        state = make_all(updates, data, steps, lambda step: learning_rate, loss_sum, state)
 
     return update
