@@ -70,7 +70,7 @@ def _made_with(environments: Sequence[Mapping[str, Any]]) -> str:
     names = ("torch", "device", "commit")
     torch, device, commit = (_values(sorted({str(made[name]) for made in environments})) for name in names)
     kernels = _values(sorted({e["kernel"] for e in environments if e.get("kernel")}))
-    return f"torch {torch} on {device}, commit {commit}" + (f"; recurrent layers {kernels}" if kernels else "")
+    return f"torch {torch} on {device}, commit {commit}" + (f"; kernel {kernels}" if kernels else "")
 
 
 def is_synthetic(runs: Runs) -> bool:

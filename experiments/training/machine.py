@@ -144,15 +144,14 @@ def environment() -> dict[str, Any]:
 
 def check_kernel(config: Config) -> None:
     """Refuse a run that demands kernels this machine has not; say so where it only has to do without."""
-    recurrent = isinstance(config.model, RecurrentConfig)
-    parts = "recurrent layers" if recurrent else "updates of this model" if config.model.name in ("mlp", "cnn") else ""
-    if not parts or config.kernel == "reference":
+    if config.kernel == "reference":
         return
     on_cpu = pick_device(config.device).type == "cpu"
     reason = kernels.unavailable() if on_cpu else f"no kernel for device={config.device}"
     if reason and config.kernel == "native":
         raise ConfigError(f"kernel=native: {reason}")
     if reason and on_cpu:
+        parts = "recurrent layers" if isinstance(config.model, RecurrentConfig) else "updates of this model"
         warn_once(f"{parts} run on the slow reference implementation: {reason}")
 
 

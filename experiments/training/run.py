@@ -83,5 +83,5 @@ def device_of(config: Config) -> str:
 
 
 def kernel_used() -> str | None:
-    """What the recurrent layers of this run ran on; None where it had none."""
+    """What the recurrent layers of this run, or its updates, ran on; None where it had neither."""
     return " and ".join(sorted(kernels.used)) or None
