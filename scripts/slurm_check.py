@@ -45,9 +45,9 @@ class FailingTask(slurm.Task):
             super().__call__()
 
 
-def fail_on_some_seeds(wanted: Run, log: int, pipe: Connection) -> None:
+def fail_on_some_seeds(log: int, pipe: Connection) -> None:
     with patch("experiments.training.run.run_alone", run_or_fail):
-        REAL_WORK(wanted, log, pipe)
+        REAL_WORK(log, pipe)
 
 
 def run_or_fail(wanted: Run) -> dict[str, Any]:

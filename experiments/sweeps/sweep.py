@@ -78,6 +78,7 @@ class Sweep:
         self.order = Order(share)
         self.known: dict[Path, Run] = {}
         self.active: dict[int, Worker] = {}  # by the sentinel that tells its end
+        self.idle: list[Worker] = []
         self.elsewhere: dict[Path, Run] = {}  # in the hands of another sweep
         self.failures: list[Failure] = []
         self.broken: ServerDied | None = None
@@ -104,14 +105,17 @@ class Sweep:
         with self.audience.display(self) as look:
             try:
                 while self.fill() or self.waits():
+                    look()
                     for sentinel in wait(list(self.active), LOOK_AGAIN * len(self.elsewhere) or None):
                         assert isinstance(sentinel, int)
                         self.collect(self.active.pop(sentinel))
                     self.look_elsewhere()
-                    look()
+                look()
             finally:
                 for worker in self.active.values():  # left before the end: none outlives this, or keeps its lock
                     worker.kill()
+                for worker in self.idle:
+                    worker.dismiss()
         if self.counts["here"] or self.counts["elsewhere"]:
             print(self.summary(), file=sys.stderr)
         if self.changed:
@@ -145,17 +149,19 @@ class Sweep:
     def start_worker(self, run: Run) -> None:
         """Where no process can be started nothing more is begun; what runs goes on to its end."""
         try:
-            worker = Worker(run)
+            worker = self.idle.pop() if self.idle else Worker()
         except ServerDied as death:
             self.broken = death
             self.mark_attempt(run, f"{death}")
         else:
+            worker.take(run)
             self.active[worker.sentinel] = worker
             self.audience.tell(run.folder.path)
 
     def collect(self, worker: Worker) -> None:
         """Take note of how a run ended."""
         run, code = worker.run, worker.join()
+        self.idle += [worker] if worker.waits(code) else []
         if code == BUSY:
             self.elsewhere[run.folder.path] = run
         elif code == DONE and (record := run.record()) is not None:

@@ -1,4 +1,4 @@
-"""One process a run: one that raises or dies, however hard, touches no other. What it says is kept."""
+"""Processes that take run after run: one that raises or dies, however hard, costs its own. What it says is kept."""
 
 import errno
 import os
@@ -8,7 +8,9 @@ import tempfile
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from typing import Any
@@ -22,6 +24,7 @@ DONE, RAISED, AGAIN, NO_SPACE, BUSY = 0, 1, 71, 74, 75  # how a worker says that
 LOST = 255  # nobody saw how it died, for the fork server was dead by then
 LOG_LINES = 12  # the last ones, that are shown
 A_WHILE = 5.0  # seconds
+RUNS = 50  # that a process takes before a new one does, so that memory lost in pieces comes back
 
 
 class Log:
@@ -32,6 +35,11 @@ class Log:
 
     def __reduce__(self) -> tuple[Callable[[Any], int], tuple[Any]]:
         return opened, (reduction.DupFd(self.file.fileno()),)
+
+    def clear(self) -> None:
+        """Of what an earlier run said. The place to write at is the worker's as well."""
+        self.file.seek(0)
+        self.file.truncate()
 
     def lines(self) -> list[str]:
         self.file.seek(0)
@@ -45,49 +53,74 @@ def opened(handle: Any) -> int:
 
 
 class Worker:
-    """A process at one run. It says itself how it ended, for it may outlive the server that started it."""
+    """A process that takes run after run. It says itself how each ended, for it may outlive the server it came from."""
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.log, self.started = Log(), time.monotonic()
-        self.pipe, there = server().Pipe(duplex=False)
+    run: Run
+    started: float
+
+    def __init__(self) -> None:
+        self.log, self.taken = Log(), 0
+        self.pipe, there = server().Pipe()
         with there:
-            self.process = started(work, run, self.log, there)  # no daemon: it may start ranks
-        self.sentinel: int = self.pipe.fileno()  # ready when the process has ended
+            self.process = started(work, self.log, there)  # no daemon: it may start ranks
+        self.sentinel: int = self.pipe.fileno()  # ready when the run has ended, or the process
+
+    def take(self, run: Run) -> None:
+        """Begin a run. A process that has died meanwhile is found dead by `join`."""
+        self.log.clear()
+        self.run, self.started, self.taken = run, time.monotonic(), self.taken + 1
+        with suppress(OSError):
+            self.pipe.send(run)
 
     def seconds(self) -> float:
         return time.monotonic() - self.started
 
     def join(self) -> int:
-        """Wait for the end; one of the codes above, or how the process died: -9 if killed, say."""
+        """Wait for the end of the run: one of the codes above, or how the process died: -9 if killed, say.
+
+        After a run that ended well the process waits for another, unless it has had many; after any other it goes.
+        """
         try:
             code: int | None = self.pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):
             code = None
-        self.process.join()
+        if not self.waits(code):
+            self.dismiss()
         return (self.process.exitcode or DONE) if code is None else code
+
+    def waits(self, code: int | None = DONE) -> bool:
+        """Whether it can take another run after one that ended so."""
+        return code == DONE and self.taken < RUNS
+
+    def dismiss(self) -> None:
+        """Let the process end, which has nothing to do."""
+        self.pipe.close()
+        self.process.join()
 
     def kill(self) -> None:
         """End it, and with it its lock."""
         self.process.kill()
-        self.pipe.poll(A_WHILE)
+        with suppress(OSError):
+            self.pipe.poll(A_WHILE)
         self.process.join(A_WHILE)
 
 
-def work(run: Run, log: int, pipe: Connection) -> None:
+def work(log: int, pipe: Connection) -> None:
     """What a worker does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends its workers
     threading.Thread(target=end_with_parent, daemon=True).start()
     for stream in (sys.stdout, sys.stderr):
         os.dup2(log, stream.fileno())
-    pipe.send(attempt(run))
+    with suppress(EOFError):  # the parent has no more to do
+        while True:
+            pipe.send(attempt(pipe.recv()))
 
 
 def attempt(run: Run) -> int:
     from experiments.training.run import run_alone  # the fork server has it; whoever starts workers needs it not
 
     try:
-        with run.folder.hold():
+        with run.folder.hold(), warnings.catch_warnings():  # each run gives its own, though another gave them before
             if run.record() is not None:  # another sweep was quicker
                 return BUSY
             run_alone(run)

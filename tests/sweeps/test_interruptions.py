@@ -35,7 +35,7 @@ def test_where_the_fork_server_is_killed_another_takes_its_place(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     runs = [Run(tiny(tmp_path, seed=seed, updates=1000)) for seed in range(3)]
-    sweep.run_all(runs, n_jobs=1, audience=once(kill_server))
+    sweep.run_all(runs, n_jobs=2, audience=once(kill_server))
     assert all(run.record() for run in runs)
     told = capfd.readouterr().err.splitlines()
     assert told[0] == "the fork server had died; another one is started" and len(told) == 2

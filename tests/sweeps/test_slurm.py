@@ -9,9 +9,9 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from contextlib import nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -24,7 +24,7 @@ from experiments.sweeps.options import register
 from experiments.sweeps.slurm import Array, ClusterError, Options
 from experiments.training import processes
 from experiments.training.identity import Run
-from experiments.training.run import run
+from experiments.training.run import run, run_alone
 from experiments.training.schema import ConfigError, Optim, Tuning
 from models import language_model
 from tests.training.test_run import tiny
@@ -41,10 +41,14 @@ class FailingTask(slurm.Task):
             super().__call__()
 
 
-def fail_on_seed_1(wanted: Run, log: int, pipe: Connection) -> None:
-    broken = wanted.config.seed == 1
-    with patch("experiments.training.run.run_alone", None) if broken else nullcontext():
-        REAL_WORK(wanted, log, pipe)
+def fail_on_seed_1(log: int, pipe: Connection) -> None:
+    def run_or_fail(wanted: Run) -> dict[str, Any]:
+        if wanted.config.seed == 1:
+            raise ValueError("seed 1")
+        return run_alone(wanted)
+
+    with patch("experiments.training.run.run_alone", run_or_fail):
+        REAL_WORK(log, pipe)
 
 
 def commands(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> None:
@@ -63,7 +67,7 @@ def test_tasks_divide_a_sweep_and_given_again_it_submits_what_is_missing_then_no
     monkeypatch.setattr(slurm, "Task", FailingTask)
     with pytest.raises(SweepError, match="of 6 runs 1 failed") as raised:
         cluster.run_arms(configs, LOCAL)
-    assert "layer-s1" in raised.value.details and "'NoneType' object is not callable" in raised.value.details
+    assert "layer-s1" in raised.value.details and "ValueError: seed 1" in raised.value.details
     assert len(list(tmp_path.rglob("*_submitted.pkl"))) == 2
     (arm,) = read_arms(configs)
     assert arm.counts() == {"done": 5, "failed": 1} and [run["config"]["seed"] for run in arm.outcome().runs] == [0, 2]

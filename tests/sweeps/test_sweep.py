@@ -1,10 +1,13 @@
 """Sweeps: isolation, a second try, shared folders, the order of runs, what is told."""
 
+import dataclasses
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -35,7 +38,7 @@ from tests.training.test_run import tiny
 REAL_WORK = workers.work
 
 
-def fail_on_some_seeds(wanted: Run, log: int, pipe: Connection) -> None:
+def fail_on_some_seeds(log: int, pipe: Connection) -> None:
     """In the worker's own process: seed 2 kills it, seed 3 raises, seed 4 wants more memory than there is."""
 
     def run_or_fail(wanted: Run) -> dict[str, Any]:
@@ -52,7 +55,7 @@ def fail_on_some_seeds(wanted: Run, log: int, pipe: Connection) -> None:
         return run_alone(wanted)
 
     with patch("experiments.training.run.run_alone", run_or_fail):
-        REAL_WORK(wanted, log, pipe)
+        REAL_WORK(log, pipe)
 
 
 @pytest.fixture
@@ -79,6 +82,29 @@ def test_a_sweep_tunes_then_evaluates_and_failing_runs_touch_no_other(
     evaluated = [("evaluate", seed) for seed in (0, 1, 5)]
     assert [(row["role"], row["seed"]) for row in rows] == [("tune", 1000)] * 3 + evaluated
     assert "layer-s5-" in (said := capfd.readouterr().err) and ": a warning" in said
+
+
+def name_the_process(log: int, pipe: Connection) -> None:
+    def run_and_warn(wanted: Run) -> dict[str, Any]:
+        warnings.warn(f"by process {os.getpid()}", stacklevel=1)
+        return run_alone(wanted)
+
+    with patch("experiments.training.run.run_alone", run_and_warn):
+        REAL_WORK(log, pipe)
+
+
+def test_a_process_takes_run_after_run_each_as_if_it_were_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(workers, "work", name_the_process)
+    monkeypatch.setattr(workers, "RUNS", 2)
+    configs = [tiny(tmp_path / norm, norm=norm, seed=seed) for norm in ("layer", "batch") for seed in (0, 1)]
+    sweep.run_all([Run(config) for config in configs], n_jobs=1)
+    pids = re.findall(r"-s(\d)-\w+: .*by process (\d+)", capfd.readouterr().err)
+    assert len(pids) == 4 and len({pid for _, pid in pids}) == 2
+    for config in configs:
+        alone = run(dataclasses.replace(config, results=str(tmp_path / "alone")))
+        assert (found := Run(config).record()) and found["final"] == alone["final"]
 
 
 def test_arms_that_share_their_tuning_are_all_evaluated(tmp_path: Path) -> None:
