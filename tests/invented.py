@@ -13,7 +13,8 @@ SEEDS = 10
 def claim(**changes: Any) -> Claim:
     plain: dict[str, Any] = {
         "id": "c",
-        "source": "B4",
+        "source": "B4.1",
+        "said_by": "note",
         "statement": "s",
         "experiment": "lm",
         "kind": "difference",

@@ -178,7 +178,7 @@ def report(rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory)
         row["history"] = [point | {TEXT: 1.0} for point in row["history"]]
     claims = yaml.safe_load((GOLDEN / "claims.yaml").read_text())
     for claim in claims["claims"]:
-        claim |= {key: f"{claim[key]} {TEXT}" for key in ("source", "statement", "expected", "deviations")}
+        claim |= {key: f"{claim[key]} {TEXT}" for key in ("statement", "expected", "deviations")}
         if "loss" not in claim["metric"]:
             claim["metric"] += WORD
         if "contrast" in claim:

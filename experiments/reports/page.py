@@ -25,9 +25,9 @@ from experiments.reports.reasons import reason
 from experiments.reports.scales import arm_styles
 from experiments.reports.settings import norm_of
 from experiments.reports.svg import stylesheet
-from experiments.verdicts.claims import Claim, Registry
+from experiments.verdicts.claims import SAID_BY, Claim, Registry
 from experiments.verdicts.verdicts import Verdict
-from experiments.verdicts.wording import number, source_order
+from experiments.verdicts.wording import number
 
 SCRIPT = Markup("\n" + (Path(__file__).parent / "report.js").read_text(encoding="utf-8"))
 EVIDENCE = "evidence"  # the folder of the runs' pages
@@ -48,7 +48,7 @@ def contents(
 ) -> Contents:
     """All that a report tells, whichever way it is laid out."""
     claims = {claim.id: claim for claim in registry.family}
-    sources = sorted((verdict.source for verdict in verdicts), key=source_order)
+    said = [verdict.said_by for verdict in verdicts]
     timed = sentences.timed_arms(runs)
     experiments = [
         _experiment(name, arms, runs, pictures.get(name, ())) for name, arms in sentences.trained_arms(runs).items()
@@ -58,8 +58,7 @@ def contents(
     return {
         "verdicts": verdicts,
         "claims": [
-            _claim(claims[verdict.id], verdict, registry.alpha, runs, pictures.get(verdict.id, ()))
-            for verdict in verdicts
+            _claim(claims[verdict.id], verdict, registry, runs, pictures.get(verdict.id, ())) for verdict in verdicts
         ],
         "experiments": experiments,
         "measurements": [
@@ -71,7 +70,8 @@ def contents(
             for name, arms in sentences.measured_arms(runs).items()
         ],
         "counts": sentences.counts(verdicts),
-        "sources": {source: sources.count(source) for source in dict.fromkeys(sources)},
+        "said": {someone: said.count(someone) for someone in SAID_BY if someone in said},
+        "sentences": sentences.of_sources(registry, verdicts),
         "seeds": registry.seeds,
         "facts": sentences.facts(registry, runs) | {"Made by": sentences.made_by(origin)},
         "synthetic": sentences.is_synthetic(runs),
@@ -90,7 +90,12 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"marked": marked, "table": tables.markdown, "verdict_table": tables.markdown_table}
+    environment.filters |= {
+        "marked": marked,
+        "table": tables.markdown,
+        "verdict_table": tables.markdown_table,
+        "sentence_table": tables.sentence_table,
+    }
     environment.globals |= {
         "title": sentences.TITLE,
         "about": sentences.ABOUT,
@@ -98,6 +103,7 @@ def environment() -> Environment:
         "meaning": sentences.MEANING,
         "measured": sentences.MEASURED,
         "symbols": tables.SYMBOLS,
+        "said_text": tables.said_text,
         "zipped": _zipped,
         "evidence_link": evidence_link,
         "script": SCRIPT,
@@ -122,10 +128,13 @@ def marked(text: str) -> Markup:
     return Markup(re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", safe))
 
 
-def _claim(claim: Claim, verdict: Verdict, alpha: float, runs: Runs, pictures: Sequence[Picture]) -> dict[str, Any]:
+def _claim(
+    claim: Claim, verdict: Verdict, registry: Registry, runs: Runs, pictures: Sequence[Picture]
+) -> dict[str, Any]:
     return {
         "verdict": verdict,
-        "reason": reason(claim, verdict, alpha),
+        "said": [sentence for sentence in registry.sentences if sentence.id in claim.says],
+        "reason": reason(claim, verdict, registry.alpha),
         "estimate": tables.estimate_text(verdict),
         "p": number(verdict.p_holm, 2),
         "pictures": list(_shown(claim.id, pictures, claim.resolve, runs)),

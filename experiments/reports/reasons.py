@@ -36,9 +36,16 @@ def _decision(claim: Claim, verdict: Verdict, alpha: float) -> str:
         return f"{counted}; the worst is {number(verdict.estimate)}.{doubt}"
     effect = f"{claim.subject()} = {number(verdict.estimate)}{span(verdict.interval)} {claim.metric}"
     ratio = f" (a factor of {number(verdict.ratio)})" if verdict.ratio is not None else ""
-    test = f"{_test_name(verdict)} p = {number(verdict.p, 2)}, {number(verdict.p_holm, 2)} after Holm"
-    told = f"{effect}{ratio}{_not_finite(verdict)}; {test}{_remark(verdict, alpha)}"
-    return told if told.endswith(".") else f"{told}."
+    test = f"{_test_name(verdict)} p = {number(verdict.p, 2)}{_floor(verdict)}, {number(verdict.p_holm, 2)} after Holm"
+    students = f" (paired t: {number(verdict.p_t, 2)})" if verdict.p_t is not None else ""
+    told = f"{effect}{ratio}{_not_finite(verdict)}; {test}{students}{_remark(verdict, alpha)}"
+    return " ".join(filter(None, (told if told.endswith(".") else f"{told}.", verdict.refuted)))
+
+
+def _floor(verdict: Verdict) -> str:
+    """Where every seed says the same, p tells how many there are and no more of the effect."""
+    seeds = len(verdict.seeds)
+    return f" (the least that {seeds} seeds can give)" if verdict.finite and verdict.p == 2.0**-seeds else ""
 
 
 def _edge(rate: float, arm: str) -> str:

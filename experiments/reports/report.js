@@ -1,5 +1,5 @@
 "use strict";
-// The filter. Its state is the address, #verdict=contradicted&source=A2&words=lstm, so that it can be shared and gone
+// The filter. Its state is the address, #verdict=contradicted&said=paper&words=lstm, so that it can be shared and gone
 // back from; any other fragment is a place in the page and leaves the filter as it is.
 (() => {
   const rows = [...document.querySelectorAll("[data-claim]")];
@@ -16,12 +16,12 @@
 
   function show() {
     for (const row of rows) {
-      row.hidden = !matches(row, "verdict", "source");
+      row.hidden = !matches(row, "verdict", "said");
       document.getElementById(row.dataset.claim).hidden = row.hidden;
     }
     for (const chip of chips) {
       const { key, value } = chip.dataset;
-      const other = key === "verdict" ? "source" : "verdict";
+      const other = key === "verdict" ? "said" : "verdict";
       const count = rows.filter((row) => row.dataset[key] === value && matches(row, other)).length;
       chip.setAttribute("aria-pressed", wanted.has(key, value));
       chip.querySelector(".count").textContent = count;

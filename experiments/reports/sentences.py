@@ -7,7 +7,7 @@ from experiments.records.arm_rows import Runs
 from experiments.records.commands import make_command
 from experiments.records.rows import Row
 from experiments.records.table import Origin
-from experiments.verdicts.claims import Claim, Registry
+from experiments.verdicts.claims import Claim, Registry, Sentence
 from experiments.verdicts.evidence import evaluations
 from experiments.verdicts.verdicts import (
     CONTRADICTED,
@@ -29,7 +29,8 @@ MEASURED = "What experiments without a test set measure, by experiments/training
 MEANING = {
     SUPPORTED: """the effect is significant in the claimed direction and reaches the margin; an exact claim holds in \
 every run.""",
-    CONTRADICTED: "the same in the opposite direction; an exact claim fails in some run.",
+    CONTRADICTED: """the same in the opposite direction; of a claimed equality, a difference beyond its margin; an \
+exact claim fails in some run.""",
     EQUIVALENT: "the effect is shown to be smaller than the margin, in either direction.",
     INCONCLUSIVE: """none of these, or a best learning rate lies on the edge of its grid and a better one may lie \
 beyond (unless the arm is undefined at every rate: then there is none to find).""",
@@ -40,9 +41,22 @@ beyond (unless the arm is undefined at every rate: then there is none to find)."
 def method(registry: Registry) -> str:
     return f"""Arms are compared seed by seed: same initial weights, same order of the data, each at its own learning \
 rate, tuned by validation loss on seeds that are not reported. p is that of an exact one-sided sign-flip test, \
-corrected by Holm over all claims (alpha = {tidy(registry.alpha)}); the interval is a paired 95 % Student t. \
+corrected by Holm over what the paper and the notes say, and apart from it over what later work and this suite add \
+(alpha = {tidy(registry.alpha)}); identities hold by construction and have no p. With n seeds no p of this test is \
+below 2^-n, however large the effect: that of Student's paired t is told beside it. The interval is a paired 95 % \
+Student t. \
 Where runs diverged only signs count. **Undefined** is batch norm trained on one value per channel: its output is its \
 shift, and its weights get no gradient."""
+
+
+def of_sources(registry: Registry, verdicts: Iterable[Verdict]) -> list[tuple[Sentence, list[Verdict]]]:
+    """Every sentence of the paper and of the notes with the verdicts on what it says."""
+    by_claim = {verdict.id: verdict for verdict in verdicts}
+    claims = [claim for claim in registry.family if claim.id in by_claim]
+    return [
+        (sentence, [by_claim[claim.id] for claim in claims if sentence.id in claim.says])
+        for sentence in registry.sentences
+    ]
 
 
 def counts(verdicts: Iterable[Verdict]) -> dict[str, int]:
@@ -163,9 +177,14 @@ def _test(claim: Claim) -> str:
     if claim.kind == "bound":
         return f"every run {claim.bound_text()}"
     if claim.kind == "equivalence":
-        return f"`{claim.subject()}` claimed within ±{tidy(claim.margin)}"
+        return f"`{claim.subject()}` claimed within ±{tidy(claim.margin)}{_asked(claim)}"
     sign = "<" if claim.direction == "less" else ">"
-    return f"`{claim.subject()}` claimed {sign} 0, margin {tidy(claim.margin)}"
+    return f"`{claim.subject()}` claimed {sign} 0, margin {tidy(claim.margin)}{_asked(claim)}"
+
+
+def _asked(claim: Claim) -> str:
+    """Where not the metric itself is compared, what is."""
+    return "" if claim.target is None else f", of the update at which the curve comes down to {tidy(claim.target)}"
 
 
 def _seed_range(seeds: Sequence[int]) -> str:

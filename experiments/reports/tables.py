@@ -16,11 +16,11 @@ from rich.text import Text
 from experiments.records.arm_rows import Runs
 from experiments.records.printable import printable
 from experiments.records.rows import Floats, Row, loss_curve
-from experiments.verdicts.claims import Claim
+from experiments.verdicts.claims import SAID_BY, Claim, Sentence
 from experiments.verdicts.evidence import evaluations, metric_value
 from experiments.verdicts.stats import paired_interval
 from experiments.verdicts.verdicts import CONTRADICTED, EQUIVALENT, INCOMPLETE, INCONCLUSIVE, SUPPORTED, Verdict
-from experiments.verdicts.wording import by_number, number, source_order, span, tidy
+from experiments.verdicts.wording import by_number, number, span, tidy
 
 Columns = Mapping[str, Sequence[str]]
 
@@ -37,21 +37,20 @@ _TERMINAL = {
 def verdict_table(verdicts: Iterable[Verdict]) -> Table:
     """The verdicts for a terminal; without one, rich prints the same as plain text."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for header in ("claim", "source", "verdict", "estimate [95 %]"):
+    for header in ("claim", "said by", "verdict", "estimate [95 %]"):
         table.add_column(header, overflow="fold")
     table.add_column("p (Holm)", justify="right")
     for verdict in verdicts:
         outcome = Text(f"{SYMBOLS[verdict.verdict]} {verdict.verdict}", style=_TERMINAL[verdict.verdict])
-        table.add_row(verdict.id, verdict.source, outcome, Text(estimate_text(verdict)), number(verdict.p_holm, 2))
+        table.add_row(verdict.id, said_text(verdict), outcome, Text(estimate_text(verdict)), number(verdict.p_holm, 2))
     return table
 
 
 def markdown_table(verdicts: Sequence[Verdict], report: str = "") -> str:
     """The verdicts for report.md, and for other pages given the path of the report their links lead to."""
     columns = {
-        # GitHub's own anchor of the heading
-        "claim": [f"[{v.id}]({report}#{v.id.lower().replace('.', '')})" for v in verdicts],
-        "source": [v.source for v in verdicts],
+        "claim": [f"[{v.id}]({report}#{anchor(v)})" for v in verdicts],
+        "said by": [said_text(v) for v in verdicts],
         "statement": [v.statement for v in verdicts],
         "verdict": [f"{SYMBOLS[v.verdict]} {v.verdict}" for v in verdicts],
         "estimate [95 %]": [estimate_text(v) for v in verdicts],
@@ -60,13 +59,41 @@ def markdown_table(verdicts: Sequence[Verdict], report: str = "") -> str:
     return markdown(columns)
 
 
+def sentence_table(said: Sequence[tuple[Sentence, Sequence[Verdict]]]) -> str:
+    """What the paper and the notes say, each with the verdicts on it or why there is none."""
+    columns = {
+        "said in": [f"{sentence.id}, {sentence.place}" for sentence, _ in said],
+        "words": [sentence.words for sentence, _ in said],
+        "claims": [
+            " ".join(f"{SYMBOLS[v.verdict]} [{v.id}](#{anchor(v)})" for v in verdicts)
+            or sentence.untested
+            or "not among these claims"
+            for sentence, verdicts in said
+        ],
+    }
+    return markdown(columns)
+
+
+def anchor(verdict: Verdict) -> str:
+    """Of its heading in report.md, as GitHub makes it."""
+    return verdict.id.lower().replace(".", "")
+
+
+def said_text(verdict: Verdict) -> str:
+    """Who says it and where: `paper 6.6`, `note A2.4`, `suite`."""
+    return " ".join(dict.fromkeys((verdict.said_by, verdict.source)))
+
+
 def counts_columns(verdicts: Sequence[Verdict]) -> Columns:
-    """How many claims of each source came to each verdict."""
-    sources = sorted({verdict.source for verdict in verdicts}, key=source_order)
-    columns = {"source": [*sources, "all"]}
+    """How many claims came to each verdict, by who says them; what holds by construction apart from what is tested."""
+    kinds = {False: "tested", True: "identities"}
+    groups = [(someone, exact) for exact in kinds for someone in SAID_BY]
+    found = {group: [v.verdict for v in verdicts if (v.said_by, v.kind == "bound") == group] for group in groups}
+    found = {group: of_group for group, of_group in found.items() if of_group}
+    columns = {"said by": [f"{someone}, {kinds[exact]}" for someone, exact in found] + ["all"]}
     for name, symbol in SYMBOLS.items():
-        found = [verdict.source for verdict in verdicts if verdict.verdict == name]
-        columns[f"{symbol} {name}"] = [str(found.count(source) or "") for source in sources] + [str(len(found))]
+        counted = [of_group.count(name) for of_group in found.values()]
+        columns[f"{symbol} {name}"] = [str(count or "") for count in counted] + [str(sum(counted))]
     return {heading: cells for heading, cells in columns.items() if cells[-1] != "0"}
 
 

@@ -1,4 +1,4 @@
-"""Many runs side by side, each in a process of its own (`workers`); what is done is never done again.
+"""Many runs side by side, in processes that take one after another (`workers`); what is done is never done again.
 
 Runs that take long go first. A run whose process died, or had no memory, is tried once more. Several sweeps on one
 folder, on one machine or on many, divide the work by the locks of the runs. All failures are told at the end.

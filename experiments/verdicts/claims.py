@@ -10,12 +10,17 @@ Every mistake in a declaration is a ClaimError of one line.
 import difflib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
 from experiments.records.files import SuiteError
 from experiments.verdicts.wording import tidy
+
+# Who says what a claim tests, and the families of tests whose errors are controlled together. What holds by
+# construction is no matter of chance and has no test.
+PAPER, NOTE, LITERATURE, SUITE = SAID_BY = ("paper", "note", "literature", "suite")
+IDENTITIES, SAID, ADDED = FAMILIES = ("identities", "said", "added")
 
 
 class ClaimError(SuiteError):
@@ -27,14 +32,18 @@ class Claim:
     """One falsifiable statement and, fixed before the runs, everything that decides it."""
 
     id: str
-    source: str
+    source: str  # where it is said: the first of `says`, else who said it
     statement: str
     experiment: str
     kind: str
     metric: str
     labels: tuple[str, ...]  # the arms as written: `arm` of the experiment, or `other_experiment/arm`
-    weights: tuple[float, ...] = ()  # one per label, sum 0; none for a bound
+    weights: tuple[float, ...] = ()  # one per label, none for a bound; their sum is 0 unless `against` a constant
     direction: str = ""  # difference only: the claimed sign of the contrast
+    against: float | None = None  # the constant that the contrast is compared with, in the metric's unit
+    target: float | None = (
+        None  # then the metric is a curve's, and asked is after how many updates it came down to this
+    )
     margin: float = 0.0  # smallest effect that counts, in the metric's unit (log unit for scale: log)
     scale: str = "raw"
     summary: str = "mean"
@@ -42,6 +51,9 @@ class Claim:
     tuned: bool = True
     at_most: float | None = None
     at_least: float | None = None
+    said_by: str = SUITE
+    says: tuple[str, ...] = ()  # the sentences of the paper and the notes that it tests
+    refuted: Mapping[str, str] = field(default_factory=dict)  # what it would mean, by the side the contrast falls on
     expected: str = ""
     deviations: str = ""
     would_change: str = ""
@@ -55,10 +67,41 @@ class Claim:
         """Every (experiment, arm) the claim rests on."""
         return [self.resolve(label) for label in self.labels]
 
+    @property
+    def family(self) -> str:
+        """With which other claims its tests are corrected: additions cost the claims of paper and notes nothing."""
+        return IDENTITIES if self.kind == "bound" else SAID if self.said_by in (PAPER, NOTE) else ADDED
+
+    @property
+    def tests(self) -> int:
+        """How many p-values a verdict may rest on at most: either side contradicts an equivalence."""
+        return {"difference": 1, "equivalence": 2}.get(self.kind, 0)
+
+    def null(self) -> float:
+        """The contrast's value where nothing is the case, on its own scale."""
+        if self.against is None:
+            return 0.0
+        return math.log(self.against) if self.scale == "log" else self.against
+
+    def contrast(self) -> tuple[Any, ...]:
+        """What it measures, the same for two claims that are one comparison, whichever way round they are written."""
+        terms = sorted(zip(self.arms(), self.weights, strict=True))
+        sign = -1 if terms and terms[0][1] < 0 else 1
+        return (
+            tuple((arm, sign * weight) for arm, weight in terms),
+            self.metric,
+            self.scale,
+            self.against,
+            self.target,
+        )
+
     def subject(self) -> str:
         """What is estimated, for people: `layer - none`, `log(layer / none)`."""
         if self.kind == "bound":
             return ", ".join(self.labels)
+        if self.against is not None and self.weights == (1,):
+            value = tidy(self.against) if self.against >= 0 else f"({tidy(self.against)})"
+            return f"log({self.labels[0]} / {value})" if self.scale == "log" else f"{self.labels[0]} - {value}"
         if sorted(self.weights) == [-1, 1]:
             first, second = self.labels[self.weights.index(1)], self.labels[self.weights.index(-1)]
             return f"log({first} / {second})" if self.scale == "log" else f"{first} - {second}"
@@ -76,22 +119,33 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Sentence:
+    """Something that the paper or a note says, in its own words, where, and why no claim tests it if none does."""
+
+    id: str
+    said_by: str  # paper, note
+    place: str
+    words: str
+    untested: str = ""
+
+
+@dataclass(frozen=True)
 class Registry:
-    """The declared claims, the error rate of their family and the evaluation seeds each needs."""
+    """The declared claims, the error rate of their families and the evaluation seeds each needs."""
 
     alpha: float
     seeds: int
     claims: tuple[Claim, ...]
-    declared: tuple[Claim, ...] = ()  # the whole family when `claims` is a selection of it
+    declared: tuple[Claim, ...] = ()  # all of them when `claims` is a selection
+    sentences: tuple[Sentence, ...] = ()
 
     @property
     def family(self) -> tuple[Claim, ...]:
         return self.declared or self.claims
 
-    @property
-    def tests(self) -> int:
-        """How many p-values Holm corrects together at most: either sign contradicts an equivalence."""
-        return sum({"difference": 1, "equivalence": 2}.get(claim.kind, 0) for claim in self.family)
+    def tests(self, family: str) -> int:
+        """How many p-values Holm corrects together at most."""
+        return sum(claim.tests for claim in self.family if claim.family == family)
 
     def arms(self) -> set[tuple[str, str]]:
         """Every (experiment, arm) that one of the claims rests on."""
@@ -133,7 +187,8 @@ def check_against(
 
 def _check_seeds(registry: Registry) -> None:
     """Raise ClaimError if even differences of one sign on every seed, p = 2^-seeds, leave Holm's p above alpha."""
-    tests, seeds, alpha = registry.tests, registry.seeds, registry.alpha
+    seeds, alpha = registry.seeds, registry.alpha
+    tests = max(registry.tests(SAID), registry.tests(ADDED))
     if tests * 2.0**-seeds < alpha:
         return
     enough = next(n for n in count(seeds) if tests * 2.0**-n < alpha)

@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from experiments.verdicts.claims import Claim, ClaimError, Registry, check_known
+from experiments.verdicts.claims import Claim, ClaimError, Registry, Sentence, check_known
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-CLAIMS, EXPERIMENTS = CONFIGS / "claims", CONFIGS / "experiment"
+CLAIMS, EXPERIMENTS, SENTENCES = CONFIGS / "claims", CONFIGS / "experiment", CONFIGS / "sentences.yaml"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, ten times faster, where it was built
 
 
@@ -29,8 +29,8 @@ def must(test: Callable[[Any], Any], how: str) -> Callable[[Any], Any]:
     return validator
 
 
-def balanced(contrast: dict[str, float]) -> bool:
-    return 0 not in contrast.values() and abs(math.fsum(contrast.values())) < 1e-9
+def without_zeros(contrast: dict[str, float]) -> bool:
+    return 0 not in contrast.values()
 
 
 NAME, LABEL = re.compile("[A-Za-z0-9.-]+"), re.compile(r"[^/\s]+(/[^/\s]+)?")
@@ -48,13 +48,21 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+class Sides(Model):
+    """What a difference where none was claimed would mean: of a contrast below, and above, the margin."""
+
+    less: Text
+    greater: Text
+
+
 class OfAnyKind(BaseModel):
     kind: Literal["difference", "equivalence", "bound"]
 
 
 class Declared(OfAnyKind, Model):
     id: Id
-    source: Text
+    says: list[Text] = []
+    said_by: Literal["literature", "suite"] | None = None
     statement: Text
     experiment: Text
     metric: Text
@@ -64,25 +72,54 @@ class Declared(OfAnyKind, Model):
     better: Literal["less", "greater"] = "less"
     tuned: bool = True
 
+    @model_validator(mode="after")
+    def said_by_someone(self) -> "Declared":
+        if bool(self.says) == bool(self.said_by):
+            raise ValueError("a claim needs either `says`, sentences of configs/sentences.yaml, or `said_by`")
+        return self
+
 
 class Contrast(Declared):
-    contrast: Annotated[
-        dict[Label, Number], Field(min_length=2), AfterValidator(must(balanced, "sum to 0, with none of them 0"))
-    ]
+    contrast: Annotated[dict[Label, Number], Field(min_length=1), AfterValidator(must(without_zeros, "have no 0"))]
+    against: Number | None = None
+    target: Number | None = None
     scale: Literal["raw", "log"] = "raw"
     summary: Literal["mean", "median"] = "mean"
+
+    @model_validator(mode="after")
+    def compared_with_something(self) -> "Contrast":
+        if self.against is None and abs(math.fsum(self.contrast.values())) > 1e-9:
+            raise ValueError("the numbers of a contrast should sum to 0, or it is `against` a constant")
+        if self.against is not None and self.scale == "log" and self.against <= 0:
+            raise ValueError(f"against: {self.against:g} has no logarithm; use a positive constant or scale: raw")
+        return self
 
 
 class Difference(Contrast):
     direction: Literal["less", "greater"]
     margin: Number = Field(default=0.0, ge=0)
+    refuted: Text
+
+    @property
+    def meaning(self) -> dict[str, str]:
+        return {"greater" if self.direction == "less" else "less": self.refuted}
 
 
 class Equivalence(Contrast):
     margin: Number = Field(gt=0)
+    refuted: Sides
+
+    @property
+    def meaning(self) -> dict[str, str]:
+        return self.refuted.model_dump()
 
 
 class Bound(Declared):
+    # What varies by seed has no bound that all seeds keep: it is compared with a constant, and tested.
+    experiment: Annotated[
+        str,
+        AfterValidator(must(lambda v: v.startswith("exact_"), "be exact_...: use `against` for what varies by seed")),
+    ]
     tuned: bool = False
     arms: Annotated[
         list[Label], Field(min_length=1), AfterValidator(must(lambda v: len(set(v)) == len(v), "be different arms"))
@@ -96,6 +133,10 @@ class Bound(Declared):
             raise ValueError("a bound needs exactly one of at_most, at_least")
         return self
 
+    @property
+    def meaning(self) -> dict[str, str]:
+        return {}
+
 
 class Family(Model):
     alpha: Number = Field(gt=0, lt=1)
@@ -104,6 +145,18 @@ class Family(Model):
 
 class Part(Model):
     claims: list[dict[str, Any]] = []
+
+
+class Said(Model):
+    id: Text
+    said_by: Literal["paper", "note"]
+    place: Text
+    words: Text
+    untested: Text = ""
+
+
+class Saying(Model):
+    sentences: list[Said]
 
 
 class Document(Part):
@@ -120,26 +173,45 @@ def load_claims(path: str | Path = CLAIMS) -> Registry:
     document = read(Document, path)
     family = checked(Family, document.family, f"{path}: family")
     parts = [read(Part, path.with_name(f"{name}.yaml"), "claims").claims for name in document.files]
-    claims = tuple(to_claim(entry, place) for place, entry in enumerate(sum(parts, document.claims), start=1))
+    said = read(Saying, SENTENCES, "sentences").sentences
+    sentences = {sentence.id: Sentence(**sentence.model_dump()) for sentence in said}
+    claims = tuple(
+        to_claim(entry, place, sentences) for place, entry in enumerate(sum(parts, document.claims), start=1)
+    )
     twice = [name for name, count in Counter(claim.id for claim in claims).items() if count > 1]
     if twice or not claims:
         raise ClaimError(
             f"claim {twice[0]!r}: the id is used more than once" if twice else f"{path}: there is no claim"
         )
-    return Registry(family.alpha, family.seeds, claims)
+    check_distinct(claims)
+    return Registry(family.alpha, family.seeds, claims, sentences=tuple(sentences.values()))
 
 
-def to_claim(entry: dict[str, Any], place: int) -> Claim:
+def check_distinct(claims: Iterable[Claim]) -> None:
+    """Refuse a comparison that two claims make: one effect would be counted twice."""
+    seen: dict[tuple[Any, ...], str] = {}
+    for claim in (claim for claim in claims if claim.kind != "bound"):
+        other = seen.setdefault(claim.contrast(), claim.id)
+        if other != claim.id:
+            raise ClaimError(f"claim {claim.id!r}: compares what {other!r} compares; one comparison is one claim")
+
+
+def to_claim(entry: dict[str, Any], place: int, sentences: Mapping[str, Sentence]) -> Claim:
     kinds: dict[str, type[BaseModel]] = {"difference": Difference, "equivalence": Equivalence, "bound": Bound}
     where = f"claim {entry['id']!r}" if "id" in entry else f"claim number {place}"
     model = kinds.get(str(entry.get("kind")), OfAnyKind)
     if "experiment" in entry and "deviations" not in entry:
         check_known(entry["experiment"], (path.stem for path in EXPERIMENTS.glob("*.yaml")), f"{where}: experiment")
         entry = stated(entry["experiment"]) | entry
-    plain = checked(model, entry, where).model_dump()
+    declared: Any = checked(model, entry, where)
+    plain = declared.model_dump() | {"refuted": declared.meaning, "says": tuple(declared.says)}
     weights = plain.pop("contrast", {})
     labels = weights or plain.pop("arms")
-    return Claim(**plain, labels=tuple(labels), weights=tuple(weights.values()))
+    for said in declared.says:
+        check_known(said, sentences, f"{where}: says")
+    plain["said_by"] = declared.said_by or sentences[declared.says[0]].said_by
+    source = declared.says[0] if declared.says else declared.said_by
+    return Claim(**plain, source=source, labels=tuple(labels), weights=tuple(weights.values()))
 
 
 @cache

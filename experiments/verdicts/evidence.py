@@ -5,7 +5,7 @@ A row is one run: its plan (experiment, arm, role, seed, learning rate) and its 
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,11 +18,30 @@ from experiments.verdicts.claims import Claim, ClaimError, check_known
 
 
 def metric_value(row: Row, claim: Claim) -> float:
-    """The claim's metric of one run; of a diverged or non-finite one the worst there is, +-infinity."""
+    """The claim's metric of one run; of a diverged or non-finite one the worst there is, +-infinity.
+
+    A claim with a target asks after how many updates the metric came down to it: infinity where it never did.
+    """
+    if claim.target is not None:
+        return updates_to(claim.target, claim.metric, row["history"])
     known = {**row["timing"], **row["final"]}
     if claim.metric not in known and row["status"] != "diverged":
         check_known(claim.metric, known, f"claim {claim.id!r}: metric of run {row['run']}")
     return or_worst(row, claim.metric, math.inf if claim.better == "less" else -math.inf)
+
+
+def updates_to(target: float, metric: str, history: Sequence[Row]) -> float:
+    """The update at which a curve first comes down to the target, on the straight line between two evaluations."""
+    before: tuple[float, float] | None = None
+    for point in history:
+        value = math.inf if point[metric] is None else float(point[metric])
+        if value <= target:
+            if before is None or not math.isfinite(before[1]):
+                return float(point["update"])
+            share = (before[1] - target) / (before[1] - value)
+            return before[0] + share * (float(point["update"]) - before[0])
+        before = float(point["update"]), value
+    return math.inf
 
 
 # What runs lack, so that they cannot answer a claim, and what keeps whole ones from deciding it.
@@ -93,7 +112,7 @@ def evaluations(claim: Claim, label: str, runs: Runs) -> list[Row]:
 
 
 def _differences(claim: Claim, values: Mapping[str, Floats]) -> Floats:
-    """d_s = sum of weight x metric (or its logarithm) for each seed."""
+    """d_s = sum of weight x metric (or its logarithm) for each seed, less the constant it is `against`."""
     table = np.array([values[label] for label in claim.labels])
     if claim.scale == "log":
         if (np.isfinite(table) & (table < 0)).any():
@@ -102,7 +121,7 @@ def _differences(claim: Claim, values: Mapping[str, Floats]) -> Floats:
         with np.errstate(divide="ignore"):
             table = np.log(np.maximum(table, 0))  # a diverged accuracy, -infinity, is none at all
     with np.errstate(invalid="ignore"):  # infinity - infinity: both diverged, neither is better
-        return np.array((np.array(claim.weights)[:, None] * table).sum(axis=0))
+        return np.array((np.array(claim.weights)[:, None] * table).sum(axis=0)) - claim.null()
 
 
 def _codes(arms: Iterable[ArmRows]) -> int:

@@ -3,17 +3,22 @@
 `judge` is a pure function: the same rows give the same verdicts anywhere.
 
 How a claim is decided
-    difference   d_s = sum of weight x metric over the arms, one number per seed. The exact sign-flip test is
-                 taken in the claimed direction, in the opposite one and, twice one-sided, for |d| < margin.
+    difference   d_s = sum of weight x metric over the arms, one number per seed, less the constant it is compared
+                 with if there is one. The exact sign-flip test is taken in the claimed direction, in the opposite
+                 one and, twice one-sided, for |d| < margin.
                  supported, contradicted: the test is significant and the estimate reaches the margin there.
-    equivalence  supported: |d| < margin is shown. contradicted: a difference is, and |estimate| >= margin.
-    bound        an exact claim: every seed of every arm keeps the bound, or it is contradicted. No p.
+    equivalence  supported: |d| < margin is shown. contradicted: d > margin, or d < -margin, is: the same test of
+                 what exceeds the margin. That the estimate lies beyond it would not do: of effects just within the
+                 margin a third would be called contradicted.
+    bound        an identity: every seed of every arm keeps the bound, or it is contradicted. No p.
 
 Why one-sided: with n seeds no two-sided p is below 2^(1-n), twice the smallest that Holm's correction over the
 family must let pass. A claim states its direction before the runs; the opposite is tested with the same rigour.
-Why Holm per verdict: among all claims called supported the chance of any false one is at most alpha, likewise
-for contradicted and for equivalent. The family is every tested claim of the file: one without runs counts
-with p = 1, so judging a selection, or half a sweep, never makes a test easier.
+Why Holm per family and verdict: the claims that the paper and the notes make are one family, what later work and
+this suite add is another, so that additions cost the former nothing; identities are not tested. Among all claims
+of a family called supported the chance of any false one is at most alpha, likewise for contradicted and for
+equivalent. A family is every claim declared: one without runs counts with p = 1, so judging a selection, or half
+a sweep, never makes a test easier.
 
 How many seeds would settle an inconclusive claim (`seeds_needed`; a plan, never part of the decision)
     |estimate| >= margin   as many as find such a mean, given such an sd, with 80 % power: a one-sided test and an
@@ -37,16 +42,16 @@ from pydantic import TypeAdapter, ValidationError
 from experiments.records.arm_rows import Runs, group_runs
 from experiments.records.rows import Floats, Row
 from experiments.records.table import rounded
-from experiments.verdicts.claims import Claim, ClaimError, Registry
+from experiments.verdicts.claims import FAMILIES, Claim, ClaimError, Registry
 from experiments.verdicts.evidence import Evidence, Obstacle, gather
 from experiments.verdicts.stats import (
+    beyond_p,
     holm,
     paired_interval,
+    paired_t_p,
     seeds_for_difference,
     seeds_for_equivalence,
     seeds_for_wins,
-    sign_flip_p,
-    sign_test_p,
     tost_p,
 )
 
@@ -81,6 +86,7 @@ class Verdict:
     ratio: float | None = None  # exp(estimate), where the contrast is of logarithms
     p: float | None = None
     p_holm: float | None = None
+    p_t: float | None = None  # of the paired t, in the direction of `p`: shown, never decided by
     differences: tuple[float | None, ...] = ()
     seeds_needed: int | None = None
     kept: int | None = None  # runs that keep the bound of an exact claim
@@ -88,6 +94,8 @@ class Verdict:
     doubt: Obstacle | None = None
     codes: int = 1  # versions of the code that its runs went through; more than one is told
     unlike: tuple[Obstacle, ...] = ()  # arms whose runs end otherwise than their tuning promised
+    said_by: str = ""
+    refuted: str = ""  # of a contradicted one: what that means, in the claim's words
 
     @property
     def finite(self) -> bool:
@@ -123,6 +131,9 @@ _LATER = (
     "doubt",
     "codes",
     "unlike",
+    "p_t",
+    "said_by",
+    "refuted",
 )  # what the first reports did not tell apart from their sentences
 
 
@@ -155,11 +166,13 @@ def judge(registry: Registry, rows: Iterable[Row], *, seeds: int | None = None) 
         raise ClaimError(f"runs of different scales cannot be judged together: {', '.join(scales)}")
     runs = group_runs(rows)
     _check_tuning(runs)
-    family = [gather(claim, runs, seeds or registry.seeds) for claim in registry.family]
+    # Where arms were run on more seeds than a registry asks for, each has to have them all.
+    needed = seeds or max([registry.seeds, *(len({row["seed"] for row in arm.evaluations}) for arm in runs.values())])
+    family = [gather(claim, runs, needed) for claim in registry.family]
     tails = [_tails(evidence) for evidence in family]
-    adjusted = _adjust(tails)
+    adjusted = _adjust([evidence.claim.family for evidence in family], tails)
     chosen = {claim.id for claim in registry.claims}
-    strictest = registry.alpha / max(1, registry.tests)
+    strictest = {name: registry.alpha / max(1, registry.tests(name)) for name in FAMILIES}
     return [
         _verdict(evidence, _decide(evidence, raw, corrected, registry.alpha, strictest), scales)
         for evidence, raw, corrected in zip(family, tails, adjusted, strict=True)
@@ -182,29 +195,33 @@ def _tails(evidence: Evidence) -> _Tails:
         return _Tails()
     if evidence.missing:
         below = above = inside = 1.0
-    elif evidence.finite:
-        below, above = sign_flip_p(d, "less"), sign_flip_p(d, "greater")
-        inside = tost_p(d, claim.margin) if claim.margin > 0 else 1.0
     else:
-        below, above, inside = sign_test_p(d, "less"), sign_test_p(d, "greater"), 1.0
+        beyond = claim.margin if claim.kind == "equivalence" else 0.0
+        below, above = beyond_p(d, beyond, "less"), beyond_p(d, beyond, "greater")
+        inside = tost_p(d, claim.margin) if claim.margin > 0 and evidence.finite else 1.0
     if claim.kind == "equivalence":
         return _Tails(supported=(inside,), contradicted=(below, above))
     ahead, behind = (below, above) if claim.direction == "less" else (above, below)
     return _Tails((ahead,), (behind,), (inside,) if claim.margin > 0 else ())
 
 
-def _adjust(tails: Sequence[_Tails]) -> list[_Tails]:
-    """Holm over the whole family, once for each verdict."""
+def _adjust(families: Sequence[str], tails: Sequence[_Tails]) -> list[_Tails]:
+    """Holm over each whole family, once for each verdict."""
 
     def column(verdict: str) -> list[tuple[float, ...]]:
         groups = [getattr(tail, verdict) for tail in tails]
-        corrected = iter(holm([p for group in groups for p in group]))
-        return [tuple(next(corrected) for _ in group) for group in groups]
+        placed = list(zip(families, groups, strict=True))
+        corrected = {
+            name: iter(holm([p for family, group in placed if family == name for p in group])) for name in FAMILIES
+        }
+        return [tuple(next(corrected[family]) for _ in group) for family, group in placed]
 
     return [_Tails(*row) for row in zip(*map(column, (SUPPORTED, CONTRADICTED, EQUIVALENT)), strict=True)]
 
 
-def _decide(evidence: Evidence, raw: _Tails, adjusted: _Tails, alpha: float, strictest: float) -> _Outcome:
+def _decide(
+    evidence: Evidence, raw: _Tails, adjusted: _Tails, alpha: float, strictest: Mapping[str, float]
+) -> _Outcome:
     if evidence.missing:
         return _Outcome(INCOMPLETE)
     if evidence.claim.kind == "bound":
@@ -219,14 +236,32 @@ def _decide(evidence: Evidence, raw: _Tails, adjusted: _Tails, alpha: float, str
     p, p_holm = min(getattr(raw, tail)), min(getattr(adjusted, tail))
     details = _size(evidence, estimate)
     if outcome == INCONCLUSIVE and not evidence.doubt:
-        details["seeds_needed"] = _seeds_to_settle(evidence, estimate, strictest)
+        details["seeds_needed"] = _seeds_to_settle(evidence, estimate, strictest[evidence.claim.family])
+    if outcome == CONTRADICTED:
+        details["refuted"] = evidence.claim.refuted.get("less" if estimate < 0 else "greater", "")
+    if evidence.finite:
+        details["p_t"] = _t_p(evidence, tail, estimate)
     return _Outcome(outcome, p, p_holm, details)
+
+
+def _t_p(evidence: Evidence, tail: str, estimate: float) -> float:
+    """What Student's paired t says where the exact test said p."""
+    claim, d = evidence.claim, evidence.differences
+    equivalence = claim.kind == "equivalence"
+    if tail == EQUIVALENT or (equivalence and tail == SUPPORTED):
+        return max(paired_t_p(d - claim.margin, "less"), paired_t_p(d + claim.margin, "greater"))
+    if equivalence:
+        return paired_t_p(d - claim.margin, "greater") if estimate > 0 else paired_t_p(d + claim.margin, "less")
+    claimed = (tail == SUPPORTED) == (claim.direction == "less")
+    return paired_t_p(d, "less" if claimed else "greater")
 
 
 def _seeds_to_settle(evidence: Evidence, estimate: float, alpha: float) -> int | None:
     """Seeds with which each test, at `alpha`, has 80 % power if the runs at hand are typical; None if none would."""
     d, margin = evidence.differences, evidence.claim.margin
     small = abs(estimate) < margin
+    if evidence.claim.kind == "equivalence" and not small:  # what is to be shown is that it exceeds the margin
+        d, margin = d - math.copysign(margin, estimate), 0.0
     if evidence.finite:
         enough = seeds_for_equivalence(d, margin, alpha) if small else seeds_for_difference(d, margin, alpha)
     else:  # equivalence within a margin cannot be shown by signs
@@ -238,8 +273,8 @@ def _reaches(claim: Claim, verdict: str, estimate: float) -> bool:
     """Whether the estimate is large enough, on the right side, for the verdict whose test was significant."""
     if verdict == EQUIVALENT or (claim.kind == "equivalence" and verdict == SUPPORTED):
         return True
-    if claim.kind == "equivalence":
-        return abs(estimate) >= claim.margin
+    if claim.kind == "equivalence":  # the test itself was of what exceeds the margin
+        return True
     ahead = -estimate if claim.direction == "less" else estimate
     return (ahead if verdict == SUPPORTED else -ahead) >= claim.margin
 
@@ -263,7 +298,7 @@ def _size(evidence: Evidence, estimate: float) -> dict[str, Any]:
     }
 
 
-_FROM_CLAIM = ("id", "source", "statement", "kind", "experiment", "metric", "margin")
+_FROM_CLAIM = ("id", "source", "said_by", "statement", "kind", "experiment", "metric", "margin")
 
 
 def _verdict(evidence: Evidence, outcome: _Outcome, scales: Sequence[str]) -> Verdict:

@@ -29,12 +29,6 @@ def by_number(text: str) -> list[tuple[float, str]]:
     ]
 
 
-def source_order(source: str) -> tuple[int, str]:
-    """For sorting the sources of claims: the notes' statements, the paper's sections, its table, others."""
-    kinds = (source.startswith("A"), source.startswith("B"), source[:1].isdigit(), source.startswith("Table"), True)
-    return kinds.index(True), source
-
-
 def tidy(value: float | None) -> str:
     """A declared number as it was written: 0.02, 1e-9."""
     return "-" if value is None else re.sub(r"e([+-])0*", lambda sign: "e" + sign[1].strip("+"), f"{value:g}")

@@ -80,9 +80,9 @@ def test_the_filter_shows_what_is_asked_for_and_keeps_it_in_the_address(browser:
     assert browser.run("document.getElementById('shown').textContent") == "1 of 7 claims"
     press(browser, "supported")
     assert browser.run(SHOWN) == ["G1", "G2", "G5", "G7"]
-    press(browser, "A5")
+    press(browser, "paper")
     assert browser.run(SHOWN) == ["G7"]
-    assert browser.run("location.hash") == "#verdict=contradicted&verdict=supported&source=A5"
+    assert browser.run("location.hash") == "#verdict=contradicted&verdict=supported&said=paper"
     back = (
         "new Promise((done) => { addEventListener('popstate', () => setTimeout(done), {once: true}); history.back() })"
     )

@@ -23,11 +23,19 @@ def told(rows: list[dict[str, Any]], of: Claim) -> str:
     ("layer", "of", "end"),
     [
         (spread(0.9), claim(), "; the margin of 0.02 is reached."),
-        (spread(0.9), claim(margin=0.0), "9.8e-4 after Holm."),
+        (spread(0.9), claim(margin=0.0), "9.8e-4 (the least that 10 seeds can give), 9.8e-4 after Holm (paired t: "),
         (spread(1.1), claim(), "; an effect in the opposite direction of at least the margin of 0.02."),
         (spread(1.1), SAME, "; a difference of at least the margin of 0.02."),
-        (spread(1.0), claim(), "equivalence within 0.02: p = 9.8e-4, 9.8e-4 after Holm."),
-        (spread(1.0), SAME, "equivalence within 0.02: p = 9.8e-4, 9.8e-4 after Holm."),
+        (
+            spread(1.0),
+            claim(),
+            "equivalence within 0.02: p = 9.8e-4 (the least that 10 seeds can give), 9.8e-4 after Holm (pa",
+        ),
+        (
+            spread(1.0),
+            SAME,
+            "equivalence within 0.02: p = 9.8e-4 (the least that 10 seeds can give), 9.8e-4 after Holm (pa",
+        ),
         (spread(0.981, 0.012), claim(), "; a real effect, but smaller than the margin of 0.02, and not shown to be"),
         (spread(0.995, 0.05), claim(), "; neither an effect of 0.02 nor its absence is shown; an effect of this size"),
         (spread(0.995, 0.05), SAME, " would be shown to lie within the margin 4 times in 5 with about {} seeds."),
@@ -40,6 +48,11 @@ def test_the_test_and_what_it_decided_are_told(layer: list[float | None], of: Cl
     found = verdict(arms(layer, [1.0] * N), of)
     text = reason(of, found, 0.05)
     assert end.format(found.seeds_needed) in text and text.endswith(".") and "\n" not in text
+
+
+def test_what_a_refutation_means_is_told() -> None:
+    told_so = told(arms(spread(1.1), [1.0] * N), claim(refuted={"greater": "It hurts."}))
+    assert told_so.endswith("of at least the margin of 0.02. It hurts.")
 
 
 def test_effects_are_told_with_their_arms_and_unit() -> None:

@@ -13,7 +13,7 @@ from tests.invented import SEEDS, claim
 
 ENTRY: dict[str, Any] = {
     "id": "B4-better",
-    "source": "B4",
+    "says": ["B4.4"],
     "statement": "Layer norm helps.",
     "experiment": "lm",
     "kind": "difference",
@@ -21,11 +21,14 @@ ENTRY: dict[str, Any] = {
     "metric": "test_loss",
     "direction": "less",
     "margin": 0.02,
+    "refuted": "Layer norm hurts.",
     "expected": "helps",
     "deviations": "small",
 }
-BOUND = {key: value for key, value in ENTRY.items() if key not in ("contrast", "direction", "margin")} | {
+NOT_BOUND = ("contrast", "direction", "margin", "refuted")
+BOUND = {key: value for key, value in ENTRY.items() if key not in NOT_BOUND} | {
     "kind": "bound",
+    "experiment": "exact_mlp",
     "arms": ["layer"],
     "at_most": "1e-9",
 }
@@ -64,8 +67,14 @@ def test_a_claim_is_read_whole(tmp_path: Path) -> None:
         ({"margin": -1}, "claim 'B4-better': margin: -1 should be greater than or equal to 0"),
         ({"margin": True}, "claim 'B4-better': margin: True should be a number"),
         ({"tuned": "yes"}, "claim 'B4-better': tuned: 'yes' should be a valid boolean"),
-        ({"contrast": {"layer": 1, "none": -2}}, "should sum to 0, with none of them 0"),
-        ({"contrast": {"layer": 1}}, "contrast: {'layer': 1} should have at least 2 items"),
+        ({"contrast": {"layer": 1, "none": -2}}, "a contrast should sum to 0, or it is `against` a constant"),
+        ({"contrast": {"layer": 1}}, "a contrast should sum to 0, or it is `against` a constant"),
+        ({"contrast": {}}, "contrast: {} should have at least 1 item"),
+        ({"contrast": {"layer": 1, "none": 0}}, "should have no 0"),
+        ({"contrast": {"layer": 1}, "against": 0, "scale": "log"}, "against: 0 has no logarithm"),
+        ({"says": ["B4.9"]}, "claim 'B4-better': says 'B4.9' is unknown; did you mean 'B4.5' or 'B4.4' or 'B4.3'?"),
+        ({"says": []}, "a claim needs either `says`, sentences of configs/sentences.yaml, or `said_by`"),
+        ({"said_by": "suite"}, "a claim needs either `says`, sentences of configs/sentences.yaml, or `said_by`"),
         ({"contrast": {"a/b/c": 1, "none": -1}}, "'a/b/c' should be written `arm` or `experiment/arm`"),
         ({"id": "a b"}, "should be made of letters, digits, '.' and '-'"),
         ({"statement": ""}, "claim 'B4-better': statement: '' should not be empty"),
@@ -78,7 +87,7 @@ def test_a_mistake_is_one_line(tmp_path: Path, change: dict[str, Any], message: 
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("key", sorted(ENTRY.keys() - {"margin"}))
+@pytest.mark.parametrize("key", sorted(ENTRY.keys() - {"margin", "says"}))
 def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
     entry = ENTRY | {"experiment": "custom"}  # which states no deviations
     with pytest.raises(ClaimError, match=f"key '{key}' is missing"):
@@ -88,6 +97,8 @@ def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
 def test_other_mistakes_of_the_file(tmp_path: Path) -> None:
     with pytest.raises(ClaimError, match="exactly one of at_most, at_least"):
         load(tmp_path, BOUND | {"at_least": 0})
+    with pytest.raises(ClaimError, match=r"'lm' should be exact_\.\.\.: use `against` for what varies by seed"):
+        load(tmp_path, BOUND | {"experiment": "lm"})
     with pytest.raises(ClaimError, match="'B4-better': the id is used more than once"):
         load(tmp_path, ENTRY, BOUND)
     with pytest.raises(ClaimError, match="family: alpha: 2 should be less than 1"):
@@ -99,7 +110,7 @@ def test_other_mistakes_of_the_file(tmp_path: Path) -> None:
 
 def test_a_folder_is_read_in_the_order_its_family_names(tmp_path: Path) -> None:
     for name in ("A", "B"):
-        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump([ENTRY | {"id": f"{name}-1"}]))
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump([ENTRY | {"id": f"{name}-1", "metric": f"test_{name}"}]))
     (tmp_path / "family.yaml").write_text("family: {alpha: 0.05, seeds: 10}\nfiles: [B, A]")
     assert [c.id for c in load_claims(tmp_path).claims] == ["B-1", "A-1"]
     (tmp_path / "A.yaml").write_text("id: A-1")
@@ -127,6 +138,34 @@ def test_deviations_of_an_experiment_are_said_once(tmp_path: Path) -> None:
             assert own != " ".join(stated(declared["experiment"]).get("deviations", "").split()), declared["id"]
 
 
+def test_a_comparison_is_one_claim(tmp_path: Path) -> None:
+    turned = {"contrast": {"none": 1, "layer": -1}, "direction": "greater"}
+    for other in (ENTRY, ENTRY | turned):
+        with pytest.raises(
+            ClaimError, match="claim 'x': compares what 'B4-better' compares; one comparison is one claim"
+        ):
+            load(tmp_path, ENTRY, other | {"id": "x"})
+    other = ENTRY | {"id": "x"}
+    for change in ({"metric": "test_error"}, {"scale": "log"}, {"against": 1}, {"contrast": {"layer": 1, "rms": -1}}):
+        assert len(load(tmp_path, ENTRY, other | change).claims) == 2
+
+
+def test_every_sentence_has_a_claim_or_a_reason_why_not() -> None:
+    registry = load_claims()
+    tested = {said for claim in registry.claims for said in claim.says}
+    for sentence in registry.sentences:
+        assert (sentence.id in tested) != bool(sentence.untested), sentence.id
+    assert {sentence.said_by for sentence in registry.sentences} == {"paper", "note"}
+
+
+def test_what_a_refutation_would_mean_is_said_of_every_side_it_can_fall_on() -> None:
+    for each in load_claims().claims:
+        sides = {"bound": set(), "equivalence": {"less", "greater"}}.get(
+            each.kind, {"less", "greater"} - {each.direction}
+        )
+        assert set(each.refuted) == sides, each.id
+
+
 def test_select_suggests_near_names_and_keeps_the_family() -> None:
     registry = Registry(0.05, SEEDS, (claim(id="B4-lstm"), claim(id="B4-gru")))
     assert [c.id for c in registry.select(["B4-gru"]).claims] == ["B4-gru"]
@@ -151,9 +190,9 @@ def test_claims_are_checked_against_what_exists() -> None:
     check_against(Registry(0.05, SEEDS, (claim(),)), *known, {})  # not tuned: no grid needed
 
 
-def family(differences: int, equivalences: int = 0, bounds: int = 0) -> tuple[Claim, ...]:
+def family(differences: int, equivalences: int = 0, bounds: int = 0, said_by: str = "note") -> tuple[Claim, ...]:
     kinds = ["difference"] * differences + ["equivalence"] * equivalences + ["bound"] * bounds
-    return tuple(claim(id=f"c{place}", kind=kind) for place, kind in enumerate(kinds))
+    return tuple(claim(id=f"c{place}", kind=kind, said_by=said_by) for place, kind in enumerate(kinds))
 
 
 @pytest.mark.parametrize(
@@ -162,7 +201,10 @@ def family(differences: int, equivalences: int = 0, bounds: int = 0) -> tuple[Cl
 def test_a_family_may_be_as_large_as_its_seeds_allow(claims: tuple[Claim, ...], tests: int) -> None:
     registry = Registry(0.05, SEEDS, claims)
     check_against(registry, {"lm": {"layer", "none"}}, {"lm": {"test_loss"}}, {})
-    assert registry.tests == tests and max(holm([2.0**-SEEDS] * tests), default=0.0) < registry.alpha
+    assert registry.tests("said") == tests and max(holm([2.0**-SEEDS] * tests), default=0.0) < registry.alpha
+    others = Registry(0.05, SEEDS, (*claims, *family(51, said_by="suite")))  # a family of their own
+    check_against(others, {"lm": {"layer", "none"}}, {"lm": {"test_loss"}}, {})
+    assert (others.tests("said"), others.tests("added")) == (tests, 51)
 
 
 @pytest.mark.parametrize(

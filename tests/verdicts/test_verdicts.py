@@ -81,6 +81,77 @@ def test_equivalence_is_supported_contradicted_or_open() -> None:
     assert verdict(arms(spread(1.0, 0.05), [1.0] * SEEDS), same).verdict == "inconclusive"
 
 
+def test_an_equality_is_contradicted_by_what_exceeds_its_margin_not_by_an_estimate_beyond_it() -> None:
+    same = claim(kind="equivalence", direction="", margin=0.1, refuted={"less": "better", "greater": "worse"})
+    noisy = verdict(arms(spread(1.11, 0.05), [1.0] * SEEDS), same)  # surely not 0, but is it more than the margin?
+    assert noisy.estimate is not None and noisy.estimate > 0.1 and noisy.verdict == "inconclusive"
+    assert noisy.interval is not None and noisy.interval[0] > 0 and noisy.seeds_needed is not None
+    worse, better = (verdict(arms(spread(centre), [1.0] * SEEDS), same) for centre in (1.2, 0.8))
+    assert (worse.verdict, worse.refuted, better.verdict, better.refuted) == (
+        "contradicted",
+        "worse",
+        "contradicted",
+        "better",
+    )
+    diverged = verdict(arms([None] * SEEDS, [1.0] * SEEDS), same)
+    assert diverged.verdict == "contradicted"
+
+
+def test_a_contrast_may_be_against_a_constant() -> None:
+    learns = claim(labels=("layer",), weights=(1.0,), against=4.0, margin=0.0)
+    rows = arms([3.9] * (SEEDS - 1) + [3.99], [1.0] * SEEDS)
+    assert verdict(rows, learns).verdict == "supported"
+    result = verdict(arms([3.5] * (SEEDS - 1) + [4.001], [1.0] * SEEDS), learns)  # one run of ten decides nothing
+    assert result.verdict == "supported" and result.estimate == pytest.approx(-0.4499)
+    ratio = claim(labels=("layer",), weights=(1.0,), against=2.0, scale="log", margin=0.0)
+    assert verdict(arms([1.0] * SEEDS, [1.0] * SEEDS), ratio).ratio == pytest.approx(0.5)
+
+
+def curve(*points: tuple[int, float | None]) -> list[dict[str, float | None]]:
+    return [{"update": update, "validation_loss": loss} for update, loss in points]
+
+
+def test_a_target_is_reached_between_two_evaluations_or_never() -> None:
+    sooner = claim(metric="validation_loss", target=1.0, scale="log", margin=0.1)
+    rows = arms([0.0] * SEEDS, [0.0] * SEEDS)
+    for one in rows:
+        one["history"] = curve((10, 2.0), (20, 1.5 if one["arm"] == "none" else 0.5), (30, 0.5))
+    result = verdict(rows, sooner)
+    assert result.verdict == "supported" and result.ratio == pytest.approx((10 + 10 * 2 / 3) / 25)
+    rows[-1]["history"] = curve((10, 2.0), (20, 1.5), (30, None))  # never: only signs count
+    assert (verdict(rows, sooner).verdict, verdict(rows, sooner).finite) == ("supported", False)
+
+
+def test_students_p_stands_beside_the_exact_one_and_has_no_floor() -> None:
+    result = verdict(arms(spread(0.5), [1.0] * SEEDS))
+    assert result.p == 2.0**-SEEDS and result.p_t is not None and result.p_t < 1e-12
+    assert (verdict(arms(spread(1.0), [1.0] * SEEDS)).p_t or 1) < 0.05  # of the verdict reached: equivalent
+    assert verdict(arms([None] * SEEDS, [1.0] * SEEDS)).p_t is None
+
+
+def test_additions_cost_the_claims_of_paper_and_notes_nothing() -> None:
+    rows = arms([0.9] * 9 + [1.05], [1.0] * SEEDS)
+    said, added = (
+        tuple(claim(id=f"{who}{k}", experiment="x" if k else "lm", said_by=who, metric="test_loss") for k in range(n))
+        for who, n in (("paper", 2), ("suite", 60))
+    )
+    first = {v.id: v for v in judge(Registry(0.05, SEEDS, said + added), rows)}
+    assert first["paper0"].verdict == "supported" and first["suite0"].verdict == "inconclusive"
+    assert first["paper0"].p_holm == pytest.approx(2 * first["paper0"].p)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("spread", [0.2, 0.5, 0.8])
+def test_a_true_equality_near_its_margin_is_seldom_called_contradicted(spread: float) -> None:
+    registry, random = Registry(0.05, SEEDS, FAMILY[-3:]), np.random.default_rng(5)
+    false = 0
+    for _ in range(300):
+        drawn = random.normal(0.95, spread, (3, SEEDS)).tolist()
+        pairs = zip(registry.claims, drawn, strict=True)
+        rows = [one for c, d in pairs for one in arms(d, [0.0] * SEEDS, experiment=c.experiment)]
+        false += any(found.verdict == "contradicted" for found in judge(registry, rows))
+    assert false / 300 < LIMIT
+
+
 def test_a_bound_is_kept_by_every_run() -> None:
     exact = claim(kind="bound", weights=(), direction="", at_most=1e-9)
     rows = arms([0.0] * SEEDS, [1e-12] * SEEDS)
@@ -201,11 +272,14 @@ def test_two_tuning_runs_of_one_seed_are_refused() -> None:
 
 @pytest.mark.parametrize("noisy", [claim(), claim(kind="equivalence", direction="")])
 def test_more_seeds_are_for_what_the_runs_at_hand_suggest(noisy: Claim) -> None:
-    alpha = 0.05 / Registry(0.05, SEEDS, (noisy,)).tests
+    alpha = 0.05 / Registry(0.05, SEEDS, (noisy,)).tests("said")
     below, beyond = (verdict(arms(spread(*at), [1.0] * SEEDS), noisy) for at in ((0.995, 0.05), (0.95, 0.2)))
     assert below.verdict == beyond.verdict == "inconclusive"
     assert below.seeds_needed == seeds_for_equivalence(differences(below), 0.02, alpha)
-    assert beyond.seeds_needed == seeds_for_difference(differences(beyond), 0.02, alpha)
+    shown = differences(beyond), 0.02  # a difference, or for what claims equality, one that exceeds the margin
+    if noisy.kind == "equivalence":
+        shown = differences(beyond) + 0.02, 0.0
+    assert beyond.seeds_needed == seeds_for_difference(*shown, alpha)
 
 
 def differences(verdict: Verdict) -> Floats:
