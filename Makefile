@@ -15,7 +15,7 @@ RUN := .venv/bin/python
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
 	@echo
-	@echo "  SCALE=smoke|laptop|paper   size of everything (laptop)"
+	@echo "  SCALE=smoke|laptop|evening|paper   size of everything (laptop)"
 	@echo "  CLAIM='<id> <id>'          reproduce only these claims (configs/claims/)"
 	@echo "  ALL=1       also run the arms on which no claim rests, after the others"
 	@echo "  ARGS='key=value ...'       for every run, e.g. ARGS='n_jobs=8 tracking=none results=elsewhere'"

@@ -19,7 +19,7 @@ NOT_SET = ("name", "experiment", "scale", "arm", "deviations")  # but chosen, or
 
 
 def register() -> None:
-    """Make the schema, every model and data set, and what experiments say of scale=paper known to Hydra."""
+    """Make the schema, every model and data set, and what experiments say of each scale known to Hydra."""
     OmegaConf.register_new_resolver("options", options_text, replace=True)
     OmegaConf.register_new_resolver("groups", groups_text, replace=True)
     store = ConfigStore.instance()
@@ -28,8 +28,14 @@ def register() -> None:
         for name, node in options.items():
             store.store(group=group, name=name, node=node)
     for path in (CONFIGS / "experiment").glob("*.yaml"):
-        if paper := yaml.load(path.read_text(), Loader=LOADER).get("paper"):
-            store.store(group="sizes", name=f"paper_{path.stem}", node=paper, package="_global_")
+        said = yaml.load(path.read_text(), Loader=LOADER)
+        for scale in known_scales():
+            if sizes := said.get(scale):
+                store.store(group="sizes", name=f"{scale}_{path.stem}", node=sizes, package="_global_")
+
+
+def known_scales() -> list[str]:
+    return sorted(path.stem for path in (CONFIGS / "scale").glob("*.yaml"))
 
 
 def groups_text() -> str:

@@ -75,7 +75,9 @@ class Config:
     scale: str = ""
     arm: str = ""  # the name of the arm this is or, with what differs, comes from: sweeps/compose.py finds it
     arms: dict[str, Any] = field(default_factory=dict)  # arm -> the values that make it: {norm: layer, model: {...}}
-    paper: dict[str, Any] = field(default_factory=dict)  # values at scale=paper; the command line wins over them
+    # Values at the scale of this name; the command line wins over them. A scale without any is as the laptop's.
+    evening: dict[str, Any] = field(default_factory=dict)
+    paper: dict[str, Any] = field(default_factory=dict)
     deviations: str = ""  # from the paper, for the claims on the experiment
     tuning: Tuning = field(default_factory=Tuning)
     seeds: int = 12  # evaluation seeds 0, 1, ... of `python -m experiments.reproduce`

@@ -76,7 +76,7 @@ class Verdict:
     metric: str
     verdict: str
     margin: float
-    scale: str  # of the runs: smoke, laptop, paper
+    scale: str  # of the runs: smoke, laptop, evening, paper
     synthetic: bool
     seeds: tuple[int, ...]
     runs: tuple[str, ...]

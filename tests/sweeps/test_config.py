@@ -124,9 +124,21 @@ def test_the_command_line_wins_over_the_papers_sizes() -> None:
     assert {config.updates for config in arms.values() if not config.training_cases} == {7}
 
 
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_evening_is_longer_than_the_laptop_and_else_the_same(experiment: str) -> None:
+    """Runs that are no longer are the laptop's own."""
+    for name in compose(experiment).arms:
+        short, long = (arms_at(scale)[experiment, name] for scale in ("laptop", "evening"))
+        length = {"updates": short.updates, "training_cases": short.training_cases, "evaluations": short.evaluations}
+        assert schema.scientific(replace(long, **length)) == schema.scientific(short)
+        if long.updates != short.updates:
+            assert long.updates >= 7 * short.updates and long.evaluations % 8 == 0
+            assert set(long.tuning.learning_rates) >= set(short.tuning.learning_rates)
+
+
 def test_what_only_claims_need_is_not_part_of_a_run() -> None:
     config = compose("mlp_batch4")
-    assert (config.paper, config.deviations) == ({}, "")
+    assert (config.evening, config.paper, config.deviations) == ({}, {}, "")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ AXES = ("update", "samples", "seconds")  # what curves can be drawn against
 INIT_TIMEOUT = 20.0  # seconds; wandb itself tries for 90 where its server cannot be reached
 FINISH_TIMEOUT = 60.0  # for a run's last rows; wandb itself would wait for ever
 TAG, GROUP = 64, 128  # characters at most
-JUDGED = ("laptop", "paper")  # scales at which claims are; a smoke run says nothing of one
+JUDGED = ("laptop", "evening", "paper")  # scales at which claims are; a smoke run says nothing of one
 
 Record = dict[str, Any]  # of a run, or as much of it as there is yet
 
