@@ -29,6 +29,7 @@ from experiments.reports.scales import (
 from experiments.reports.settings import norm_of
 from experiments.reports.svg import Drawing, Panel
 from experiments.verdicts.claims import Claim
+from experiments.verdicts.effects import Effect, effects
 from experiments.verdicts.evidence import evaluations, metric_value
 from experiments.verdicts.verdicts import Verdict
 from experiments.verdicts.wording import number, span, tidy
@@ -63,6 +64,8 @@ def claim_pictures(claim: Claim, verdict: Verdict, runs: Runs) -> list[Picture]:
     tuning = {label: arm for label, arm in arms.items() if claim.tuned and arm.tuning}
     pictures = [_learning_curves(curves, styles, claim.summary)] if curves else []
     pictures += [_differences(claim, verdict)] if verdict.differences else []
+    over = effects(claim, runs)
+    pictures += [_effect(claim, over)] if len(over) > 1 else []
     return pictures + ([tuning_picture(tuning, styles)] if tuning else [])
 
 
@@ -165,6 +168,34 @@ def _differences(claim: Claim, verdict: Verdict) -> Picture:
     text += "" if finite.all() else "; red: a run diverged"
     gist = f"Differences of {d.size} seeds, {summary} {number(verdict.estimate)}{span(verdict.interval)}"
     return Picture("differences", panel.drawing(), text, gist, claim.labels)
+
+
+SHARES = {1 / 16: "1/16", 1 / 8: "1/8", 1 / 4: "1/4", 1 / 2: "1/2", 1.0: "all"}
+
+
+def _effect(claim: Claim, over: Sequence[Effect]) -> Picture:
+    """How the contrast goes on as the nets train."""
+    shares = [effect.share for effect in over]
+    ends = [end for effect in over for end in (effect.low, effect.high)]
+    low, high = min(*ends, 0.0, -claim.margin), max(*ends, 0.0, claim.margin)
+    room = 0.06 * ((high - low) or 1.0)
+    ticks = {share: name for share, name in SHARES.items() if share >= shares[0] * 0.99}
+    x, y = Scale(shares[0] / 1.15, 1.1, True, ticks), linear(low - room, high + room)
+    panel = Panel("difference as nets train", x, y, f"share of the updates ({claim.subject()})")
+    panel.level_band(-claim.margin, claim.margin, BAND)
+    panel.line([x.low, x.high], [0, 0], FRAME, 0.8)
+    for effect in over:
+        panel.line([effect.share, effect.share], [effect.low, effect.high], SIZE, 1.0)
+    panel.line(shares, [effect.mean for effect in over], SIZE, 1.4)
+    panel.marks("diamond", shares[-1:], [over[-1].mean], SIZE, 7)
+    text = "The mean difference after each share of the updates, with 95 % intervals"
+    text += "; of test metrics, on validation data" if claim.metric.startswith("test_") else ""
+    text += "; of the mean, over the run so far" if claim.metric.startswith("mean_") else ""
+    first, last = over[0], over[-1]
+    spans = (f"{number(e.mean)}{span((e.low, e.high))} after {e.share:.0%}" for e in (first, last))
+    return Picture(
+        "effect", panel.drawing(), text, f"{claim.subject()}: {' and '.join(spans)} of the updates", claim.labels
+    )
 
 
 def _bound(claim: Claim, rows: Mapping[str, list[Row]], styles: Styles) -> Picture:

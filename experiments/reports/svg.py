@@ -143,6 +143,11 @@ class Panel:
         left, right = map(short, self.across([low, high]).tolist())
         self._fill(f"M{left} {short(self.bottom)}V{short(self.top)}H{right}V{short(self.bottom)}z", colour)
 
+    def level_band(self, low: float, high: float, colour: str) -> None:
+        """Everything between two y."""
+        bottom, top = map(short, self.down([low, high]).tolist())
+        self._fill(f"M{short(self.left)} {bottom}V{top}H{short(self.right)}V{bottom}z", colour)
+
     def upright(self, x: float, colour: str, width: float, ends: Numbers | None = None) -> None:
         """A vertical line, through the whole plot or between two y."""
         low, high = (self.bottom, self.top) if ends is None else self.down(ends).tolist()

@@ -101,7 +101,7 @@ def gather(claim: Claim, runs: Runs, seeds: int) -> Evidence:
     missing = _missing_seeds(claim, rows, seeds) or (_missing_tuning(arms) if claim.tuned else None)
     doubt = _doubt(arms) if claim.tuned and not missing else None
     shared = set.intersection(*({row["seed"] for row in rows[label]} for label in claim.labels))
-    differences = np.array([]) if missing or claim.kind == "bound" else _differences(claim, values)
+    differences = np.array([]) if missing or claim.kind == "bound" else contrasts(claim, values)
     unlike = tuple(_unlike(arms)) if claim.tuned and not missing else ()
     codes = _codes(arms.values())
     return Evidence(claim, rows, tuple(sorted(shared)), values, differences, missing, doubt, codes, unlike)
@@ -111,7 +111,7 @@ def evaluations(claim: Claim, label: str, runs: Runs) -> list[Row]:
     return runs[claim.resolve(label)].evaluations
 
 
-def _differences(claim: Claim, values: Mapping[str, Floats]) -> Floats:
+def contrasts(claim: Claim, values: Mapping[str, Floats]) -> Floats:
     """d_s = sum of weight x metric (or its logarithm) for each seed, less the constant it is `against`."""
     table = np.array([values[label] for label in claim.labels])
     if claim.scale == "log":

@@ -138,7 +138,7 @@ def opened(options: Mapping[str, Any], **described: Any) -> Any:
 
 
 COLUMNS = ("id", "source", "statement", "verdict", "estimate", "interval", "p_holm", "experiment", "metric", "reason")
-FIGURES = ("curves", "differences", "tuning", "bound")
+FIGURES = ("curves", "differences", "effect", "tuning", "bound")
 
 
 def show_verdicts(
