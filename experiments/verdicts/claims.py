@@ -96,18 +96,17 @@ class Claim:
         )
 
     def subject(self) -> str:
-        """What is estimated, for people: `layer - none`, `log(layer / none)`."""
+        """What is estimated, for people: `layer - none`, `log(layer / none)`, `layer - 4`."""
         if self.kind == "bound":
             return ", ".join(self.labels)
-        if self.against is not None and self.weights == (1,):
-            value = tidy(self.against) if self.against >= 0 else f"({tidy(self.against)})"
-            return f"log({self.labels[0]} / {value})" if self.scale == "log" else f"{self.labels[0]} - {value}"
-        if sorted(self.weights) == [-1, 1]:
-            first, second = self.labels[self.weights.index(1)], self.labels[self.weights.index(-1)]
+        terms = list(zip(self.labels, self.weights, strict=True))
+        if self.against is not None:
+            terms.append((tidy(self.against) if self.against >= 0 else f"({tidy(self.against)})", -1))
+        terms.sort(key=lambda term: term[1] < 0)
+        if [weight for _, weight in terms] == [1, -1]:
+            (first, _), (second, _) = terms
             return f"log({first} / {second})" if self.scale == "log" else f"{first} - {second}"
-        added_first = sorted(zip(self.labels, self.weights, strict=True), key=lambda term: term[1] < 0)
-        terms = (f"{_factor(weight)}{label}" for label, weight in added_first)
-        text = " ".join(terms).removeprefix("+ ")
+        text = " ".join(f"{_factor(weight)}{label}" for label, weight in terms).removeprefix("+ ")
         return f"log scale: {text}" if self.scale == "log" else text
 
     def limit(self) -> float:

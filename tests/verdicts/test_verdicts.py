@@ -99,12 +99,17 @@ def test_an_equality_is_contradicted_by_what_exceeds_its_margin_not_by_an_estima
 
 def test_a_contrast_may_be_against_a_constant() -> None:
     learns = claim(labels=("layer",), weights=(1.0,), against=4.0, margin=0.0)
+    assert learns.subject() == "layer - 4" and claim(against=-0.05).subject() == "layer - none - (-0.05)"
     rows = arms([3.9] * (SEEDS - 1) + [3.99], [1.0] * SEEDS)
     assert verdict(rows, learns).verdict == "supported"
     result = verdict(arms([3.5] * (SEEDS - 1) + [4.001], [1.0] * SEEDS), learns)  # one run of ten decides nothing
     assert result.verdict == "supported" and result.estimate == pytest.approx(-0.4499)
     ratio = claim(labels=("layer",), weights=(1.0,), against=2.0, scale="log", margin=0.0)
+    assert ratio.subject() == "log(layer / 2)"
     assert verdict(arms([1.0] * SEEDS, [1.0] * SEEDS), ratio).ratio == pytest.approx(0.5)
+    no_worse = claim(against=0.05, margin=0.0)  # than none, by so much
+    assert verdict(arms(spread(1.03), [1.0] * SEEDS), no_worse).verdict == "supported"
+    assert verdict(arms(spread(1.07), [1.0] * SEEDS), no_worse).verdict == "contradicted"
 
 
 def curve(*points: tuple[int, float | None]) -> list[dict[str, float | None]]:
