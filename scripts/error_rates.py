@@ -3,8 +3,9 @@
     python scripts/error_rates.py [--families 400]
 
 Each claim of configs/claims/ gets normal differences of its own, of a size given in margins (of claims without one, in
-standard deviations), and the whole registry is judged as real runs are. Printed, as the table of docs/statistics.md: the
-share of families with a false verdict, which must not exceed alpha, and of claims that a true effect or equality decides.
+standard deviations), and the whole registry is judged as real runs are. Printed, as the table of docs/statistics.md:
+the share of families with a false verdict, which must not exceed alpha, and of claims that a true effect or a true
+equality decides.
 """
 
 import argparse
@@ -68,7 +69,7 @@ def simulated(registry: Registry, size: float, spread: float, seeds: int, famili
     """
     random, of_families, of_claims = np.random.default_rng(0), Counter[str](), Counter[str]()
     for _ in range(families):
-        made = []
+        made: list[dict[str, Any]] = []
         for claim in registry.claims:
             sign = -1 if claim.direction == "less" else 1
             made += rows(claim, iter(random.normal(sign * size, spread, seeds).tolist()))
