@@ -1,4 +1,4 @@
-"""The same claims on other seeds, tuned and evaluated anew: which verdicts agree or move, and what both say together."""
+"""The same claims on other seeds, tuned and run anew: which verdicts agree or move, and what both say together."""
 
 import math
 from collections.abc import Sequence
