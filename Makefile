@@ -1,6 +1,8 @@
 # The commands of the suite; `make help` lists them.
 PYTHON ?= python3
 SCALE ?= laptop
+SEEDS ?=
+EXPERIMENT ?=
 CLAIM ?=
 ALL ?=
 ARGS ?=
@@ -16,6 +18,7 @@ help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
 	@echo
 	@echo "  SCALE=smoke|laptop|evening|paper   size of everything (laptop)"
+	@echo "  SEEDS=100                  a replication: evaluation seeds from 100 on, and tuning seeds of its own (0)"
 	@echo "  CLAIM='<id> <id>'          reproduce only these claims (configs/claims/)"
 	@echo "  ALL=1       also run the arms on which no claim rests, after the others"
 	@echo "  ARGS='key=value ...'       for every run, e.g. ARGS='n_jobs=8 tracking=none results=elsewhere'"
@@ -40,7 +43,7 @@ data: setup ## fetch and verify the data sets
 	@$(RUN) -m data
 
 reproduce: data ## tune, run, judge and report: results/report.html, report.md, claims.json, runs.csv
-	@$(RUN) -m experiments.reproduce --scale $(SCALE) $(foreach id,$(CLAIM),--claim $(id)) $(if $(ALL),--all) $(ARGS)
+	@$(RUN) -m experiments.reproduce --scale $(SCALE) $(foreach id,$(CLAIM),--claim $(id)) $(if $(ALL),--all) $(if $(SEEDS),first_seed=$(SEEDS)) $(ARGS)
 
 verify: .venv/installed ## recompute every verdict and the report from results/reference/ and compare
 	@$(RUN) -m experiments.verify $(RESULTS)

@@ -12,7 +12,7 @@ from pathlib import Path
 from experiments.dashboards.sparklines import tell_arms
 from experiments.dashboards.terminal import Terminal
 from experiments.dashboards.wandb.process import show_all
-from experiments.records.commands import make_command
+from experiments.records.commands import make_command, study
 from experiments.records.table import Origin, write_table
 from experiments.reports.tables import verdict_table
 from experiments.reports.write import write_report
@@ -33,7 +33,7 @@ def reproduce(options: argparse.Namespace) -> None:
     chosen = registry.select(options.claim) if options.claim else registry
     configs = composed_arms([f"scale={options.scale}", *options.overrides])
     check_against(registry, *declared(configs))
-    arms = {name: Arm(config, range(config.seeds)) for name, config in configs.items()}
+    arms = {name: Arm(config, config.evaluation_seeds) for name, config in configs.items()}
     first = [arm for name, arm in arms.items() if name in chosen.arms()]
     others = [arm for name, arm in arms.items() if name not in registry.arms()]
     failures = run_and_report(options, registry, arms, first)
@@ -59,7 +59,7 @@ def run_and_report(
     rows = collect_rows(arms)
     tell_arms([arm.outcome() for arm in wanted])
     verdicts = judge(registry, rows)
-    origin = Origin(made_by(options), datetime.now(UTC).isoformat(timespec="seconds"))
+    origin = Origin(made_by(options, config.first_seed), datetime.now(UTC).isoformat(timespec="seconds"))
     write_table(rows, config.results, origin)
     write_report(registry, rows, verdicts, Path(config.results), origin)
     if config.tracking == "wandb":
@@ -70,11 +70,11 @@ def run_and_report(
     return failures
 
 
-def made_by(options: argparse.Namespace) -> str:
+def made_by(options: argparse.Namespace, first_seed: int) -> str:
     """What makes the same report again, in the words of the Makefile."""
     changes = [text for text in options.overrides if text.lstrip("+~").partition("=")[0].partition(".")[0] in SCIENCE]
     chosen = {"CLAIM": options.claim or [], "ALL": ["1"] if options.all else []}
-    return make_command("reproduce", SCALE=[options.scale], **chosen, ARGS=changes)
+    return make_command("reproduce", **study(options.scale, first_seed), **chosen, ARGS=changes)
 
 
 def main() -> None:

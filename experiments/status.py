@@ -22,7 +22,7 @@ def status(options: argparse.Namespace) -> None:
     named = claimed(options)
     configs = composed_arms([f"scale={options.scale}", *options.overrides], experiments(options, named))
     asked, console = wanted(options, configs.keys(), named), Terminal()
-    standing = Standing([Arm(config, range(config.seeds)) for name, config in configs.items() if name in asked])
+    standing = Standing([Arm(config, config.evaluation_seeds) for name, config in configs.items() if name in asked])
     curves = bool(options.experiment) and len(asked) <= MOST
     standing.look()
     if options.watch:

@@ -40,6 +40,8 @@ def test_verdicts_come_first_and_all_other_arms_follow_only_if_asked_for(
     assert f"{len(every - claimed)} more arms" in capsys.readouterr().out
     assert stages(monkeypatch, tmp_path / "all", "--all") == [(claimed, False), (every - claimed, True)]
     assert read_claims(tmp_path / "all" / "claims.json")[1].command == "make reproduce SCALE=smoke ALL=1"
+    stages(monkeypatch, tmp_path / "again", "first_seed=100")
+    assert read_claims(tmp_path / "again" / "claims.json")[1].command == "make reproduce SCALE=smoke SEEDS=100"
     chosen = load_claims().select(["B4-lstm-better"]).arms()
     assert stages(monkeypatch, tmp_path / "one", "--claim", "B4-lstm-better") == [(chosen, False)]
 

@@ -32,6 +32,11 @@ def run_command(words: Sequence[str], *, sweep: bool = False) -> str:
     return shlex.join(["python", "-m", "experiments.run", *(["-m"] if sweep else []), *words])
 
 
+def study(scale: str, first_seed: int) -> dict[str, list[str]]:
+    """The variables of make that say which runs are meant."""
+    return {"SCALE": [scale], "SEEDS": [str(first_seed)] if first_seed else []}
+
+
 def make_command(target: str, **variables: Sequence[str]) -> str:
     """`make reproduce CLAIM='a b'`; of ARGS the words are quoted twice, for make hands them to another shell."""
     quoted = (

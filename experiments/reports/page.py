@@ -72,7 +72,7 @@ def contents(
         "counts": sentences.counts(verdicts),
         "said": {someone: said.count(someone) for someone in SAID_BY if someone in said},
         "sentences": sentences.of_sources(registry, verdicts),
-        "seeds": registry.seeds,
+        "seeds": sentences.seeds(registry, runs),
         "facts": sentences.facts(registry, runs) | {"Made by": sentences.made_by(origin)},
         "synthetic": sentences.is_synthetic(runs),
         "method": sentences.method(registry),
@@ -141,7 +141,7 @@ def _claim(
         "setup": sentences.setup(claim, verdict, runs),
         "arms": tables.arm_columns(claim, verdict, runs),
         "outlook": sentences.outlook(claim),
-        "command": sentences.command_of(claim, verdict.scale),
+        "command": sentences.command_of(claim, verdict.scale, sentences.first_seed(runs)),
         "runs": [(arm, evidence_link(*claim.resolve(arm)), ids) for arm, ids in sentences.run_ids(claim, runs).items()],
     }
 

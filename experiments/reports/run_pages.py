@@ -116,9 +116,10 @@ def command_of(experiment: str, settings: Settings, changed: Sequence[str], arm:
     if not rows or not settings:
         return ""
     named = [key for key, value in settings.items() if key in changed or _choice(key, value, str(settings["norm"]))]
-    scale = [] if rows[0]["scale"] == "laptop" else [f"scale={rows[0]['scale']}"]
-    words = [f"experiment={experiment}", *scale, *(override(key, settings[key]) for key in named)]
     seeds = sorted(row["seed"] for row in rows)
+    scale = [] if rows[0]["scale"] == "laptop" else [f"scale={rows[0]['scale']}"]
+    study = [f"first_seed={seeds[0]}"] if seeds[0] and arm.tuning else []
+    words = [f"experiment={experiment}", *scale, *study, *(override(key, settings[key]) for key in named)]
     whole = seeds == list(range(seeds[0], seeds[-1] + 1))
     words.append(f"seed=range({seeds[0]},{seeds[-1] + 1})" if whole else f"seed={','.join(map(str, seeds))}")
     return run_command(words, sweep=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from experiments.records.arm_rows import Runs
-from experiments.records.commands import make_command
+from experiments.records.commands import make_command, study
 from experiments.records.rows import Row
 from experiments.records.table import Origin
 from experiments.verdicts.claims import Claim, Registry, Sentence
@@ -72,10 +72,15 @@ def facts(registry: Registry, runs: Runs) -> dict[str, str]:
     made = _made_with([row["environment"] for row in every if "environment" in row])
     return {
         "Scale": f"**{', '.join(sorted({str(row['scale']) for row in every})) or 'none'}**",
-        "Seeds": f"{registry.seeds} per arm",
+        "Seeds": f"{seeds(registry, runs)} per arm",
         "Runs": f"{evaluated} evaluation and {len(every) - evaluated} tuning runs",
         **({"Made with": made} if made else {}),
     }
+
+
+def seeds(registry: Registry, runs: Runs) -> int:
+    """Of each arm: as many as claims need or, at some scales, more."""
+    return max([registry.seeds, *(len(arm.evaluations) for arm in runs.values())])
 
 
 def _made_with(environments: Sequence[Mapping[str, Any]]) -> str:
@@ -119,8 +124,14 @@ def outlook(claim: Claim) -> dict[str, str]:
     return {term: text for term, text in told.items() if text}
 
 
-def command_of(claim: Claim, scale: str) -> str:
-    return make_command("reproduce", SCALE=[scale] if scale not in ("", "laptop") else [], CLAIM=[claim.id])
+def command_of(claim: Claim, scale: str, first_seed: int) -> str:
+    default = {"SCALE": []} if scale in ("", "laptop") else {}
+    return make_command("reproduce", **study(scale, first_seed) | default, CLAIM=[claim.id])
+
+
+def first_seed(runs: Runs) -> int:
+    """Where the seeds of the evaluation begin; above 0 in a replication."""
+    return min((row["seed"] for arm in runs.values() for row in arm.evaluations), default=0)
 
 
 def _runs(experiment: str, claim: Claim, runs: Runs) -> str:

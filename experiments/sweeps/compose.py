@@ -144,6 +144,7 @@ def run_of(composed: DictConfig, experiment: str, scale: str) -> Config:
     schema.check_together(config)
     config.data = data.identified(config.data)
     config.updates = schema.updates_of(config)
+    config.tuning = schema.replicated(config)
     return config
 
 

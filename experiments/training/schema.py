@@ -80,7 +80,9 @@ class Config:
     paper: dict[str, Any] = field(default_factory=dict)
     deviations: str = ""  # from the paper, for the claims on the experiment
     tuning: Tuning = field(default_factory=Tuning)
-    seeds: int = 12  # evaluation seeds 0, 1, ... of `python -m experiments.reproduce`
+    seeds: int = 12  # evaluation seeds of `python -m experiments.reproduce`, from the first one on
+    # Above 0, a replication: its evaluation begins there, and its tuning seeds lie as much higher (`replicated`).
+    first_seed: int = field(default=0, metadata={"minimum": 0})
     results: str = field(default="results", metadata={"empty": False})  # folder of the records
     rerun_changed: bool = False  # make runs anew whose record was made by other code than this
     resume: str = ""  # the id of a run that was started below `results`: that run goes on, whatever else is given
@@ -94,6 +96,10 @@ class Config:
     checkpoint_seconds: float = 20.0
     # A look at how a single run trains, without a record (debug.py).
     debug: str = field(default="", metadata={"choices": ("overfit", "fast", "nan")})
+
+    @property
+    def evaluation_seeds(self) -> range:
+        return range(self.first_seed, self.first_seed + self.seeds)
 
 
 def from_plain(plain: dict[str, Any]) -> Config:
@@ -195,6 +201,23 @@ def default(spec: dataclasses.Field[Any]) -> Any:
 def idle(key: str, value: object, other: str, found: object, valid: Sequence[Any]) -> ConfigError:
     choices = " or ".join(map(str, valid))
     return ConfigError(f"{key}={value} changes nothing with {other}={found}: leave it out, or choose {other}={choices}")
+
+
+def replicated(config: Config) -> Tuning:
+    """The tuning of a study whose first seed is not 0, moved along, so that it shares no run with the original.
+
+    Raises ConfigError where a seed would serve twice: in both studies, or to tune and to evaluate.
+    """
+    first, tuning = config.first_seed, config.tuning
+    if not first:
+        return tuning
+    tuned, moved = tuning.every_seed, [seed + first for seed in tuning.every_seed]
+    twice = [seed for seed in (*tuned, *moved) if seed in config.evaluation_seeds]
+    twice += [seed for seed in (first, *moved) if seed < config.seeds or seed in tuned]
+    if twice:
+        use = f"also serves to tune, or is one of the {config.seeds} from 0 on"
+        raise ConfigError(f"first_seed={first}: seed {min(twice)} {use}; choose another first_seed")
+    return dataclasses.replace(tuning, seeds=moved[: len(tuning.seeds)], further_seeds=moved[len(tuning.seeds) :])
 
 
 def updates_of(config: Config) -> int:

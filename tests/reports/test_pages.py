@@ -174,6 +174,15 @@ def test_what_arms_differ_in_stands_out_and_makes_the_command() -> None:
     assert command in text and "norm=layer model.cell=lstm model.variant=paper" in text
 
 
+def test_the_command_of_a_replication_tunes_on_its_seeds() -> None:
+    config = CONFIG | {"norm": "layer"}
+    rows = [invented.row("layer", seed, 1.0, config=config | {"seed": seed}) for seed in range(100, 103)]
+    tuning = [row | {"role": "tune", "run": f"t{row['run']}", "seed": row["seed"] + 1000} for row in rows]
+    command = "first_seed=100 norm=layer model.cell=lstm model.variant=paper &#39;seed=range(100,103)&#39;</code>"
+    assert command in page_of(*rows, *tuning)
+    assert "first_seed" not in page_of(*rows)  # of what has a rate
+
+
 def test_rows_of_records_and_rows_of_the_table_make_the_same_page(tmp_path: Path) -> None:
     config = CONFIG | {"norm": "layer", "optim": {"learning_rate": 0.01, "name": "adam"}}
     history = [{"update": update, "validation_loss": 2.0 / update} for update in (1, 2)]

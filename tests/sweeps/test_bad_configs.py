@@ -88,6 +88,8 @@ UNFIT = [
     ("optim.momentum=1.5", "optim.momentum=1.5"),
     ("tuning.seeds=[]", "tuning.seeds"),
     ("tuning.seeds=[5,5]", "tuning.seeds"),
+    ("first_seed=990", "first_seed=990"),
+    ("first_seed=5", "first_seed=5"),
     ("experiment=../scale/smoke", "experiment=../scale/smoke"),
     ("results=''", "results="),
     ("results=/dev/null", "/dev/null"),

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache, partial
 from hashlib import sha256
 from itertools import pairwise
@@ -21,7 +21,7 @@ import models
 from data import mnist, text
 from experiments.records.files import flat
 from experiments.sweeps import compose as compose_module
-from experiments.sweeps.arm import Name
+from experiments.sweeps.arm import Arm, Name
 from experiments.sweeps.options import groups_text, register
 from experiments.sweeps.preflight import declared
 from experiments.training import schema
@@ -134,6 +134,24 @@ def test_an_evening_is_longer_than_the_laptop_and_else_the_same(experiment: str)
         if long.updates != short.updates:
             assert long.updates >= 7 * short.updates and long.evaluations % 8 == 0
             assert set(long.tuning.learning_rates) >= set(short.tuning.learning_rates)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_replication_shares_no_run_and_no_rate_with_the_original(scale: str) -> None:
+    GlobalHydra.instance().clear()
+    again = compose_module.compose_arms([f"scale={scale}", "first_seed=100"])
+    for name, config in again.items():
+        first, second = (Arm(found, found.evaluation_seeds) for found in (arms_at(scale)[name], config))
+        seeds = {seed for arm in (first, second) for seed in (*arm.seeds, *arm.config.tuning.every_seed)}
+        assert len(seeds) == 2 * (config.seeds + len(config.tuning.every_seed))
+        assert len(second.grid) == len(first.grid) and second.seeds[0] == 100
+        assert not first.grid or first.choice_file != second.choice_file
+
+
+def test_the_first_seed_is_no_science_and_survives_its_record() -> None:
+    original, again = compose("lm_lstm"), compose("lm_lstm", "first_seed=100")
+    assert schema.scientific(original) == schema.scientific(again)
+    assert schema.from_plain(asdict(again)) == again
 
 
 def test_what_only_claims_need_is_not_part_of_a_run() -> None:
