@@ -72,8 +72,8 @@ format: setup ## put the code into the house style
 	@$(RUN) -m ruff check --fix .
 	@$(RUN) -m ruff format .
 
-freeze: setup ## keep the runs and report of a complete run in results/reference/, its verdicts in README.md
-	@$(RUN) scripts/freeze.py $(RESULTS)
+freeze: setup ## keep runs and report in results/reference/: of a complete run, or with EXPERIMENT='<name> ...' of some
+	@$(RUN) scripts/freeze.py $(RESULTS) --scale $(SCALE) $(if $(SEEDS),--first-seed $(SEEDS)) $(foreach name,$(EXPERIMENT),--experiment $(name))
 
 lock: ## resolve requirements.in to requirements.txt (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header requirements.in -o requirements.txt

@@ -7,6 +7,7 @@ from pathlib import Path
 from experiments.dashboards.wandb.outline import outlines
 from experiments.dashboards.wandb.places import PROJECT
 from experiments.records.one_line import Arguments, of_a_value, told_in_one_line
+from experiments.records.studies import REFERENCE
 from experiments.records.table import RUNS, read_table
 from experiments.verdicts.claims_file import load_claims
 
@@ -20,9 +21,9 @@ def publish(results: Path, entity: str, project: str) -> None:
     for name, value in WANDB.items():
         os.environ.setdefault(name, value)
     from experiments.dashboards.wandb import workspace
-    from experiments.verify import REFERENCE
+    from experiments.verify import headline
 
-    rows, _ = read_table(results if (results / RUNS).exists() else REFERENCE)
+    rows, _ = read_table(results if (results / RUNS).exists() else headline(REFERENCE))
     print(workspace.publish(entity, project, outlines(rows, load_claims()), results / "wandb" / "workspace.txt"))
 
 

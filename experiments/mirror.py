@@ -26,7 +26,9 @@ DEFAULTS = {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}  # the use
 
 def main() -> None:
     parser = Arguments(prog="python -m experiments.mirror", description=__doc__)
-    parser.add_argument("results", nargs="?", type=Path, default=Path("results"), help="(results) or results/reference")
+    parser.add_argument(
+        "results", nargs="?", type=Path, default=Path("results"), help="(results) or results/reference/laptop"
+    )
     parser.add_argument("--into", type=Path, help="the folder to write wandb/ into; without it, that of the results")
     parser.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,7 +1,8 @@
 """Recompute every verdict and the report from the table of runs, and compare: `python -m experiments.verify [folder]`.
 
 Needs no training and none of its packages: the table, configs/claims/ and the analysis lead to the same bytes, or
-each file that differs is told with the first place where it does. For results/reference README.md's table counts too.
+each file that differs is told with the first place where it does. Without a folder, every study of results/reference/
+and, with the one it tells, README.md's table.
 """
 
 import re
@@ -14,15 +15,15 @@ from pathlib import Path
 
 from experiments.records.one_line import Arguments, of_a_value, told_in_one_line
 from experiments.records.printable import printable
+from experiments.records.studies import REFERENCE, studies
 from experiments.records.table import read_table, write_table
 from experiments.reports.page import EVIDENCE
 from experiments.reports.write import update_readme, write_report
 from experiments.verdicts.claims_file import CLAIMS, load_claims
 from experiments.verdicts.claims_json import read_verdicts
-from experiments.verdicts.verdicts import judge
+from experiments.verdicts.verdicts import INCOMPLETE, judge
 
 ROOT = Path(__file__).resolve().parent.parent
-REFERENCE = ROOT / "results" / "reference"
 README = ROOT / "README.md"
 SEPARATORS = r'[\s,;|*()\[\]"<>=]'  # between the words and numbers of any of the files
 SHOWN = 60  # characters of what differs
@@ -42,10 +43,19 @@ def verify(folder: Path, claims: Path, readme: Path | None = None) -> tuple[str,
         if readme:
             copy = anew / readme.name
             shutil.copy(readme, copy)
-            update_readme(copy, read_verdicts(anew / "claims.json"))
+            update_readme(copy, read_verdicts(anew / "claims.json"), folder.name)
             found += changes(readme, copy)
     counted = f"{len(verdicts)} claims judged anew from {len(rows)} runs"
     return f"{counted} in {time.perf_counter() - started:.1f} s", [*map(printable, found)]
+
+
+def headline(reference: Path) -> Path:
+    """The study that README.md tells: that of an evening once it answers every claim, until then the laptop's."""
+    evening = reference / "evening"
+    answered = evening in studies(reference) and all(
+        verdict.verdict != INCOMPLETE for verdict in read_verdicts(evening / "claims.json")
+    )
+    return evening if answered else reference / "laptop"
 
 
 def differences(folder: Path, anew: Path) -> Iterator[str]:
@@ -93,17 +103,25 @@ def shortened(text: str) -> str:
 
 def main() -> None:
     parser = Arguments(prog="python -m experiments.verify", description=__doc__)
-    parser.add_argument("folder", nargs="?", type=Path, default=REFERENCE, help="of the report (results/reference)")
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=REFERENCE, help="of a report, or of several (results/reference)"
+    )
     folder: Path = parser.parse_args().folder
     told_in_one_line(lambda: tell(folder), of_a_value)
 
 
 def tell(folder: Path) -> None:
-    done, found = verify(folder, CLAIMS, README if folder.resolve() == REFERENCE else None)
-    if found:
-        print(*found, sep="\n")
-        sys.exit(f"{done}; not the same: {len(found)} files")
-    print(f"{done}; all of {folder} is the same, byte for byte")
+    differing = []
+    for study in studies(folder) or [folder]:
+        told = study.parent.resolve() == REFERENCE and study.resolve() == headline(REFERENCE)
+        done, found = verify(study, CLAIMS, README if told else None)
+        if found:
+            print(*found, sep="\n")
+            differing.append(f"{done}; not the same: {len(found)} files of {study}")
+        else:
+            print(f"{done}; all of {study} is the same, byte for byte")
+    if differing:
+        sys.exit("\n".join(differing))
 
 
 if __name__ == "__main__":

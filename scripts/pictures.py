@@ -2,7 +2,7 @@
 
 python scripts/pictures.py [results] [experiment]
 
-The first is of the live page of an experiment (lstm_batch) whose runs are in a folder (results/reference).
+The first is of the live page of an experiment (lstm_batch) whose runs are in a folder (results/reference/laptop).
 """
 
 import signal
@@ -41,7 +41,7 @@ def main(results: str, experiment: str) -> None:
         browser.open(f"{address}/?experiment={experiment}&claims=these", WIDTH)
         until(browser, DRAWN)
         picture(browser, "dashboard.png", 1250)
-        browser.open((ROOT / "results" / "reference" / "report.html").as_uri(), WIDTH)
+        browser.open((ROOT / "results" / "reference" / "laptop" / "report.html").as_uri(), WIDTH)
         picture(browser, "report.png", 900)
     finally:
         browser.close()
@@ -50,4 +50,4 @@ def main(results: str, experiment: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*(sys.argv[1:2] or ["results/reference"]), *(sys.argv[2:3] or ["lstm_batch"]))
+    main(*(sys.argv[1:2] or ["results/reference/laptop"]), *(sys.argv[2:3] or ["lstm_batch"]))

@@ -37,6 +37,7 @@ from tests.training.test_run import tiny
 
 CLAIM = claim(id="C", experiment="tiny", labels=("layer", "none"), margin=0.5, tuned=True)
 REGISTRY = Registry(0.05, 2, (CLAIM,))
+STUDY = freeze.Study()
 OPTIONS = argparse.Namespace(scale="smoke", overrides=[], claim=None, all=False, experiment=["tiny"], watch=False)
 EXAMPLES = int(os.environ.get("GARBAGE", "15"))
 
@@ -272,7 +273,7 @@ def kept(results: Path) -> None:
     reference, readme = results.parent / "reference", results.parent / "README.md"
     readme.write_text("<!-- verdicts:begin -->\n<!-- verdicts:end -->\n")
     try:
-        freeze.keep(freeze.recorded(results, REGISTRY), reference, Path(), readme)
+        freeze.keep(freeze.recorded(results, REGISTRY, STUDY), reference, Path(), readme, STUDY)
     except ValueError as error:
         assert "\n" not in str(error)
 

@@ -16,11 +16,11 @@ from tests.conftest import GOLDEN
 @pytest.fixture
 def folder(report: Path, tmp_path: Path) -> Path:
     """A folder as make reproduce leaves it, of the golden runs, and a page with its verdicts."""
-    shutil.copytree(report, tmp_path / "results")
+    shutil.copytree(report, tmp_path / "laptop")
     page = tmp_path / "README.md"
     page.write_text("<!-- verdicts:begin -->\n<!-- verdicts:end -->\n")
     update_readme(page, read_verdicts(report / "claims.json"))
-    return tmp_path / "results"
+    return tmp_path / "laptop"
 
 
 def found(folder: Path) -> list[str]:
@@ -85,6 +85,23 @@ def test_missing_and_surplus_files_are_told(folder: Path) -> None:
     assert f"{page} is missing" in told and f"{page.with_name('of-no-run.html')} belongs to no run" in told
     assert f"{figure} is missing" in told and f"{folder / 'report.md'} is missing" in told
     assert f"{figure.with_name('of-no-claim.svg')} belongs to no claim" in told
+
+
+def test_every_study_of_a_folder_is_verified(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verify, "CLAIMS", GOLDEN / "claims.yaml")
+    shutil.copytree(folder, folder.with_name("evening-100"))
+    shutil.copytree(folder, folder.with_name(".laptop.draft"))
+    run_main(monkeypatch, folder.parent)
+    assert [line.split(";")[1].split()[2] for line in capsys.readouterr().out.splitlines()] == [
+        str(folder.with_name("evening-100")),
+        str(folder),
+    ]
+    (folder / "report.md").write_text("other\n")
+    with pytest.raises(SystemExit, match=f"not the same: 1 files of {folder}$"):
+        run_main(monkeypatch, folder.parent)
+    assert f"all of {folder.with_name('evening-100')} is the same" in capsys.readouterr().out
 
 
 def test_a_long_line_is_told_in_short(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def run_command(words: Sequence[str], *, sweep: bool = False) -> str:
 
 def study(scale: str, first_seed: int) -> dict[str, list[str]]:
     """The variables of make that say which runs are meant."""
-    return {"SCALE": [scale], "SEEDS": [str(first_seed)] if first_seed else []}
+    return {"SCALE": [scale] if scale else [], "SEEDS": [str(first_seed)] if first_seed else []}
 
 
 def make_command(target: str, **variables: Sequence[str]) -> str:

@@ -35,7 +35,7 @@ CURVE_COLUMNS = ("experiment", "run", "update")
 NAME = re.compile(r"\w[\w.+-]*")  # of an experiment, and of files
 TIMING = "timing."  # sets times apart from metrics
 LAYOUT = 1
-REMEDY = "make reproduce writes it anew, make freeze that of results/reference"
+REMEDY = "make reproduce writes it anew, make freeze those of results/reference"
 
 
 @dataclass(frozen=True)

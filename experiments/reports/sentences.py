@@ -89,7 +89,9 @@ def _made_with(environments: Sequence[Mapping[str, Any]]) -> str:
     names = ("torch", "device", "commit")
     torch, device, commit = (_values(sorted({str(made[name]) for made in environments})) for name in names)
     kernels = _values(sorted({e["kernel"] for e in environments if e.get("kernel")}))
-    return f"torch {torch} on {device}, commit {commit}" + (f"; kernel {kernels}" if kernels else "")
+    processors = _values(sorted({f"{e['cores']} cores of {e['processor']}" for e in environments if "processor" in e}))
+    parts = [f"torch {torch} on {device}, commit {commit}", f"kernel {kernels}" if kernels else "", processors]
+    return "; ".join(filter(None, parts))
 
 
 def is_synthetic(runs: Runs) -> bool:
@@ -125,8 +127,7 @@ def outlook(claim: Claim) -> dict[str, str]:
 
 
 def command_of(claim: Claim, scale: str, first_seed: int) -> str:
-    default = {"SCALE": []} if scale in ("", "laptop") else {}
-    return make_command("reproduce", **study(scale, first_seed) | default, CLAIM=[claim.id])
+    return make_command("reproduce", **study("" if scale == "laptop" else scale, first_seed), CLAIM=[claim.id])
 
 
 def first_seed(runs: Runs) -> int:

@@ -61,9 +61,9 @@ def _write(path: Path, content: str, *, lasting: bool = True) -> None:
     files.write(path, printable(content, keep="\n"), lasting=lasting)
 
 
-def update_readme(readme: str | Path, verdicts: Sequence[Verdict], report: str = "results/reference/report.md") -> None:
+def update_readme(readme: str | Path, verdicts: Sequence[Verdict], study: str = "laptop") -> None:
     """Replace what stands between the verdicts markers of a page. Raises ValueError if it, or they, are missing."""
-    replace_marked(Path(readme), "verdicts", overview(verdicts, report))
+    replace_marked(Path(readme), "verdicts", overview(verdicts, f"results/reference/{study}/report.md"))
 
 
 def overview(verdicts: Sequence[Verdict], report: str) -> str:

@@ -13,6 +13,7 @@ from experiments.records.folder import RESULT
 from experiments.training import machine, probes
 from experiments.training.identity import Run
 from experiments.training.machine import pick_device
+from experiments.training.processor import processor
 from experiments.training.schema import Config
 from experiments.training.training_run import Observer, train_model
 from models import kernels
@@ -74,7 +75,13 @@ def measure(wanted: Run, observe: Observer) -> dict[str, Any]:
         "data_digest": source.digest,
         **({"alphabet": source.alphabet} if hasattr(source, "alphabet") else {}),
         **outcome,
-        "environment": {**machine.environment(), "device": device_of(config), **prepared, "kernel": kernel_used()},
+        "environment": {
+            **machine.environment(),
+            **processor(),
+            "device": device_of(config),
+            **prepared,
+            "kernel": kernel_used(),
+        },
     }
 
 

@@ -46,8 +46,8 @@ def only_run(live: LiveResults) -> SeenRun:
 
 
 def test_a_table_of_runs_shows_what_its_records_did() -> None:
-    rows, _ = read_table("results/reference")
-    kept = results_below(Path("results/reference"))
+    rows, _ = read_table("results/reference/laptop")
+    kept = results_below(Path("results/reference/laptop"))
     assert kept.counts() == {"done": len(rows)} and kept.folders[kept.latest()]
     shown = {(name, run.name): run for name in kept.folders for run in kept.runs(name)}
     for row in rows:

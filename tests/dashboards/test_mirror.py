@@ -28,7 +28,7 @@ from tests.dashboards.wandb_server import ENTITY, WandbServer
 RUN, NEXT = config("layer", 8, 0, 10), config("layer", 8, 1, 10)  # two runs of five evaluations
 ROWS = history(RUN, 5)
 FAILURE = {"sweep": "a", "attempts": 2, "reason": "in the middle", "log": []}
-REFERENCE = Path("results/reference").resolve()
+REFERENCE = Path("results/reference/laptop").resolve()
 HOSTILE = (
     "a\nb",
     "a/../../b",

@@ -24,7 +24,7 @@ CLOSED = "http://127.0.0.1:9"  # where nobody answers
 
 @pytest.fixture(scope="module")
 def table() -> list[dict[str, Any]]:
-    return read_table(ROOT / "results" / "reference")[0]
+    return read_table(ROOT / "results" / "reference" / "laptop")[0]
 
 
 @pytest.fixture(scope="module")

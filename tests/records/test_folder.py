@@ -14,6 +14,7 @@ from experiments.dashboards.standing import line, state_table, total
 from experiments.dashboards.wandb import mirror
 from experiments.records import files
 from experiments.records.folder import CHECKPOINT, CONFIG, FAILED, LOCK, METRICS, RESULT, STATES, RunFolder
+from experiments.records.studies import REFERENCE, studies
 from experiments.records.table import read_table
 from experiments.sweeps.arm import Arm
 from experiments.sweeps.collect import collect_rows
@@ -216,12 +217,16 @@ def test_a_record_of_an_older_age_is_read_shown_and_judged(record: Record, tmp_p
     assert (row["run"], row["final"].keys()) == (record["run"], record["final"].keys())
 
 
-def test_the_references_runs_have_the_ids_that_their_configurations_have_today() -> None:
-    rows, _ = read_table("results/reference")
+@pytest.mark.parametrize("study", studies(REFERENCE), ids=lambda folder: folder.name)
+def test_the_references_runs_have_the_ids_that_their_configurations_have_today(study: Path) -> None:
+    rows, _ = read_table(study)
     assert all(files.run_id(row["config"]) == row["run"] for row in rows)
-    arms = compose_arms(["scale=laptop"])
+    scale, _, first_seed = study.name.partition("-")
+    arms = compose_arms([f"scale={scale}", f"first_seed={first_seed or 0}"])
     for row in rows:
         config = arms[row["experiment"], row["arm"]]
+        seeds = config.tuning.every_seed if row["role"] == "tune" else config.evaluation_seeds
+        assert row["seed"] in seeds
         once = {"evaluations": 1} if row["role"] == "tune" else {}
         science = schema.scientific(schema.at(config, row["seed"], row["learning_rate"])) | once
         assert files.run_id(science) == row["run"], (row["experiment"], row["arm"])

@@ -221,7 +221,7 @@ def test_a_curve_has_gaps_where_the_loss_is_not_finite() -> None:
 
 
 def test_the_commands_of_our_own_runs_have_all_that_makes_their_arms() -> None:
-    rows, _ = read_table(ROOT / "results" / "reference")
+    rows, _ = read_table(ROOT / "results" / "reference" / "laptop")
     pages = run_pages(Registry(0.05, 12, ()), group_runs(rows), [])
     for experiment in sorted({row["experiment"] for row in rows}):
         arms = yaml.safe_load((ROOT / f"configs/experiment/{experiment}.yaml").read_text())["arms"]

@@ -121,12 +121,12 @@ def test_readme_gets_the_table_between_its_markers_from_claims_json_alone(
     readme.write_text("before\n<!-- verdicts:begin -->\nold\n<!-- verdicts:end -->\nafter\n")
     # An infinite estimate is null in JSON, its sign lost; every other cell is that of the report.
     assert [v.id for v in verdicts if v.estimate is not None and math.isinf(v.estimate)] == ["G5-diverges"]
-    table = overview(verdicts, "results/reference/report.md").replace("| -∞ |", "| not finite |")
+    table = overview(verdicts, "results/reference/laptop/report.md").replace("| -∞ |", "| not finite |")
     for _ in range(2):  # again changes nothing
         update_readme(readme, read_verdicts(GOLDEN / "claims.json"))
         text = readme.read_text(encoding="utf-8")
         assert text == f"before\n<!-- verdicts:begin -->\n{table}\n<!-- verdicts:end -->\nafter\n"
-    assert "[G1-better](results/reference/report.md#g1-better)" in text and "layer norm \\| none" in text
+    assert "[G1-better](results/reference/laptop/report.md#g1-better)" in text and "layer norm \\| none" in text
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Every script can be imported, and those that have options can say which."""
 
+import re
 import runpy
 import sys
 from importlib import import_module
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = sorted((Path(__file__).parents[2] / "scripts").glob("*.py"))
-WITH_OPTIONS = [path for path in SCRIPTS if "ArgumentParser(" in path.read_text()]
+WITH_OPTIONS = [path for path in SCRIPTS if re.search(r"(ArgumentParser|Arguments)\(", path.read_text())]
 
 
 def name(path: Path) -> str:

@@ -50,7 +50,7 @@ UNFIT = [
     ("model=language_model data=text data.path=no.txt data.corpus=wikitext", "data.corpus=wikitext"),
     ("model=language_model data=text data.path='~nosuchuser/a.txt'", "~nosuchuser/a.txt"),
     ("model=language_model data=text data.path=.", "data.path=."),
-    ("model=language_model data=text data.path=results/reference/figures", "data.path="),
+    ("model=language_model data=text data.path=results/reference/laptop/figures", "data.path="),
     ("model=language_model data=text data.corpus=synthetic data.digest=abc", "data.digest=abc"),
     ("model=language_model data=text data.corpus=synthetic data.test_length=90000", "data.test_length"),
     ("model=language_model data=text data.corpus=synthetic data.validation_size=5", "data.validation_size=5"),

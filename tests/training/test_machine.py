@@ -13,7 +13,7 @@ from torch import Tensor
 import data
 import models
 from data import Spec, mnist
-from experiments.training import limits, machine
+from experiments.training import limits, machine, processor
 from experiments.training.run import run
 from experiments.training.train import train
 from models import ModelError, cnn, mlp
@@ -118,6 +118,13 @@ def test_a_record_says_what_was_done(threads: int, tmp_path: Path) -> None:
     environment = run(dataclasses.replace(tiny(tmp_path), threads=threads))["environment"]
     assert environment["threads"] == threads == torch.get_num_threads()
     assert environment["allocation"] in ("kept", "default") and environment["product"] == "default"  # at batch 8
+    assert environment["processor"] and environment["cores"] == limits.cores()
+
+
+def test_a_processor_is_told_by_its_model_and_not_by_what_changes_by_the_hour() -> None:
+    told = "processor\t: 0\nmodel\t\t: 85\nmodel name\t: Some CPU @ 2.90GHz\ncpu MHz\t\t: 1234.5\n"
+    assert processor.named(told + told) == "Some CPU @ 2.90GHz"
+    assert processor.named("processor\t: 0\nBogoMIPS\t: 50.00\n") == ""
 
 
 def test_memory_must_do_for_all_that_train_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

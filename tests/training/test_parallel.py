@@ -95,7 +95,7 @@ def test_a_run_of_two_ranks_ends_where_that_of_one_does_unless_statistics_differ
 
 
 def test_a_single_process_keeps_the_identity_it_had_before_there_were_ranks() -> None:
-    folder = Path(__file__).parents[2] / "results" / "reference"
+    folder = Path(__file__).parents[2] / "results" / "reference" / "laptop"
     arms = json.loads((folder / "configs.json").read_text())["arms"]
     with (folder / "runs.csv").open() as file:
         row = next(

@@ -150,7 +150,7 @@ class LiveResults:
 
 
 class KeptResults(LiveResults):
-    """The runs of a table, such as results/reference has in place of records: they are done, and nothing changes."""
+    """The runs of a table, such as a frozen study has in place of records: they are done, and nothing changes."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)

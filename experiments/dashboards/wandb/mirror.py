@@ -161,7 +161,7 @@ def so_far(folder: RunFolder, state: str) -> Record | None:
 
 
 def show_all(mirror: Mirror, results: Path) -> str:
-    """Show all that has ended below a results folder, or of a table like results/reference; what is there now."""
+    """Show all that has ended below a results folder, or of a frozen study; what is there now."""
     if (results / "runs").is_dir():
         looks = [partial(mirror.look, folder) for folder in sorted((results / "runs").glob("*/*"))]
     else:
