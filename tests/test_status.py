@@ -3,6 +3,7 @@
 import io
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,19 @@ def half_done(tmp_path: Path) -> Standing:
     standing = Standing([Arm(config, range(2))])
     standing.look()
     return standing
+
+
+def test_evaluations_that_wait_for_their_rate_are_expected_to_take_as_long_as_the_trials(tmp_path: Path) -> None:
+    quick, slow = (Arm(replace(arm_of_seven(tmp_path), norm=norm), range(4)) for norm in ("none", "layer"))
+    standing, running = Standing([quick, slow]), quick.trials[0]
+    running.folder.path.mkdir(parents=True)
+    (running.folder.path / CONFIG).touch()
+    with running.folder.hold():
+        standing.look()
+        assert standing.seconds_left() is None  # nothing is known of any
+        for arm, seconds in ((quick, 1.0), (slow, 9.0), (slow, 9.0)):
+            standing.order.timed(arm.trials[0], seconds)
+        assert standing.seconds_left() == pytest.approx(3 * 1 + 3 * 9 + 4 * 1 + 4 * 9, abs=1)  # less what has passed
 
 
 def at_rest(monkeypatch: pytest.MonkeyPatch, what: Callable[[], Any]) -> None:

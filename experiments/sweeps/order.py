@@ -2,6 +2,7 @@
 
 from collections import deque
 from math import inf
+from statistics import fmean
 from typing import Any
 
 from experiments.training.identity import Run
@@ -58,8 +59,8 @@ class Order:
         return self.seconds(kind_of(run), self.overall() or 0.0)
 
     def overall(self) -> float | None:
-        counts, totals = zip(*self.times.values(), strict=True) if self.times else ((), ())
-        return sum(totals) / sum(counts) if counts else None
+        """Seconds of a run of unknown kind. Each kind counts once: of those that take long more are done by now."""
+        return fmean(total / count for count, total in self.times.values()) if self.times else None
 
     def expected(self, unborn: int) -> float | None:
         """Seconds all waiting runs will take one after another, and `unborn` more of unknown kind; None: no idea."""

@@ -60,8 +60,9 @@ class Standing:
             return None
         begun = sum(max(0.0, self.order.mean(run) - run.folder.seconds()) for run in running)
         waiting = [run for state in ("missing", "stopped", "unreadable") for run in self.runs(state)]
-        unnamed = sum(len(arm.seeds) - len(arm.evaluations) for arm in self.arms)
-        left = sum(self.order.seconds(kind_of(run), overall) for run in waiting) + unnamed * overall
+        left = sum(self.order.seconds(kind_of(run), overall) for run in waiting)
+        # Evaluations that wait for their rate take as long as the trials do.
+        left += sum(len(arm.seeds) * self.order.mean(arm.trials[0]) for arm in self.arms if not arm.evaluations)
         return (begun + left) / len(running)
 
     def failures(self) -> Iterator[str]:

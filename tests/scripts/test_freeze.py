@@ -11,7 +11,7 @@ import yaml
 
 from experiments.records.rows import Row
 from experiments.records.table import read_table
-from experiments.sweeps.arm import Arm, Name
+from experiments.sweeps.arm import Name
 from experiments.training.run import run
 from experiments.verdicts.claims_json import read_claims
 from experiments.verify import files, headline
