@@ -117,9 +117,9 @@ def tell(folder: Path) -> None:
         done, found = verify(study, CLAIMS, README if told else None)
         if found:
             print(*found, sep="\n")
-            differing.append(f"{done}; not the same: {len(found)} files of {study}")
+            differing.append(printable(f"{done}; not the same: {len(found)} files of {study}"))
         else:
-            print(f"{done}; all of {study} is the same, byte for byte")
+            print(printable(f"{done}; all of {study} is the same, byte for byte"))
     if differing:
         sys.exit("\n".join(differing))
 
