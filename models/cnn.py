@@ -80,8 +80,8 @@ class CNN(Classifier):
         rows = [super(CNN, self).metrics(part)[0] for part in parts]
         return {name: torch.cat([row[name] for row in rows]) for name in METRICS}, None
 
-    def native_updates(self, optimizer: torch.optim.Optimizer) -> CNNUpdates | None:
-        return native_updates(self, optimizer)
+    def native_updates(self, optimizer: torch.optim.Optimizer, clip_norm: float = 0.0) -> CNNUpdates | None:
+        return native_updates(self, optimizer, clip_norm)
 
 
 def build(config: Config, norm: str, spec: Any) -> CNN:

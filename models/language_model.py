@@ -58,8 +58,8 @@ class LanguageModel(Model):
             values["length_penalty"] = beyond.mean(0) - within.mean(0)
         return values, state
 
-    def native_updates(self, optimizer: torch.optim.Optimizer) -> RecurrentUpdates | None:
-        return native_updates(self, self.embedding, optimizer)
+    def native_updates(self, optimizer: torch.optim.Optimizer, clip_norm: float = 0.0) -> RecurrentUpdates | None:
+        return native_updates(self, self.embedding, optimizer, clip_norm)
 
 
 def build(config: Config, norm: str, spec: Any) -> LanguageModel:

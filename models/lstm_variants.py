@@ -64,6 +64,7 @@ class LSTMVariant(RecurrentLayer):
         self.norm_c: Any = self.make_norm(1, shift=True) if self.form.cell else nn.Identity()
         self.bias = nn.Parameter(torch.zeros(units)) if self.form.inner_bias else None
         self.carries_normalized = self.form.carried
+        self.bias_forget_gate()
 
     def terms(self) -> list[list[Norm]]:
         of_c = [self.norm_c] if self.form.cell else []

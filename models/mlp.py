@@ -39,8 +39,8 @@ class MLP(Classifier):
         logits: Tensor = self.norms[-1](self.linears[-1](h))
         return logits
 
-    def native_updates(self, optimizer: torch.optim.Optimizer) -> MLPUpdates | None:
-        return native_updates(self, self.linears, self.norms, optimizer)
+    def native_updates(self, optimizer: torch.optim.Optimizer, clip_norm: float = 0.0) -> MLPUpdates | None:
+        return native_updates(self, self.linears, self.norms, optimizer, clip_norm)
 
 
 def build(config: Config, norm: str, spec: Any) -> MLP:

@@ -23,8 +23,11 @@ class Model(nn.Module, ABC):
     def metrics(self, batch: Batch, state: State) -> tuple[dict[str, Tensor], State]:
         """Each metric's value for each case (or character) of a batch; evaluation averages over all of them."""
 
-    def native_updates(self, optimizer: torch.optim.Optimizer) -> "Updates | None":
-        """What trains this model natively, many updates at a time; None: autograd and the optimiser do."""
+    def native_updates(self, optimizer: torch.optim.Optimizer, clip_norm: float = 0.0) -> "Updates | None":
+        """What trains this model natively, many updates at a time; None: autograd and the optimiser do.
+
+        clip_norm: the largest norm of the gradient of all parameters together; 0: any.
+        """
         return None
 
 

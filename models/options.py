@@ -1,7 +1,9 @@
 """What models and norms can be asked for: every option, typed once. Without PyTorch, which takes a second to import.
 
 `model=<name>` is the dataclass with this name in MODELS; `models/<name>.py` builds it. What an option needs to change
-anything its metadata say (experiments/training/schema.py): most of those about norms need certain ones.
+anything its metadata say (experiments/training/schema.py): most of those about norms need certain ones. Where it is `recorded`
+they say, too: with its norm alone, "always", or, of what came later, only where it is "changed" from its default, so
+that the ids of older runs stay as they are.
 """
 
 from dataclasses import Field, dataclass, field, fields
@@ -18,6 +20,7 @@ LAYER_AXES = ("channel", "unit", "pixel")
 DETACH = ("none", "mean", "std", "both")
 # Forms of the LSTM with layer norm found in papers and public code (models/lstm_variants.py).
 VARIANTS = ("paper", "inner_bias", "carried", "per_gate", "per_gate_carried", "cell_only", "no_cell")
+RECURRENT_INITS = ("uniform", "orthogonal")  # of the recurrent weights
 KERNELS = ("auto", "native", "reference")  # implementations of recurrent layers and of an MLP's updates
 
 
@@ -83,6 +86,12 @@ class RecurrentConfig(NormConfig):
         metadata={"choices": ("per_step", "pooled"), "needs": {"norm": OF_A_BATCH}},
     )
     recurrent_scale: float = 1.0  # multiplies the initial recurrent weights
+    # How those start: as PyTorch's, or each gate's an orthogonal matrix of its own (Saxe et al. 2014).
+    recurrent_init: str = field(default="uniform", metadata={"choices": RECURRENT_INITS, "recorded": "changed"})
+    # multiplies the initial weights of the inputs; sqrt(hidden_size) makes those of one-hot inputs lie in [-1, 1]
+    input_scale: float = field(default=1.0, metadata={"recorded": "changed"})
+    # is added to the shift the forget gate starts at (Jozefowicz et al. 2015 recommend 1)
+    forget_bias: float = field(default=0.0, metadata={"needs": {"model.cell": ("lstm",)}, "recorded": "changed"})
     initial_state_std: float = 0.0  # noise on h_0 in training, the same for every norm (Cooijmans et al. use 0.1)
 
 
@@ -108,6 +117,15 @@ def norms_with(option: Field[Any]) -> tuple[str, ...]:
 
 def own_options(norm: str) -> list[str]:
     return [option.name for option in fields(NormConfig) if norm in norms_with(option)]
+
+
+def unchanged(model: Any) -> set[str]:
+    """The options of a model that are recorded only where they are not their default, and are it here."""
+    return {
+        option.name
+        for option in fields(model)
+        if option.metadata.get("recorded") == "changed" and getattr(model, option.name) == option.default
+    }
 
 
 def unrecorded(norm: str) -> set[str]:

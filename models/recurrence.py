@@ -38,6 +38,10 @@ class RecurrentLayer(nn.Module):
         self.W_x = nn.Parameter(torch.empty(input_size, self.gates * size).uniform_(-bound, bound))
         self.W_h = nn.Parameter(torch.empty(size, self.gates * size).uniform_(-bound, bound))
         with torch.no_grad():
+            self.W_x.mul_(config.input_scale)
+            if config.recurrent_init == "orthogonal":
+                for gate in self.W_h.split(size, 1):
+                    gate.copy_(nearest_orthogonal(gate))
             self.W_h.mul_(config.recurrent_scale)
         self.norm, self.config = norm, config
         self.steps = steps if config.statistics == "per_step" else 1
@@ -46,6 +50,13 @@ class RecurrentLayer(nn.Module):
     def make_norm(self, width: int, shift: bool) -> Norm:
         options: Any = {"steps": self.steps, "gain": self.config.gain, "shift": shift}
         return recurrent(self.norm, width * self.hidden_size, self.config, **options)
+
+    def bias_forget_gate(self) -> None:
+        """Let the shift of an LSTM's forget gate, the first of its gates, start higher by `forget_bias`."""
+        ((norm,), *_) = self.terms()
+        assert norm.shift is not None
+        with torch.no_grad():
+            norm.shift[: self.hidden_size] += self.config.forget_bias
 
     def initial_state(self, batch: int) -> States:
         zeros = self.W_h.new_zeros(batch, self.hidden_size)
@@ -77,6 +88,12 @@ class RecurrentLayer(nn.Module):
     def loop(self, x: Tensor, state: States, mask: Tensor | None) -> tuple[list[Tensor], States]:
         """h for each step and the state after the last; x, state and mask as in `forward`."""
         raise TypeError("a recurrent layer needs a cell")
+
+
+def nearest_orthogonal(W: Tensor) -> Tensor:
+    """The orthogonal matrix nearest to a square one, its polar factor: random as W is, and nothing more is drawn."""
+    U, _, V = torch.linalg.svd(W)
+    return U @ V
 
 
 def row(mask: Tensor | None, t: int) -> Tensor | None:

@@ -53,6 +53,7 @@ class LSTMLayer(RecurrentLayer):
         self.norm_h = self.make_norm(4, shift=False)
         # Where sums are left alone c has neither gain nor shift: that is the ordinary LSTM.
         self.norm_c = nn.Identity() if norm in PLAIN else self.make_norm(1, shift=True)
+        self.bias_forget_gate()
 
     def terms(self) -> list[list[Norm]]:
         return [[self.norm_x], [self.norm_h], [self.norm_c] if isinstance(self.norm_c, Norm) else []]

@@ -29,8 +29,8 @@ class SequenceClassifier(Classifier):
         logits: Tensor = self.output(h[-1])
         return logits
 
-    def native_updates(self, optimizer: torch.optim.Optimizer) -> RecurrentUpdates | None:
-        return native_updates(self, None, optimizer)
+    def native_updates(self, optimizer: torch.optim.Optimizer, clip_norm: float = 0.0) -> RecurrentUpdates | None:
+        return native_updates(self, None, optimizer, clip_norm)
 
 
 def build(config: Config, norm: str, spec: Any) -> SequenceClassifier:

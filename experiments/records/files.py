@@ -17,7 +17,8 @@ from experiments.records.printable import printable
 VERSION = 4
 
 SCIENTIFIC = ("method", "norm", "seed", "batch_size", "updates", "evaluations", "model", "data", "optim")
-UNSAID = {"ranks": 1}  # what a configuration without this key means
+# What a configuration without this key means.
+UNSAID = {"ranks": 1, "model.recurrent_init": "uniform", "model.input_scale": 1.0, "model.forget_bias": 0.0}
 LONGEST_WHOLE = 20  # digits and sign of any 64 bits
 
 

@@ -14,7 +14,7 @@ import data
 import models
 from experiments.records.files import SCIENTIFIC, SuiteError
 from experiments.training import probes
-from models.options import KERNELS, NORMS, unrecorded
+from models.options import KERNELS, NORMS, unchanged, unrecorded
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -225,10 +225,12 @@ def updates_of(config: Config) -> int:
 
 
 def scientific(config: Config) -> dict[str, Any]:
-    """The configuration as plain data, as it is recorded: `ranks` where there are several, no other norms' options."""
+    """The configuration as plain data, as it is recorded: `ranks` where there are several, no other norms' options,
+    and none of later options that are at their default.
+    """
     keys = ("experiment", *SCIENTIFIC, *(("ranks",) if config.ranks > 1 else ()))
     found = {key: plain(getattr(config, key)) for key in keys}
-    for option in unrecorded(config.norm):
+    for option in unrecorded(config.norm) | unchanged(config.model):
         found["model"].pop(option, None)
     return found
 

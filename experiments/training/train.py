@@ -139,8 +139,7 @@ def train(
 
 def updates_of(model: Model, optimizer: torch.optim.Optimizer, clip_norm: float = 0.0) -> Updates:
     """In native code, many in a call, where a model has that; else, and as its reference, one by one."""
-    native = None if clip_norm else model.native_updates(optimizer)
-    return native or PlainUpdates(model, optimizer, clip_norm)
+    return model.native_updates(optimizer, clip_norm) or PlainUpdates(model, optimizer, clip_norm)
 
 
 def make_all(

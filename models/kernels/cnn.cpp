@@ -85,7 +85,7 @@ struct Layer {
   }
 
   // Move by the gradient d of `out`, which is overwritten; returns that of x, unless this is the first layer.
-  Tensor backward(const Tensor& d, const Rule<T>& rule, bool first) {
+  Tensor backward(const Tensor& d, Descent<T>& descent, bool first) {
     const Tensor of_norm = norm.backward(raw, out, d);
     Tensor dx, dW;
     if (stride) {
@@ -97,14 +97,10 @@ struct Layer {
     } else {
       dx = at::mm(d, W), dW = at::mm(d.t(), in);
     }
-    move(weights, rule, dW);
-    if (gain.value) move(gain, rule, of_norm[0]);
-    if (shift.value) move(shift, rule, of_norm[1]);
+    descent.move(weights, dW, 0, dW.numel());
+    if (gain.value) descent.move(gain, of_norm[0], 0, raw.size(1));
+    if (shift.value) descent.move(shift, of_norm[1], 0, raw.size(1));
     return dx;
-  }
-
-  static void move(const Parameter<T>& parameter, const Rule<T>& rule, const Tensor& gradient) {
-    parameter.move(rule, 0, gradient.numel(), [g = gradient.data_ptr<T>()](int64_t j) { return g[j]; });
   }
 };
 
@@ -116,7 +112,7 @@ struct Net {
   Parameter<T> weights, biases;
   bool pooled;
 
-  T update(const Tensor& x, const int64_t* targets, const Rule<T>& rule) {
+  T update(const Tensor& x, const int64_t* targets, Descent<T> descent) {
     Tensor h = x, maps;
     for (Layer<T>& layer : layers) {
       if (!layer.stride) maps = h, h = flat(h);
@@ -127,12 +123,13 @@ struct Net {
     const T share = T(1) / d.size(0);
     const T loss = cross_entropy(d.data_ptr<T>(), targets, d.size(0), d.size(1), share, d.data_ptr<T>()) * share;
     Tensor dx = at::mm(d, W);
-    Layer<T>::move(weights, rule, at::mm(d.t(), h));
-    Layer<T>::move(biases, rule, d.sum(0));
+    descent.move(weights, at::mm(d.t(), h), 0, W.numel());
+    descent.move(biases, d.sum(0), 0, bias.numel());
     for (size_t k = layers.size(); k-- > 0;) {
       if (layers[k].stride && dx.dim() == 2) dx = as_maps(dx, maps);
-      dx = layers[k].backward(dx, rule, k == 0);
+      dx = layers[k].backward(dx, descent, k == 0);
     }
+    descent.finish();
     return loss;
   }
 
@@ -187,9 +184,9 @@ Net<T> net_of(const Arguments& a) {
 // One update for each of x (updates, B, C, H, W), y (updates, B) and rates; `before`: updates done before. The losses
 // are added to loss_sum one by one, so that it does not matter how many updates a call makes.
 void cnn_updates(const Tensor& x, const Tensor& y, Tensors parameters, Tensors first, Tensors second, bool adam,
-                 at::ArrayRef<double> rates, double momentum, double squares, double optimizer_eps, int64_t before,
-                 Tensor loss_sum, Tensors averages, at::IntArrayRef layouts, at::IntArrayRef strides, double eps,
-                 double average_momentum, bool circular, bool pooled) {
+                 at::ArrayRef<double> rates, double momentum, double squares, double optimizer_eps,
+                 double clip_norm, int64_t before, Tensor loss_sum, Tensors averages, at::IntArrayRef layouts,
+                 at::IntArrayRef strides, double eps, double average_momentum, bool circular, bool pooled) {
   const at::AutoDispatchBelowAutograd no_gradients;
   TORCH_CHECK(x.dim() == 5 && y.sizes() == x.sizes().slice(0, 2) && int64_t(rates.size()) == x.size(0),
               "x (updates, cases, C, H, W), y (updates, cases), rates (updates): got ", x.sizes(), ", ", y.sizes());
@@ -199,7 +196,7 @@ void cnn_updates(const Tensor& x, const Tensor& y, Tensors parameters, Tensors f
                                           circular, pooled});
     for (int64_t k = 0; k < x.size(0); ++k) {
       const Rule<scalar_t> rule(adam, rates[k], momentum, squares, optimizer_eps, before + k + 1);
-      *loss_sum.data_ptr<scalar_t>() += net.update(side_by_side(x[k]), targets + k * y.size(1), rule);
+      *loss_sum.data_ptr<scalar_t>() += net.update(side_by_side(x[k]), targets + k * y.size(1), {rule, clip_norm, 1});
     }
   });
 }
@@ -233,8 +230,9 @@ Tensor wrapped_maps(const Tensor& x) {
 TORCH_LIBRARY_FRAGMENT(layernorm, library) {
   library.def(
       "cnn_updates(Tensor x, Tensor y, Tensor[] parameters, Tensor[] first, Tensor[] second, bool adam, float[] rates, "
-      "float momentum, float squares, float optimizer_eps, int before, Tensor(a!) loss_sum, Tensor[] averages, "
-      "int[] layouts, int[] strides, float eps, float average_momentum, bool circular, bool pooled) -> ()",
+      "float momentum, float squares, float optimizer_eps, float clip_norm, int before, Tensor(a!) loss_sum, "
+      "Tensor[] averages, int[] layouts, int[] strides, float eps, float average_momentum, bool circular, "
+      "bool pooled) -> ()",
       cnn_updates);
   library.def(
       "relu_of_norm(Tensor a, Tensor[] scales, Tensor(a!)[] averages, Tensor(b!) statistics, int centre, float eps, "

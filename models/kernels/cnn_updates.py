@@ -26,12 +26,12 @@ def refusal(model: Any, optimizer: Optimizer) -> str:
     return updates.refusal(model, optimizer)
 
 
-def native_updates(model: Any, optimizer: Optimizer) -> "CNNUpdates | None":
+def native_updates(model: Any, optimizer: Optimizer, clip_norm: float = 0.0) -> "CNNUpdates | None":
     """What trains a models.cnn.CNN; None where the plain loop has to.
 
     Raises KernelError if kernel=native demands it in vain.
     """
-    return CNNUpdates(model, optimizer) if kernels.settled(refusal(model, optimizer)) else None
+    return CNNUpdates(model, optimizer, clip_norm) if kernels.settled(refusal(model, optimizer)) else None
 
 
 def layers_of(model: Any) -> list[Any]:
@@ -46,12 +46,12 @@ def norms_of(model: Any) -> list[Any]:
 class CNNUpdates(updates.Updates):
     """Those of a CNN. x: (updates, B, C, H, W); y: (updates, B)."""
 
-    def __init__(self, model: Any, optimizer: Optimizer) -> None:
+    def __init__(self, model: Any, optimizer: Optimizer, clip_norm: float = 0.0) -> None:
         self.model, self.norms = model, norms_of(model)
         layers = zip(layers_of(model), self.norms, strict=True)
         parameters = [p for layer, norm in layers for p in (layer.weight, norm.gain, norm.shift)]
         self.strides = [layer.stride[0] if isinstance(layer, nn.Conv2d) else 0 for layer in layers_of(model)]
-        super().__init__([*parameters, model.output.weight, model.output_bias.shift], optimizer)
+        super().__init__([*parameters, model.output.weight, model.output_bias.shift], optimizer, clip_norm)
 
     def call(self, x: Tensor, y: Tensor, optimizer: tuple[Any, ...], state: State) -> State:
         layouts: list[int] = []

@@ -73,6 +73,13 @@ struct Layer {
     if (norm == Norm::batch) layernorm::backward<T, Norm::batch>(t, slopes, slopes, units, all, cases, sums);
   }
 
+  // As `descend`, once the gradients of all layers are there.
+  void descend_clipped(Descent<T>& descent, const Tensor& in) {
+    if (gain.value) descent.move(gain, d_scale, 0, units);
+    descent.move(shift, d_scale, units, units);
+    descent.move(weights, at::mm_out(gradient, d.t(), in), 0, gradient.numel());
+  }
+
   void descend(const Rule<T>& rule, const Tensor& in, int threads) {
     const T* slopes = d_scale.data_ptr<T>();
     if (gain.value) gain.move(rule, 0, units, [=](int64_t j) { return slopes[j]; });
@@ -110,7 +117,7 @@ struct Arguments {
 };
 
 template <typename T>
-std::vector<Layer<T>> layers_of(const Arguments& a, int64_t cases) {
+std::vector<Layer<T>> layers_of(const Arguments& a, int64_t cases, bool clips) {
   std::vector<Layer<T>> layers;
   for (size_t k = 0; k < a.norms.size(); ++k) {
     const auto parameter = [&](size_t i) {
@@ -129,14 +136,14 @@ std::vector<Layer<T>> layers_of(const Arguments& a, int64_t cases) {
     layer.raw = room({cases, units}), layer.out = room({cases, units}), layer.d = room({cases, units});
     const int64_t kinds = norm == Norm::none ? 0 : norm == Norm::layer ? cases : units;
     layer.mean = room({kinds}), layer.inverse = room({kinds}), layer.d_scale = room({2, units});
-    layer.gradient = room({cases > FEW_CASES ? units : 0, inputs});
+    layer.gradient = room({clips || cases > FEW_CASES ? units : 0, inputs});
     layers.push_back(layer);
   }
   return layers;
 }
 
 template <typename T>
-T update(std::vector<Layer<T>>& layers, const Tensor& x, const int64_t* targets, const Rule<T>& rule, T eps, int threads,
+T update(std::vector<Layer<T>>& layers, const Tensor& x, const int64_t* targets, Descent<T> descent, T eps,
          T* sums) {
   const Cases cases{nullptr, x.size(0), false};
   const size_t last = layers.size() - 1;
@@ -148,17 +155,21 @@ T update(std::vector<Layer<T>>& layers, const Tensor& x, const int64_t* targets,
   for (size_t k = last + 1; k-- > 0;) {
     layers[k].backward(cases, k == last, sums);
     if (k) at::mm_out(layers[k - 1].d, layers[k].d, layers[k].W);  // before W moves
-    layers[k].descend(rule, input(k), threads);
+    if (descent.clips())
+      layers[k].descend_clipped(descent, input(k));
+    else
+      layers[k].descend(descent.rule, input(k), descent.threads);
   }
+  descent.finish();
   return loss;
 }
 
 // One update for each of x (updates, B, inputs), y (updates, B) and rates; `before`: updates done before. The losses are
 // added to loss_sum one by one, so that it does not matter how many updates a call makes.
 void mlp_updates(const Tensor& x, const Tensor& y, Tensors parameters, Tensors first, Tensors second, bool adam,
-                 at::ArrayRef<double> rates, double momentum, double squares, double optimizer_eps, int64_t before,
-                 Tensor loss_sum, Tensors averages, at::IntArrayRef norms, double eps, double average_momentum,
-                 int64_t threads) {
+                 at::ArrayRef<double> rates, double momentum, double squares, double optimizer_eps,
+                 double clip_norm, int64_t before, Tensor loss_sum, Tensors averages, at::IntArrayRef norms, double eps,
+                 double average_momentum, int64_t threads) {
   const at::NoGradGuard no_grad;
   const int64_t updates = x.size(0), cases = x.size(1), classes = parameters[3 * norms.size() - 3].size(0);
   TORCH_CHECK(x.dim() == 3 && x.is_contiguous() && y.sizes() == x.sizes().slice(0, 2) &&
@@ -167,14 +178,15 @@ void mlp_updates(const Tensor& x, const Tensor& y, Tensors parameters, Tensors f
   const int64_t* targets = targets_of(y, classes);
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "mlp_updates", [&] {
     std::vector<Layer<scalar_t>> layers = layers_of<scalar_t>({parameters, first, second, averages, norms, eps,
-                                                               average_momentum}, cases);
+                                                               average_momentum}, cases, clip_norm > 0);
     int64_t widest = 0;
     for (const auto& layer : layers) widest = std::max(widest, layer.units);
     std::vector<scalar_t> sums(2 * widest);
     scalar_t* const total = loss_sum.data_ptr<scalar_t>();
     for (int64_t k = 0; k < updates; ++k) {
       const Rule<scalar_t> rule(adam, rates[k], momentum, squares, optimizer_eps, before + k + 1);
-      *total += update<scalar_t>(layers, x[k], targets + k * cases, rule, scalar_t(eps), threads, sums.data());
+      *total += update<scalar_t>(layers, x[k], targets + k * cases, {rule, clip_norm, threads}, scalar_t(eps),
+                                 sums.data());
     }
   });
 }
@@ -184,8 +196,8 @@ void mlp_updates(const Tensor& x, const Tensor& y, Tensors parameters, Tensors f
 TORCH_LIBRARY_FRAGMENT(layernorm, library) {
   library.def(
       "mlp_updates(Tensor x, Tensor y, Tensor[] parameters, Tensor[] first, Tensor[] second, bool adam, float[] rates, "
-      "float momentum, float squares, float optimizer_eps, int before, Tensor(a!) loss_sum, Tensor[] averages, "
-      "int[] norms, float eps, float average_momentum, int threads) -> ()",
+      "float momentum, float squares, float optimizer_eps, float clip_norm, int before, Tensor(a!) loss_sum, "
+      "Tensor[] averages, int[] norms, float eps, float average_momentum, int threads) -> ()",
       mlp_updates);
 }
 

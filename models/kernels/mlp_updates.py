@@ -30,22 +30,26 @@ def refusal(model: nn.Module, linears: nn.ModuleList, norms: nn.ModuleList, opti
 
 
 def native_updates(
-    model: nn.Module, linears: nn.ModuleList, norms: nn.ModuleList, optimizer: Optimizer
+    model: nn.Module, linears: nn.ModuleList, norms: nn.ModuleList, optimizer: Optimizer, clip_norm: float = 0.0
 ) -> "MLPUpdates | None":
     """What trains a model whose every layer is relu(norm(W x)), the last without relu, on cross-entropy; or None.
 
     Raises KernelError if kernel=native demands it in vain.
     """
-    return MLPUpdates(linears, norms, optimizer) if kernels.settled(refusal(model, linears, norms, optimizer)) else None
+    able = kernels.settled(refusal(model, linears, norms, optimizer))
+    return MLPUpdates(linears, norms, optimizer, clip_norm) if able else None
 
 
 class MLPUpdates(updates.Updates):
     """Those of an MLP. x: (updates, B, ...), flattened; y (updates, B)."""
 
-    def __init__(self, linears: nn.ModuleList, norms: nn.ModuleList, optimizer: Optimizer) -> None:
+    def __init__(
+        self, linears: nn.ModuleList, norms: nn.ModuleList, optimizer: Optimizer, clip_norm: float = 0.0
+    ) -> None:
         self.norms: list[Any] = list(norms)
         layers: Any = zip(linears, norms, strict=True)
-        super().__init__([p for linear, norm in layers for p in (linear.weight, norm.gain, norm.shift)], optimizer)
+        parameters = [p for linear, norm in layers for p in (linear.weight, norm.gain, norm.shift)]
+        super().__init__(parameters, optimizer, clip_norm)
 
     def call(self, x: Tensor, y: Tensor, optimizer: tuple[Any, ...], state: State) -> State:
         nothing = x.new_empty(0)

@@ -30,17 +30,11 @@ struct Slot {
     if (parts.size() > 1) at::cat_out(whole, parts);
   }
 
-  void move(const Rule<T>& rule, const Tensor& gradient) const {
-    const T* slopes = data<T>(gradient);
-    const int64_t threads = at::get_num_threads();
-    for (size_t k = 0; k < parts.size(); slopes += parts[k++].numel()) {
-      const int64_t n = parameters[k].first ? parts[k].numel() : 0;  // a shift that there is not stays zero
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-      for (int64_t thread = 0; thread < threads; ++thread) {
-        const int64_t start = n * thread / threads, end = n * (thread + 1) / threads;
-        parameters[k].move(rule, start, end - start, [from = slopes + start](int64_t j) { return from[j]; });
-      }
-    }
+  void move(Descent<T>& descent, const Tensor& gradient) const {
+    int64_t offset = 0;
+    for (size_t k = 0; k < parts.size(); offset += parts[k++].numel())
+      if (parameters[k].first)  // a shift that there is not stays zero
+        descent.move(parameters[k], gradient, offset, parts[k].numel());
   }
 };
 
@@ -80,11 +74,11 @@ struct RecurrentLayer {
   }
 
   // Moves the layer's parameters; the gradient of x, if anybody asks.
-  Tensor backward(const Kind& kind, const Tensor& d_outputs, const Rule<T>& rule, bool for_x) {
+  Tensor backward(const Kind& kind, const Tensor& d_outputs, Descent<T>& descent, bool for_x) {
     const Tensors d = recurrence_backward(kind.form, x, slots[0].whole, slots[1].whole, parameters(),
                                           statistics, kind.mask, false, kind.eps, h, c, workspace, d_outputs, kind.d_c,
                                           for_x);
-    for (int k = 0; k < SLOTS; ++k) slots[k].move(rule, d[k + 1]);
+    for (int k = 0; k < SLOTS; ++k) slots[k].move(descent, d[k + 1]);
     return d[0];
   }
 };
@@ -96,25 +90,26 @@ struct Model {
   bool every_step;  // the outputs of every step are judged, and the state is carried on; else those of the last step
 
   // The mean loss of the states h (steps + 1, B, size); d_outputs (steps, B, size) becomes its gradient. Moves W and b.
-  T judge(const Tensor& h, const int64_t* targets, const Rule<T>& rule, const Tensor& d_outputs) {
+  T judge(const Tensor& h, const int64_t* targets, Descent<T>& descent, const Tensor& d_outputs) {
     const int64_t steps = every_step ? d_outputs.size(0) : 1, start = (d_outputs.size(0) - steps) * h[0].numel();
     const Tensor dW = at::zeros_like(W.whole), db = at::zeros_like(b.whole);
     const Output<T> output{steps * h.size(1), h.size(2), db.numel(), at::get_num_threads(),
                            h.data_ptr<T>() + start + h[0].numel(), data<T>(W.whole), data<T>(b.whole), targets,
                            d_outputs.data_ptr<T>() + start, data<T>(dW), data<T>(db)};
     const T loss = output.loss();
-    W.move(rule, dW);
-    b.move(rule, db);
+    W.move(descent, dW);
+    b.move(descent, db);
     return loss;
   }
 
-  T update(const Kind& kind, const Tensor& x, const int64_t* targets, const Rule<T>& rule, const Tensor& d_outputs) {
+  T update(const Kind& kind, const Tensor& x, const int64_t* targets, Descent<T> descent, const Tensor& d_outputs) {
     const bool embedded = embedding.whole.numel() > 0;
     Tensor in = embedded ? at::embedding(embedding.whole, x) : x, d = d_outputs;
     for (auto& layer : layers) in = layer.forward(kind, in);
-    const T loss = judge(layers.back().h, targets, rule, d_outputs);
-    for (size_t k = layers.size(); k-- > 0;) d = layers[k].backward(kind, d, rule, k > 0 || embedded);
-    if (embedded) embedding.move(rule, at::embedding_dense_backward(d, x, embedding.whole.size(0), -1, false));
+    const T loss = judge(layers.back().h, targets, descent, d_outputs);
+    for (size_t k = layers.size(); k-- > 0;) d = layers[k].backward(kind, d, descent, k > 0 || embedded);
+    if (embedded) embedding.move(descent, at::embedding_dense_backward(d, x, embedding.whole.size(0), -1, false));
+    descent.finish();
     for (auto& layer : layers)
       if (every_step) layer.h_0 = layer.h[-1], layer.c_0 = layer.c.numel() ? layer.c[-1] : layer.c;
     return loss;
@@ -129,8 +124,8 @@ struct Model {
 // does not matter how many updates a call makes.
 Tensors recurrent_updates(const Tensor& x, const Tensor& y, Tensors parameters, Tensors first, Tensors second,
                           bool adam, at::ArrayRef<double> rates, double momentum, double squares, double optimizer_eps,
-                          int64_t before, Tensor loss_sum, at::IntArrayRef slots, Tensors statistics, Tensors averages,
-                          at::IntArrayRef form, double eps, double average_momentum, Tensors state) {
+                          double clip_norm, int64_t before, Tensor loss_sum, at::IntArrayRef slots, Tensors statistics,
+                          Tensors averages, at::IntArrayRef form, double eps, double average_momentum, Tensors state) {
   const at::NoGradGuard no_grad;
   const int64_t updates = x.size(0), steps = x.size(1), batch = x.size(2);
   const bool every_step = y.dim() == 3;
@@ -162,7 +157,8 @@ Tensors recurrent_updates(const Tensor& x, const Tensor& y, Tensors parameters, 
     scalar_t* const total = loss_sum.data_ptr<scalar_t>();
     for (int64_t k = 0; k < updates; ++k) {
       const Rule<scalar_t> rule(adam, rates[k], momentum, squares, optimizer_eps, before + k + 1);
-      *total += model.update(kind, x[k], targets + k * y.numel() / updates, rule, d_outputs);
+      *total += model.update(kind, x[k], targets + k * y.numel() / updates, {rule, clip_norm, at::get_num_threads()},
+                             d_outputs);
     }
     for (size_t k = 0; k < model.layers.size(); ++k)
       state[2 * k] = model.layers[k].h_0.clone(), state[2 * k + 1] = model.layers[k].c_0.clone();
@@ -173,9 +169,9 @@ Tensors recurrent_updates(const Tensor& x, const Tensor& y, Tensors parameters, 
 TORCH_LIBRARY_FRAGMENT(layernorm, library) {
   library.def(
       "recurrent_updates(Tensor x, Tensor y, Tensor[] parameters, Tensor[] first, Tensor[] second, bool adam, "
-      "float[] rates, float momentum, float squares, float optimizer_eps, int before, Tensor(a!) loss_sum, "
-      "int[] slots, Tensor[] statistics, Tensor[] averages, int[] form, float eps, float average_momentum, "
-      "Tensor[] state) -> Tensor[]",
+      "float[] rates, float momentum, float squares, float optimizer_eps, float clip_norm, int before, "
+      "Tensor(a!) loss_sum, int[] slots, Tensor[] statistics, Tensor[] averages, int[] form, float eps, "
+      "float average_momentum, Tensor[] state) -> Tensor[]",
       recurrent_updates);
 }
 

@@ -12,14 +12,16 @@ from models.kernels import updates
 from models.model import State
 
 
-def native_updates(model: Any, embedding: nn.Embedding | None, optimizer: Optimizer) -> "RecurrentUpdates | None":
+def native_updates(
+    model: Any, embedding: nn.Embedding | None, optimizer: Optimizer, clip_norm: float = 0.0
+) -> "RecurrentUpdates | None":
     """What trains a model that has an `rnn` and an `output`; None: the plain loop does, on what its layers run on."""
     layers: list[Any] = list(model.rnn.layers)
     if updates.refusal(model, optimizer) or any(layer.initial_state_std for layer in layers):
         return None
     if any(kernels.refusal(layer, layer.W_h.new_empty(1, 1, 1)) for layer in layers):
         return None
-    found = RecurrentUpdates(layers, model.output, embedding, optimizer)
+    found = RecurrentUpdates(layers, model.output, embedding, optimizer, clip_norm)
     if len(found.kinds) > 1 or {*map(id, model.parameters())} - {*map(id, found.parameters)}:
         return None  # layers of two kinds, or weights that no kernel knows
     kernels.used.add("native")
@@ -30,7 +32,12 @@ class RecurrentUpdates(updates.Updates):
     """x (updates, B, T, features), y (updates, B); of a language model both (updates, B, T), and its state goes on."""
 
     def __init__(
-        self, layers: list[Any], output: nn.Linear, embedding: nn.Embedding | None, optimizer: Optimizer
+        self,
+        layers: list[Any],
+        output: nn.Linear,
+        embedding: nn.Embedding | None,
+        optimizer: Optimizer,
+        clip_norm: float = 0.0,
     ) -> None:
         self.layers = layers
         self.terms: list[list[Any]] = [term for layer in layers for term in layer.terms()]
@@ -39,7 +46,7 @@ class RecurrentUpdates(updates.Updates):
             slots += [[layer.W_x], [layer.W_h], *kernels.parts(layer)]
         self.kinds = {kind_of(layer) for layer in layers}
         self.slots = [number for number, parts in enumerate(slots) for _ in parts]
-        super().__init__([part for parts in slots for part in parts], optimizer)
+        super().__init__([part for parts in slots for part in parts], optimizer, clip_norm)
 
     def call(self, x: Tensor, y: Tensor, optimizer: tuple[Any, ...], state: State) -> State:
         text, x, nothing = y.dim() == 3, x.transpose(1, 2).contiguous(), self.layers[0].W_h.new_empty(0)

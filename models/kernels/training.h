@@ -78,4 +78,57 @@ struct Parameter {
   }
 };
 
+// An update's way down: parameters move as soon as their gradients are there or, where the norm of all gradients
+// together is bounded, when all are. Until then nobody may write to a gradient.
+template <typename T>
+class Descent {
+  struct Move {
+    Parameter<T> parameter;
+    at::Tensor gradient;  // whose n values from `offset` on are the parameter's, in the order of memory
+    int64_t offset, n;
+
+    T* slopes() const { return gradient.data_ptr<T>() + offset; }
+
+    void make(const Rule<T>& rule, int64_t threads) const {
+      const T* const from = slopes();
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+      for (int64_t thread = 0; thread < threads; ++thread) {
+        const int64_t start = n * thread / threads, end = n * (thread + 1) / threads;
+        parameter.move(rule, start, end - start, [from = from + start](int64_t j) { return from[j]; });
+      }
+    }
+  };
+  std::vector<Move> waiting;
+
+ public:
+  const Rule<T> rule;
+  const double clip_norm;  // 0: any
+  const int64_t threads;
+
+  Descent(const Rule<T>& rule, double clip_norm, int64_t threads)
+      : rule(rule), clip_norm(clip_norm), threads(threads) {}
+
+  bool clips() const { return clip_norm > 0; }
+
+  void move(const Parameter<T>& parameter, const at::Tensor& gradient, int64_t offset, int64_t n) {
+    const Move found{parameter, gradient, offset, n};
+    clips() ? waiting.push_back(found) : found.make(rule, threads);
+  }
+
+  // As torch.nn.utils.clip_grad_norm_ before the optimiser's step.
+  void finish() {
+    if (!clips()) return;
+    double squares = 0;
+    for (const Move& found : waiting)
+#pragma omp simd reduction(+ : squares)
+      for (int64_t j = 0; j < found.n; ++j) squares += double(found.slopes()[j]) * found.slopes()[j];
+    const T factor = clip_norm / (std::sqrt(squares) + 1e-6);
+    for (const Move& found : waiting) {
+      if (!(factor >= 1)) vectorised(0, found.n, [=, d = found.slopes()](int64_t j) { d[j] *= factor; });  // NaN, too
+      found.make(rule, threads);
+    }
+    waiting.clear();
+  }
+};
+
 }  // namespace layernorm

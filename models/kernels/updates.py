@@ -52,10 +52,11 @@ class Updates(ABC):
     """The updates of a model by an optimiser, whose state is kept where PyTorch keeps it: in its checkpoints too.
 
     `parameters`: those of the model in the order of its operator; None, or what needs no gradient, has no state.
+    `clip_norm`: the largest norm of the gradient of all of them, as `torch.nn.utils.clip_grad_norm_` has it; 0: any.
     """
 
-    def __init__(self, parameters: list[Any], optimizer: Optimizer) -> None:
-        self.parameters, self.optimizer = parameters, optimizer
+    def __init__(self, parameters: list[Any], optimizer: Optimizer, clip_norm: float = 0.0) -> None:
+        self.parameters, self.optimizer, self.clip_norm = parameters, optimizer, clip_norm
 
     @abstractmethod
     def call(self, x: Tensor, y: Tensor, optimizer: tuple[Any, ...], state: State) -> State:
@@ -94,6 +95,7 @@ class Updates(ABC):
             momentum,
             squares,
             group.get("eps", 0.0),
+            self.clip_norm,
             int(counts[0]) if adam else 0,
             loss_sum,
         )

@@ -50,19 +50,22 @@ def build(norm: str, source: Noise, **options: Any) -> Any:
     return models.build(config, norm, Spec("image", source.shape, CLASSES), 0).to(source.dtype)
 
 
-def trained(kernel: str, model: Any, source: Noise, name: str = "sgd", steps: int = 12) -> Training:
+def trained(kernel: str, model: Any, source: Noise, name: str = "sgd", steps: int = 12, clip_norm: float = 0) -> Training:
     """Status, losses and all numbers after some updates on one implementation."""
     on(kernel)
-    optim: Any = SimpleNamespace(name=name, learning_rate=0.01, momentum=0.9, schedule="linear", clip_norm=0.0)
+    optim: Any = SimpleNamespace(name=name, learning_rate=0.01, momentum=0.9, schedule="linear", clip_norm=clip_norm)
     status, progress = train(model, source, optim, updates=steps, evaluations=3)  # type: ignore[arg-type]
     losses = [loss for row in progress.history for loss in (row["train_loss"], row["validation_loss"])]
     return status, losses, model.state_dict(), set(kernels.used)
 
 
-def on_both(norm: str, source: Noise, *, steps: int = 12, error: float = 1e-7, **options: Any) -> None:
+def on_both(
+    norm: str, source: Noise, *, steps: int = 12, clip_norm: float = 0.0, error: float = 1e-7, **options: Any
+) -> None:
     """Train the same model on either implementation: all numbers are equal."""
     native, plain = (
-        trained(kernel, build(norm, source, **options), source, steps=steps) for kernel in ("native", "reference")
+        trained(kernel, build(norm, source, **options), source, steps=steps, clip_norm=clip_norm)
+        for kernel in ("native", "reference")
     )
     assert native[3] == {"native"} and native[0] == plain[0]
     assert native[1] == pytest.approx(plain[1], rel=error, abs=error)
@@ -79,6 +82,7 @@ def on_both(norm: str, source: Noise, *, steps: int = 12, error: float = 1e-7, *
     depth=st.integers(1, 3),
     width=st.sampled_from([2, 6, 16, 40, 72]),
     batch_size=st.sampled_from([1, 2, 3, 20]),
+    clip_norm=st.sampled_from([0.0, 0.1]),
     shape=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)),
 )
 def test_the_numbers_are_those_of_the_plain_loop(

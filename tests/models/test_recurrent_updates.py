@@ -61,12 +61,14 @@ def optimizer_of(model: Any, kind: str = "adam") -> Any:
     return make_optimizer(model, SimpleNamespace(name=kind, learning_rate=0.01, momentum=0.9))
 
 
-def trained(kernel: str, model: Any, source: Noise, kind: str = "adam", rate: float = 0.01) -> tuple[str, Progress]:
+def trained(
+    kernel: str, model: Any, source: Noise, kind: str = "adam", rate: float = 0.01, clip_norm: float = 0.0
+) -> tuple[str, Progress]:
     """Status and progress of 20 updates on one implementation."""
     on(kernel)
     if kernel == "native":
-        assert model.native_updates(optimizer_of(model, kind))
-    optim: Any = SimpleNamespace(name=kind, learning_rate=rate, momentum=0.9, schedule="linear", clip_norm=0.0)
+        assert model.native_updates(optimizer_of(model, kind), clip_norm)
+    optim: Any = SimpleNamespace(name=kind, learning_rate=rate, momentum=0.9, schedule="linear", clip_norm=clip_norm)
     return train(model, source, optim, updates=20, evaluations=3)
 
 
@@ -88,6 +90,7 @@ def agree(a: dict[str, Tensor], b: dict[str, Tensor], rtol: float = 1e-7, atol: 
     name=st.sampled_from(list(CONFIGS)),
     norm=st.sampled_from(["none", "layer", "batch"]),
     kind=st.sampled_from(["adam", "sgd"]),
+    clip_norm=st.sampled_from([0.0, 0.1, 1e9]),
     batch_size=st.sampled_from([1, 3, 5, 20]),  # of two cases, batch norm is a step function
     embedding_size=st.sampled_from([0, 4]),
     options=st.fixed_dictionaries(
@@ -100,14 +103,14 @@ def agree(a: dict[str, Tensor], b: dict[str, Tensor], rtol: float = 1e-7, atol: 
     ),
 )
 def test_the_numbers_are_those_of_the_plain_loop(
-    name: str, norm: str, kind: str, batch_size: int, embedding_size: int, options: dict[str, Any]
+    name: str, norm: str, kind: str, clip_norm: float, batch_size: int, embedding_size: int, options: dict[str, Any]
 ) -> None:
     if name == "language_model":
         options = {**options, "embedding_size": embedding_size}
     plain, native = build(name, norm, **options), build(name, norm, **options)
     source = Noise(name, batch_size)
-    expected = numbers(plain, trained("reference", plain, source, kind)[1])
-    agree(numbers(native, trained("native", native, source, kind)[1]), expected)
+    expected = numbers(plain, trained("reference", plain, source, kind, clip_norm=clip_norm)[1])
+    agree(numbers(native, trained("native", native, source, kind, clip_norm=clip_norm)[1]), expected)
 
 
 FORMS = [
@@ -142,6 +145,30 @@ def test_how_many_updates_a_call_makes_changes_no_bit(name: str, kind: str, monk
     monkeypatch.setattr(updates, "CASES_AT_ONCE", 1)
     one_by_one = numbers(single, trained("native", single, Noise(name), kind)[1])
     assert all(torch.equal(together[key], one_by_one[key]) for key in together)
+
+
+@either
+@pytest.mark.parametrize("options", [{"cell": cell} for cell in CELLS] + FORMS[:5], ids=str)
+@pytest.mark.parametrize("norm", ["none", "layer"])
+def test_a_clipped_update_of_sgd_is_as_long_as_asked(name: str, options: dict[str, Any], norm: str) -> None:
+    """Over all parameters and no others: shifts that there are not have gradients inside a kernel."""
+    if norm == "none" and "variant" in options:
+        return
+    model, source = build(name, norm, **options), Noise(name)
+    on("native")
+    before = [p.detach().clone() for p in model.parameters()]
+    maker = model.native_updates(optimizer_of(model, "sgd"), 1e-3)
+    maker.make(source, range(1), lambda step: 1.0, torch.zeros((), dtype=torch.float64), None)
+    way = torch.cat([(p - old).flatten() for p, old in zip(model.parameters(), before, strict=True)])
+    assert way.norm().item() == pytest.approx(1e-3, rel=1e-2)  # the 1e-6 that is added to the gradient's norm
+
+
+@either
+def test_gradients_that_are_short_enough_are_left_alone_to_the_bit(name: str) -> None:
+    plain, clipped = build(name), build(name)
+    expected = numbers(plain, trained("native", plain, Noise(name))[1])
+    found = numbers(clipped, trained("native", clipped, Noise(name), clip_norm=1e9)[1])
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 
 @either

@@ -45,11 +45,11 @@ def build(norm: str = "layer", dtype: torch.dtype = torch.float64, **options: An
     return models.build(config, norm, Spec("image", (1, INPUTS), CLASSES), 0).to(dtype)
 
 
-def trained(kernel: str, model: Any, source: Any, name: str = "adam", rate: float = 0.01, **options: Any) -> Any:
+def trained(kernel: str, model: Any, source: Any, name: str = "adam", rate: float = 0.01, clip_norm: float = 0.0) -> Any:
     """Status, progress and all numbers of 20 updates on one implementation."""
     on(kernel)
-    optim: Any = SimpleNamespace(name=name, learning_rate=rate, momentum=0.9, schedule="linear", clip_norm=0.0)
-    status, progress = train(model, source, optim, **{"updates": 20, "evaluations": 3, **options})
+    optim: Any = SimpleNamespace(name=name, learning_rate=rate, momentum=0.9, schedule="linear", clip_norm=clip_norm)
+    status, progress = train(model, source, optim, updates=20, evaluations=3)
     return status, [row["train_loss"] for row in progress.history], model.state_dict(), set(kernels.used)
 
 
@@ -60,13 +60,14 @@ def trained(kernel: str, model: Any, source: Any, name: str = "adam", rate: floa
     normalize=st.sampled_from(["hidden", "all"]),
     sizes=st.lists(st.integers(1, 40), min_size=1, max_size=3),
     batch_size=st.sampled_from([1, 2, 3, 12, 13, 40]),
+    clip_norm=st.sampled_from([0.0, 0.1, 1e9]),
 )
 def test_the_numbers_are_those_of_the_plain_loop(
-    norm: str, name: str, normalize: str, sizes: list[int], batch_size: int
+    norm: str, name: str, normalize: str, sizes: list[int], batch_size: int, clip_norm: float
 ) -> None:
     options: dict[str, Any] = {"hidden_sizes": sizes, "normalize": normalize}
-    _, losses, plain, _ = trained("reference", build(norm, **options), Noise(batch_size), name)
-    _, ours, native, used = trained("native", build(norm, **options), Noise(batch_size), name)
+    _, losses, plain, _ = trained("reference", build(norm, **options), Noise(batch_size), name, 0.01, clip_norm)
+    _, ours, native, used = trained("native", build(norm, **options), Noise(batch_size), name, 0.01, clip_norm)
     assert used == {"native"}
     assert ours == pytest.approx(losses, rel=1e-9, abs=1e-9)
     for key, value in plain.items():

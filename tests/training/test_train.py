@@ -52,7 +52,7 @@ def go(model: Any, source: Any, checkpoint: Path | None = None, seconds: float =
     return train(
         model,
         source,
-        optim(clip_norm=1.0 if isinstance(model, cnn.CNN) else 0.0),  # with clipping no updates are native
+        optim(clip_norm=1.0 if isinstance(model, cnn.CNN) else 0.0),
         updates=UPDATES,
         evaluations=EVALUATIONS,
         checkpoint=CheckpointFile(checkpoint, OWNER) if checkpoint else None,
