@@ -1,9 +1,9 @@
 """What models and norms can be asked for: every option, typed once. Without PyTorch, which takes a second to import.
 
 `model=<name>` is the dataclass with this name in MODELS; `models/<name>.py` builds it. What an option needs to change
-anything its metadata say (experiments/training/schema.py): most of those about norms need certain ones. Where it is `recorded`
-they say, too: with its norm alone, "always", or, of what came later, only where it is "changed" from its default, so
-that the ids of older runs stay as they are.
+anything its metadata say (experiments/training/schema.py): most of those about norms need certain ones. So do they say
+when it is `recorded`: later options only where they are "changed" from their default, so that the ids of older runs
+stay as they are.
 """
 
 from dataclasses import Field, dataclass, field, fields

@@ -18,6 +18,9 @@ from experiments.verdicts.wording import METRICS, number, tidy
 MEANING = {
     "ghost_size": "cases of a ghost batch",
     "recurrent_scale": "factor on the first recurrent weights",
+    "input_scale": "factor on the first weights of the inputs",
+    "forget_bias": "initial bias of the forget gate",
+    "clip_norm": "largest norm of the gradient",
     "gain": "initial gain",
     "ranks": "processes that share a batch",
     "step_pixels": "pixels a time step reads",

@@ -50,7 +50,9 @@ def build(norm: str, source: Noise, **options: Any) -> Any:
     return models.build(config, norm, Spec("image", source.shape, CLASSES), 0).to(source.dtype)
 
 
-def trained(kernel: str, model: Any, source: Noise, name: str = "sgd", steps: int = 12, clip_norm: float = 0) -> Training:
+def trained(
+    kernel: str, model: Any, source: Noise, name: str = "sgd", steps: int = 12, clip_norm: float = 0
+) -> Training:
     """Status, losses and all numbers after some updates on one implementation."""
     on(kernel)
     optim: Any = SimpleNamespace(name=name, learning_rate=0.01, momentum=0.9, schedule="linear", clip_norm=clip_norm)

@@ -1,6 +1,6 @@
 """Recurrent layers, every cell with every norm: PyTorch's layers, the paper's equations, what masks and steps do."""
 
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from models.case_norms import Norm
 from models.language_model import Config
 from models.lstm_variants import FORMS
 from models.norms import NORMS, recurrent, undefined
+from models.recurrence import nearest_orthogonal
 from models.rnn import CELLS, RNN
 from tests.models.equations import (
     EPS,
@@ -391,6 +392,63 @@ def test_options_set_the_recurrent_scale_and_the_gain(norm: str) -> None:
     assert torch.equal(changed.W_h, 4 * plain.W_h) and torch.equal(changed.W_x, plain.W_x)
     gains = [part.gain for part in changed.modules() if isinstance(part, Norm) and part.gain is not None]
     assert len(gains) == (0 if norm in PLAIN else 3) and all((gain == 0.5).all() for gain in gains)
+
+
+def started(cell: str, norm: str, **options: Any) -> tuple[Any, Tensor]:
+    """A layer as a run starts with it, and the random number that is drawn after it."""
+    torch.manual_seed(5)
+    form = {"variant": cell} if cell in FORMS else {"cell": cell}
+    made: Any = RNN(INPUTS, norm, T, Config(hidden_size=UNITS, **{"groups": 2, **form, **options}))
+    return made.layers[0], torch.rand(1)
+
+
+every_start = pytest.mark.parametrize("cell, norm", [*product(CELLS, NORMS), *((form, "layer") for form in FORMS)])
+
+
+@every_start
+def test_the_input_scale_multiplies_the_weights_of_the_inputs_alone(cell: str, norm: str) -> None:
+    (plain, drawn), (changed, drawn_too) = started(cell, norm), started(cell, norm, input_scale=8.0)
+    assert torch.equal(changed.W_x, 8 * plain.W_x) and torch.equal(changed.W_h, plain.W_h)
+    assert torch.equal(drawn, drawn_too)
+
+
+@every_start
+def test_orthogonal_weights_turn_the_state_and_leave_all_else_as_it_was(cell: str, norm: str) -> None:
+    """Those of each gate are its own; they are scaled after that, and nothing more is drawn for them."""
+    (plain, drawn), (changed, drawn_too) = started(cell, norm), started(cell, norm, recurrent_init="orthogonal")
+    twice, _ = started(cell, norm, recurrent_init="orthogonal", recurrent_scale=2.0)
+    gates = changed.W_h.split(UNITS, 1)
+    assert len(gates) == changed.gates
+    assert all(torch.allclose(gate.t() @ gate, torch.eye(UNITS), atol=1e-5) for gate in gates)
+    assert all(not torch.allclose(one, other, atol=0.1) for one, other in pairwise(gates))
+    assert torch.equal(twice.W_h, 2 * changed.W_h) and torch.equal(changed.W_x, plain.W_x)
+    assert torch.equal(drawn, drawn_too)
+
+
+def test_orthogonal_weights_of_every_seed_turn_another_way() -> None:
+    """Without a preferred direction: over many draws their mean is nothing."""
+    drawn = [nearest_orthogonal(torch.empty(UNITS, UNITS).uniform_(-1, 1)) for _ in range(400)]
+    assert torch.stack(drawn).mean(0).abs().max() < 5 / (400 * UNITS) ** 0.5
+    assert {round(torch.linalg.det(W).item()) for W in drawn} == {-1, 1}
+
+
+LSTMS = [*(("lstm", norm) for norm in NORMS), *((form, "layer") for form in FORMS if "carried" not in form)]
+
+
+@pytest.mark.parametrize("cell, norm", LSTMS)
+def test_the_forget_bias_lets_an_lstm_keep_its_cell_state(cell: str, norm: str) -> None:
+    """What it was is kept whole by a large bias, and by half, about, without one; other gates only add up to 1."""
+    kept = {}
+    for bias in (0.0, 1.0, 30.0):
+        layer, _ = started(cell, norm, forget_bias=bias)
+        start = torch.full((B, UNITS), 100.0)
+        _, (_, c) = layer.double()(normal(1, B, INPUTS), (normal(B, UNITS), start.double()))
+        kept[bias] = (c / 100).mean().item()
+    assert kept[0.0] == pytest.approx(0.5, abs=0.15)
+    assert kept[0.0] + 0.05 < kept[1.0] < 0.95
+    assert kept[30.0] == pytest.approx(1, abs=0.02)
+    (_, plain), (_, biased) = started(cell, norm), started(cell, norm, forget_bias=1.0)
+    assert torch.equal(plain, biased)
 
 
 def test_groups_must_divide_the_units_of_every_term() -> None:

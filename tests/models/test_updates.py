@@ -45,7 +45,9 @@ def build(norm: str = "layer", dtype: torch.dtype = torch.float64, **options: An
     return models.build(config, norm, Spec("image", (1, INPUTS), CLASSES), 0).to(dtype)
 
 
-def trained(kernel: str, model: Any, source: Any, name: str = "adam", rate: float = 0.01, clip_norm: float = 0.0) -> Any:
+def trained(
+    kernel: str, model: Any, source: Any, name: str = "adam", rate: float = 0.01, clip_norm: float = 0.0
+) -> Any:
     """Status, progress and all numbers of 20 updates on one implementation."""
     on(kernel)
     optim: Any = SimpleNamespace(name=name, learning_rate=rate, momentum=0.9, schedule="linear", clip_norm=clip_norm)
