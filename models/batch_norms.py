@@ -1,6 +1,6 @@
 """Norms whose statistics cases share: batch norm, in feed-forward and recurrent nets, in one process or several."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
@@ -30,7 +30,7 @@ class BatchNorm(Norm):
     """
 
     name = "batch"
-    table_1 = (1, 0, 1, 1, 1, 0)
+    table_1: ClassVar[tuple[int, ...]] = (1, 0, 1, 1, 1, 0)
 
     running_mean: Tensor
     running_variance: Tensor
@@ -112,10 +112,15 @@ class BatchNorm(Norm):
             mean = a.detach().view(groups, self.features)
             out = self.scale((a * 0).view(groups, self.features, *a.shape[2:])).view(a.shape)
             return out, mean, torch.full_like(mean, self.eps**-0.5)
-        gain = self.gain if self.gain is None or groups == 1 else self.gain.repeat(groups)
-        shift = self.shift if self.shift is None or groups == 1 else self.shift.repeat(groups)
+        gain, shift = self.scales(a, groups)
         out, mean, inverse = torch.native_batch_norm(a, gain, shift, None, None, True, 0.0, self.eps)
         return out, mean.view(groups, self.features), inverse.view(groups, self.features)
+
+    def scales(self, a: Tensor, groups: int) -> tuple[Tensor | None, Tensor | None]:
+        """Gain and shift of the channels (N, groups * C, ...) once they are normalised."""
+        gain = self.gain if self.gain is None or groups == 1 else self.gain.repeat(groups)
+        shift = self.shift if self.shift is None or groups == 1 else self.shift.repeat(groups)
+        return gain, shift
 
     def normalize(self, a: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Normalise (N, C, ...) by its own `count` values a channel: output, mean, 1 / sqrt(biased variance + eps)."""
@@ -174,11 +179,11 @@ class StepwiseBatchNorm(BatchNorm):
         if not self.training:
             at = min(step, len(self.running_mean) - 1)
             return self.apply_statistics(a, self.running_mean[at], self.running_variance[at])
-        out, statistics = self.one_step(a, mask)
+        out, statistics = self.one_step(a, mask, step)
         self.pending.append(statistics)
         return out
 
-    def one_step(self, a: Tensor, mask: Tensor | None) -> tuple[Tensor, Statistics]:
+    def one_step(self, a: Tensor, mask: Tensor | None, step: int) -> tuple[Tensor, Statistics]:
         count = len(a) if mask is None else int(mask.sum())
         if mask is None or count == len(a):
             out, mean, inverse = self.normalize(a, count)
@@ -193,7 +198,7 @@ class StepwiseBatchNorm(BatchNorm):
         length, batch, features = a.shape
         if self.training and (mask is not None or batch == 1):
             masks = [None] * length if mask is None else list(mask)
-            parts = [self.one_step(row, inside) for row, inside in zip(a, masks, strict=True)]
+            parts = [self.one_step(row, inside, t) for t, (row, inside) in enumerate(zip(a, masks, strict=True))]
             self.store([statistics for _, statistics in parts])
             return torch.stack([out for out, _ in parts])
         if self.training:  # each (step, unit) pair is a channel of one call
@@ -219,6 +224,69 @@ class StepwiseBatchNorm(BatchNorm):
         means, inverses, counts = zip(*statistics, strict=True)
         count = torch.tensor(counts, device=means[0].device)[:, None]
         self.update(torch.stack(means), torch.stack(inverses), count)
+
+
+class BatchRenorm(BatchNorm):
+    """`norm=renorm`: batch norm brought near to what the running averages would give (Ioffe 2017).
+
+    With the mini-batch's mean m and deviation s and the running ones M and S the output is g ((a - m) / s r + d) + b,
+    where r = s / S and d = (m - M) / S are constants to the gradient, r within [1 / r_max, r_max] and d within
+    [-d_max, d_max]. In these limits training normalises as the test does, by M and S. They grow linearly from 1 and 0,
+    where this is batch norm, over the first `renorm_warmup` updates. A single value is treated as batch norm does.
+    """
+
+    name = "renorm"
+    table_1 = ()  # its output depends on what was normalised before
+
+    def __init__(
+        self, features: int, *, r_max: float = 3.0, d_max: float = 5.0, renorm_warmup: int = 100, **options: Any
+    ) -> None:
+        super().__init__(features, **options)
+        self.r_max, self.d_max, self.renorm_warmup = r_max, d_max, renorm_warmup
+        self.step = 0  # of a recurrent net: the first that is being normalised
+
+    @classmethod
+    def feedforward(cls, features: int, config: Any, *, axes: str, map_size: tuple[int, int] | None) -> Norm:
+        return cls(features, **cls.chosen(config))
+
+    @classmethod
+    def recurrent(cls, features: int, config: Any, *, steps: int, gain: float | None, shift: bool) -> Norm:
+        options = {"gain": RECURRENT_GAIN if gain is None else gain, "shift": shift, **cls.chosen(config)}
+        return StepwiseBatchRenorm(features, steps=steps, **options)
+
+    def alone(self, a: Tensor) -> bool:
+        return False
+
+    def layout(self, cases: int, positions: int) -> Layout | None:
+        return None
+
+    def scales(self, a: Tensor, groups: int) -> tuple[Tensor | None, Tensor | None]:
+        gain, shift = super().scales(a, groups)
+        assert gain is not None
+        r, d = self.corrections(a, groups)
+        return gain * r, gain * d if shift is None else gain * d + shift
+
+    @torch.no_grad()
+    def corrections(self, a: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+        """r and d of each channel of (N, groups * C, ...), the groups being successive steps."""
+        at = torch.arange(self.step, self.step + groups, device=a.device).clamp_(max=len(self.running_mean) - 1)
+        mean, deviation = self.running_mean[at], (self.running_variance[at] + self.eps).sqrt()
+        own_variance, own_mean = torch.var_mean(a, [dim for dim in range(a.dim()) if dim != 1], correction=0)
+        grown = (self.updates[at, None] / max(self.renorm_warmup, 1)).clamp(max=1)
+        r_max, d_max = 1 + grown * (self.r_max - 1), grown * self.d_max
+        r = ((own_variance.view_as(mean) + self.eps).sqrt() / deviation).clamp(1 / r_max, r_max)
+        d = ((own_mean.view_as(mean) - mean) / deviation).clamp(-d_max, d_max)
+        return r.flatten(), d.flatten()
+
+
+class StepwiseBatchRenorm(BatchRenorm, StepwiseBatchNorm):
+    """`norm=renorm` in a recurrent net."""
+
+    def one_step(self, a: Tensor, mask: Tensor | None, step: int) -> tuple[Tensor, Statistics]:
+        self.step = step
+        found = super().one_step(a, mask, step)
+        self.step = 0
+        return found
 
 
 def processes() -> int:
@@ -286,7 +354,7 @@ class SyncBatchNorm(BatchNorm):
 class StepwiseSyncBatchNorm(SyncBatchNorm, StepwiseBatchNorm):
     """`norm=sync_batch` in a recurrent net. Raises ModelError on padding, of which each process would have its own."""
 
-    def one_step(self, a: Tensor, mask: Tensor | None) -> tuple[Tensor, Statistics]:
+    def one_step(self, a: Tensor, mask: Tensor | None, step: int) -> tuple[Tensor, Statistics]:
         if mask is not None and processes() > 1:
             raise ModelError("norm=sync_batch: sequences with padding cannot be shared by processes; use norm=batch")
-        return super().one_step(a, mask)
+        return super().one_step(a, mask, step)

@@ -1,5 +1,6 @@
-"""Plain convolutional classifier, for the remark of the paper's section 6.7 (which names no architecture)."""
+"""Convolutional classifier, for the remark of the paper's section 6.7 (which names no architecture)."""
 
+from math import sqrt
 from typing import Any
 
 import torch
@@ -30,13 +31,27 @@ class CircularConv2d(nn.Conv2d):
         return F.conv2d(wrapped(x), self.weight, stride=self.stride)
 
 
+def shortcut(x: Tensor, like: Tensor) -> Tensor:
+    """x (N, C, H, W) as maps of another size: every second pixel, further channels zero, no parameter."""
+    if x.shape == like.shape:
+        return x
+    stride = -(-x.shape[2] // like.shape[2])
+    return F.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, 0, like.shape[1] - x.shape[1]))
+
+
 class CNN(Classifier):
-    """x: (N, C, H, W) -> logits (N, classes). ReLU, He initialisation; maps halve at the start and in the middle."""
+    """x: (N, C, H, W) -> logits (N, classes). ReLU, He initialisation; maps halve at the start and in the middle.
+
+    `residual`: after the first two layers each pair of layers is a block relu(x + norm(conv(relu(norm(conv(x)))))), as
+    in He et al. (2016); an odd last layer stands alone. Without a norm that keeps it small, what each of L blocks adds
+    is multiplied by 1 / sqrt(L): x then grows at most by a factor of sqrt(e) over all of them, as for 0 or 1 block.
+    """
 
     def __init__(self, config: Config, norm: str, spec: Any) -> None:
         super().__init__()
         channels, height, width = spec.input_shape
         self.circular, self.pooled = config.padding == "circular", config.head == "gap"
+        self.blocks = range(2, config.depth - 1, 2) if config.residual else range(0)  # the first layer of each
         convs, norms = [], []
         for layer in range(config.depth):
             halve = layer in (0, config.depth // 2)
@@ -48,6 +63,8 @@ class CNN(Classifier):
             norms.append(feedforward(norm, out, config, axes=config.layer_axes, map_size=(height, width)))
             channels = out
         self.convs, self.norms = nn.ModuleList(convs), nn.ModuleList(norms)
+        plain = isinstance(norms[0], Unnormalized)
+        self.share = 1 / sqrt(max(len(self.blocks), 1)) if plain else 1.0  # of what a block adds
         self.head = nn.AdaptiveAvgPool2d(1) if self.pooled else nn.Identity()
         size = channels if self.pooled else channels * height * width
         self.hidden, self.hidden_norm = None, None
@@ -66,8 +83,13 @@ class CNN(Classifier):
             reparametrize(norm, layer, "weight")
 
     def forward(self, x: Tensor) -> Tensor:
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = relu_of_norm(norm, conv(x))
+        before = x
+        for layer, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            if layer in self.blocks:
+                before = x
+            a = conv(x)
+            ends = layer - 1 in self.blocks
+            x = torch.relu(shortcut(before, a) + self.share * norm(a)) if ends else relu_of_norm(norm, a)
         h = self.head(x).flatten(1)
         if self.hidden is not None and self.hidden_norm is not None:
             h = relu_of_norm(self.hidden_norm, self.hidden(h))

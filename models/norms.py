@@ -4,6 +4,7 @@ A norm turns summed inputs `a` into what the non-linearity sees. Ba, Kiros and H
 
     none        a + b                         no statistics; the shift is the layer's ordinary bias
     batch       g * (a - mu) / sigma + b      mu, sigma of each unit over the cases of the mini-batch
+    renorm      g * (a - mu) / sigma + b      as batch, corrected towards running averages (batch_norms.py)
     sync_batch  g * (a - mu) / sigma + b      of each unit over the mini-batches of all processes that train the model
     layer       g * (a - mu) / sigma + b      mu, sigma of each case over the units of the layer
     rms         g * a / root mean square + b  of each case over the units of the layer

@@ -9,9 +9,9 @@ stay as they are.
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-NORMS = ("none", "layer", "rms", "group", "instance", "batch", "sync_batch", "weight")  # the classes of models/norms.py
+NORMS = ("none", "layer", "rms", "group", "instance", "batch", "renorm", "sync_batch", "weight")  # of models/norms.py
 NORMALIZING = tuple(norm for norm in NORMS if norm != "none")
-OF_A_BATCH = ("batch", "sync_batch")  # whose statistics cases share
+OF_A_BATCH = ("batch", "renorm", "sync_batch")  # whose statistics cases share
 SCALING = ("layer", "rms", "group", *OF_A_BATCH)  # with gains that start at a constant, in recurrent nets too
 # Which units of a convolutional layer share layer norm's statistics and which share a gain:
 # all of (C, H, W) with a gain per channel; all of (C, H, W) with a gain per unit; the C units of one pixel.
@@ -38,6 +38,10 @@ class NormConfig:
     )
     # into so many the units of a layer, or its channels, are divided
     groups: int = field(default=4, metadata={"needs": {"norm": ("group",)}, "recorded": "always"})
+    # batch renormalisation: limits of its corrections (those of Ioffe 2017), and the updates over which they grow
+    r_max: float = field(default=3.0, metadata={"minimum": 1, "needs": {"norm": ("renorm",)}})
+    d_max: float = field(default=5.0, metadata={"needs": {"norm": ("renorm",)}})
+    renorm_warmup: int = field(default=100, metadata={"minimum": 0, "needs": {"norm": ("renorm",)}})
 
 
 @dataclass
@@ -66,6 +70,8 @@ class CNNConfig(FeedforwardNormConfig):
     # What lies beyond the border of a map: zeros, or its opposite side.
     padding: str = field(default="zeros", metadata={"choices": ("zeros", "circular")})
     layer_axes: str = field(default="channel", metadata={"choices": LAYER_AXES, "needs": {"norm": ("layer",)}})
+    # shortcuts around pairs of convolutions (He et al. 2016)
+    residual: bool = field(default=False, metadata={"recorded": "changed"})
 
 
 @dataclass

@@ -93,7 +93,8 @@ class RecurrentLayer(nn.Module):
 def nearest_orthogonal(W: Tensor) -> Tensor:
     """The orthogonal matrix nearest to a square one, its polar factor: random as W is, and nothing more is drawn."""
     U, _, V = torch.linalg.svd(W)
-    return U @ V
+    nearest: Tensor = U @ V
+    return nearest
 
 
 def row(mask: Tensor | None, t: int) -> Tensor | None:

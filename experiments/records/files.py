@@ -18,7 +18,13 @@ VERSION = 4
 
 SCIENTIFIC = ("method", "norm", "seed", "batch_size", "updates", "evaluations", "model", "data", "optim")
 # What a configuration without this key means.
-UNSAID = {"ranks": 1, "model.recurrent_init": "uniform", "model.input_scale": 1.0, "model.forget_bias": 0.0}
+UNSAID = {
+    "ranks": 1,
+    "model.recurrent_init": "uniform",
+    "model.input_scale": 1.0,
+    "model.forget_bias": 0.0,
+    "model.residual": False,
+}
 LONGEST_WHOLE = 20  # digits and sign of any 64 bits
 
 

@@ -162,7 +162,7 @@ OF_NORMS = {
     "layer_axes": ("layer",),
     "variant": ("layer",),
     "ghost_size": ("batch",),
-    "statistics": ("batch", "sync_batch"),
+    "statistics": ("batch", "renorm", "sync_batch"),
 }
 IDLE: tuple[Any, ...] = (None, "", [], "none", False)
 

@@ -15,6 +15,8 @@ from models.model import State
 def refusal(model: Any, optimizer: Optimizer) -> str:
     """Why a models.cnn.CNN cannot be trained natively, in one line; empty if it can."""
     norms = norms_of(model)
+    if model.blocks:
+        return "no kernel for shortcuts"
     if unknown := {type(norm).__name__ for norm in norms if type(norm) not in maps.NORMS}:
         return f"no kernel for the norms {', '.join(sorted(unknown))}"
     if any(norm.layout(0, 1) is None for norm in norms):

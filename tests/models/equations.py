@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 EPS = 1e-5
-OF_A_BATCH = ("batch", "sync_batch")  # whose statistics cases share
+OF_A_BATCH = ("batch", "renorm", "sync_batch")  # whose statistics cases share
 OF_A_CASE = ("layer", "rms", "group", "instance")
 GROUPS = 2
+UNCORRECTED: dict[str, Any] = {"r_max": 1.0, "d_max": 0.0}  # with which batch renormalisation is batch norm
 
 
 def over(a: Tensor, *dims: int) -> Tensor:
@@ -35,6 +36,7 @@ NORMALIZED: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda a: a,
     "weight": lambda a: a,
     "batch": lambda a: over(a, *(d for d in range(a.dim()) if d != 1)),
+    "renorm": lambda a: NORMALIZED["batch"](a),  # UNCORRECTED; corrections are in test_batch_renorm.py
     "sync_batch": lambda a: NORMALIZED["batch"](a),
     "layer": lambda a: over(a, *units(a)),
     "rms": lambda a: a / (a.square().mean(units(a), keepdim=True) + EPS).sqrt(),

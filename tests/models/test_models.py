@@ -19,7 +19,8 @@ from models import ModelError, cnn, language_model, mlp, sequence_classifier
 from models.case_norms import LayerNorm, Norm, Unnormalized
 from models.norms import NORMS
 from models.options import LAYER_AXES
-from tests.models.equations import NORMALIZED, OF_A_BATCH, close
+from tests.models.equations import NORMALIZED, OF_A_BATCH, UNCORRECTED, close
+from tests.models.turns import assert_left_to_the_plain_loop
 
 BATCH, STEPS = 6, 8
 DATA = {
@@ -32,6 +33,7 @@ MODELS: dict[str, tuple[str, Any]] = {
     "mlp": ("image", mlp.Config(hidden_sizes=[12, 12])),
     "mlp-all": ("sequence", mlp.Config(hidden_sizes=[12], normalize="all", groups=2)),
     "cnn": ("image", cnn.Config(depth=3, width=4)),
+    "cnn-residual": ("image", cnn.Config(depth=7, width=4, residual=True)),
     "cnn-shallow": ("image", cnn.Config(depth=1, width=4, hidden_size=12)),
     **{
         f"cnn-{axes}": ("image", cnn.Config(depth=2, width=4, head="flatten", hidden_size=12, layer_axes=axes))
@@ -119,7 +121,7 @@ def test_a_batch_of_one_trains_and_only_norms_without_a_second_value_call_it_und
     loss.backward()
     assert loss.isfinite() and all(value.isfinite().all() for value in model.state_dict().values())
     # One case, or one position: this CNN has only maps to normalise.
-    assert models.norms.undefined(model) == (norm in (*OF_A_BATCH, "instance") and name != "cnn")
+    assert models.norms.undefined(model) == (norm in (*OF_A_BATCH, "instance") and name not in ("cnn", "cnn-residual"))
 
 
 @every_model
@@ -190,7 +192,7 @@ def test_data_of_another_kind_is_refused_in_one_line(name: str, kind: str) -> No
 def test_only_normalize_all_reaches_the_logits_of_an_mlp(norm: str) -> None:
     x = load("image").train_batch(0)[0].double()
     for normalize, expected in (("hidden", Unnormalized), ("all", NORMS[norm])):
-        config = mlp.Config(hidden_sizes=[12], normalize=normalize, groups=2)
+        config = mlp.Config(hidden_sizes=[12], normalize=normalize, groups=2, **UNCORRECTED)
         model: Any = models.build(config, norm, load("image").spec, 0).double()
         assert [type(part) for part in model.norms] == [NORMS[norm], expected]
         if normalize == "all" and norm not in ("none", "weight"):
@@ -221,6 +223,66 @@ def test_a_cnn_halves_its_maps_twice_and_doubles_its_channels_once(depth: int) -
     assert model(load("image").train_batch(0)[0]).shape == (BATCH, 10)
 
 
+# Shortcuts
+
+
+@every_norm
+@pytest.mark.parametrize("depth", [4, 6, 12])  # maps are halved by the first or the second layer of a block
+def test_blocks_that_add_nothing_hand_on_every_second_pixel_and_channels_of_zero(norm: str, depth: int) -> None:
+    config, x = cnn.Config(depth=depth, width=4, residual=True, groups=2), load("image").train_batch(0)[0]
+    model: Any = models.build(config, norm, load("image").spec, 0)
+    maps: list[Tensor] = []
+    for part in (model.convs[2], model.head):
+        part.register_forward_hook(lambda _module, inputs, _output: maps.append(inputs[0].detach()))
+    for last in range(3, depth, 2):
+        model.norms[last].register_forward_hook(lambda _module, _inputs, output: 0 * output)
+    model(x)
+    before, after = maps
+    assert before.any() and torch.equal(after[:, :4], before[:, :, ::2, ::2]) and not after[:, 4:].any()
+
+
+def test_an_odd_last_layer_stands_alone() -> None:
+    model: Any = models.build(cnn.Config(depth=5, width=4, residual=True), "none", load("image").spec, 0)
+    model.norms[4].register_forward_hook(lambda _module, _inputs, output: 0 * output)
+    assert not model(load("image").train_batch(0)[0]).any()
+
+
+@every_norm
+def test_shortcuts_draw_nothing_and_change_no_parameter(norm: str) -> None:
+    plain, residual = (
+        models.build(cnn.Config(depth=6, width=4, residual=residual), norm, load("image").spec, 0)
+        for residual in (False, True)
+    )
+    assert same(dict(plain.named_parameters()), dict(residual.named_parameters()))
+
+
+@pytest.mark.parametrize("norm", ["none", "weight"])
+@pytest.mark.parametrize("depth", [16, 64])
+def test_without_a_norm_neither_maps_nor_gradients_explode_over_many_blocks(norm: str, depth: int) -> None:
+    config = cnn.Config(depth=depth, width=8, residual=True)
+    model: Any = models.build(config, norm, load("image").spec, 0)
+    sizes: list[float] = []
+    for layer in (2, depth - 2):
+        model.convs[layer].register_forward_hook(
+            lambda _module, inputs, _output: sizes.append(inputs[0].square().mean().sqrt().item())
+        )
+    loss, _ = model.loss(load("image").train_batch(0), None)
+    loss.backward()
+    assert 0.3 < sizes[1] / sizes[0] < 3
+    first, last = (grad_of(model.convs[layer]) for layer in (2, depth - 2))
+    assert 0.1 < first / last < 30
+
+
+def grad_of(conv: nn.Module) -> float:
+    """The length of the gradient of a convolution's weights, or of what they are made of."""
+    return torch.stack([p.grad.norm() for p in conv.parameters() if p.grad is not None]).norm().item()
+
+
+def test_shortcuts_have_no_kernel() -> None:
+    model: Any = models.build(cnn.Config(depth=6, width=4, residual=True), "layer", load("image").spec, 0)
+    assert_left_to_the_plain_loop(model)
+
+
 @pytest.mark.parametrize("name", ["mlp", "cnn", "rows-lstm", "text-lstm"])
 def test_no_bias_hides_inside_a_normalised_sum(name: str) -> None:
     """All that is added to summed inputs are shifts of norms and the bias of the last layer."""
@@ -239,7 +301,7 @@ def test_on_a_torus_logits_of_pooled_maps_do_not_move_with_the_image(
     norm: str, padding: str, invariant: bool, shift: tuple[int, int]
 ) -> None:
     """By whole strides: the maps halve twice, so 4 pixels are one position of the last of them."""
-    config = cnn.Config(depth=4, width=4, padding=padding)
+    config = cnn.Config(depth=4, width=4, padding=padding, **UNCORRECTED)
     model: Any = models.build(config, norm, load("image").spec, 0).double()
     x = load("image").train_batch(0)[0].double()
     change = (model(x.roll(shift, (2, 3))) - model(x)).abs().max()

@@ -21,6 +21,7 @@ from tests.models.equations import (
     NORMALIZED,
     OF_A_BATCH,
     OF_A_CASE,
+    UNCORRECTED,
     close,
     generic,
     gradients,
@@ -37,7 +38,7 @@ every_shape = pytest.mark.parametrize("shape", [UNITS, MAPS], ids=["units", "map
 
 
 def make(norm: str, features: int = C, *, axes: str = "channel", **options: Any) -> Any:
-    config = FeedforwardNormConfig(**{"groups": GROUPS, **options})
+    config = FeedforwardNormConfig(**{"groups": GROUPS, **UNCORRECTED, **options})
     return feedforward(norm, features, config, axes=axes, map_size=(H, W))
 
 
@@ -217,7 +218,7 @@ def test_running_averages_take_the_mean_over_ghost_batches_once_an_update(shape:
 # The paper's Table 1; its section 5 is in tests/training/test_probes_geometry.py
 
 
-@every_norm
+@pytest.mark.parametrize("norm", TABLE_1)
 def test_table_1(norm: str) -> None:
     """Every norm's row, as its class has it; of one value instance norm is constant."""
     no_data: Any = None
@@ -264,6 +265,7 @@ OPTIONS: dict[str, tuple[str, tuple[Any, ...]]] = {  # the norm that has it, and
     "groups": ("group", (1, 2, 4)),
     "ghost_size": ("batch", (0, 1, 5)),
 }
+# Those of renorm, which act from the second update on, are in test_batch_renorm.py.
 
 
 @every_norm

@@ -19,6 +19,7 @@ from tests.models.equations import (
     NORMALIZED,
     OF_A_BATCH,
     OF_A_CASE,
+    UNCORRECTED,
     close,
     generic,
     gradients,
@@ -63,7 +64,7 @@ def kernel(request: pytest.FixtureRequest) -> str:
 
 def rnn(cell: str, norm: str, **options: Any) -> Any:
     form = {"variant": cell} if cell in FORMS else {"cell": cell}
-    return generic(RNN(INPUTS, norm, T, Config(hidden_size=UNITS, **{"groups": 2, **form, **options})))
+    return generic(RNN(INPUTS, norm, T, Config(hidden_size=UNITS, **{"groups": 2, **UNCORRECTED, **form, **options})))
 
 
 def buffers(model: nn.Module) -> dict[str, Tensor]:

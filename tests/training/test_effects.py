@@ -24,6 +24,9 @@ SMALL: dict[str, tuple[str, Any]] = {
 CHANGED = {
     "detach": "both",
     "groups": 2,
+    "r_max": 1.5,
+    "d_max": 2.0,
+    "renorm_warmup": 3,
     "ghost_size": BATCH // 2,
     "statistics": "pooled",
     "gain": 0.5,

@@ -62,15 +62,20 @@ def test_another_science_is_another_run(change: dict[str, Any], tmp_path: Path) 
     assert files.run_id(base) != files.run_id(other)
 
 
-LATER = {"recurrent_init": "orthogonal", "input_scale": 8.0, "forget_bias": 1.0}  # other values of later options
+LATER: dict[str, Any] = {
+    "recurrent_init": "orthogonal",
+    "input_scale": 8.0,
+    "forget_bias": 1.0,
+    "residual": True,
+}  # other values of later options
 
 
 @pytest.mark.parametrize("option", LATER)
 def test_a_later_option_is_recorded_only_where_it_is_changed(option: str, tmp_path: Path) -> None:
-    plain, changed = (
-        tiny(tmp_path, model=language_model.Config(**options), data=text.Config(corpus="synthetic"))
-        for options in ({}, {option: LATER[option]})
-    )
+    model = next(node for node in MODELS.values() if hasattr(node, option))()
+    source = mnist.Config(source="synthetic") if model.name == "cnn" else text.Config(corpus="synthetic")
+    plain = tiny(tmp_path, model=model, data=source)
+    changed = tiny(tmp_path, model=dataclasses.replace(model, **{option: LATER[option]}), data=source)
     base, other = schema.scientific(plain), schema.scientific(changed)
     assert option not in base["model"] and other["model"] == base["model"] | {option: LATER[option]}
     assert files.run_id(base) != files.run_id(other)
