@@ -239,7 +239,7 @@ class BatchRenorm(BatchNorm):
     table_1 = ()  # its output depends on what was normalised before
 
     def __init__(
-        self, features: int, *, r_max: float = 3.0, d_max: float = 5.0, renorm_warmup: int = 100, **options: Any
+        self, features: int, *, r_max: float = 3.0, d_max: float = 5.0, renorm_warmup: int = 300, **options: Any
     ) -> None:
         super().__init__(features, **options)
         self.r_max, self.d_max, self.renorm_warmup = r_max, d_max, renorm_warmup

@@ -41,7 +41,7 @@ class NormConfig:
     # batch renormalisation: limits of its corrections (those of Ioffe 2017), and the updates over which they grow
     r_max: float = field(default=3.0, metadata={"minimum": 1, "needs": {"norm": ("renorm",)}})
     d_max: float = field(default=5.0, metadata={"needs": {"norm": ("renorm",)}})
-    renorm_warmup: int = field(default=100, metadata={"minimum": 0, "needs": {"norm": ("renorm",)}})
+    renorm_warmup: int = field(default=300, metadata={"minimum": 0, "needs": {"norm": ("renorm",)}})
 
 
 @dataclass

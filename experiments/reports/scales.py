@@ -22,6 +22,7 @@ HUES = {  # the first three are those of Okabe and Ito: the colour-blind can tel
     "group": "#cc79a7",
     "instance": "#7b3fa0",
     "weight": "#8c6d1f",
+    "renorm": "#c2185b",
 }
 OTHERS = ("#222222", "#56b4e9", "#b59f00", "#a0522d")
 DASHES: tuple[Dashes, ...] = ((), (4, 1.5), (1, 1), (5, 1, 1, 1))

@@ -119,9 +119,11 @@ class Descent {
   void finish() {
     if (!clips()) return;
     double squares = 0;
-    for (const Move& found : waiting)
+    for (const Move& found : waiting) {
+      const T* const d = found.slopes();
 #pragma omp simd reduction(+ : squares)
-      for (int64_t j = 0; j < found.n; ++j) squares += double(found.slopes()[j]) * found.slopes()[j];
+      for (int64_t j = 0; j < found.n; ++j) squares += double(d[j]) * d[j];
+    }
     const T factor = clip_norm / (std::sqrt(squares) + 1e-6);
     for (const Move& found : waiting) {
       if (!(factor >= 1)) vectorised(0, found.n, [=, d = found.slopes()](int64_t j) { d[j] *= factor; });  // NaN, too

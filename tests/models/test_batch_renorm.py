@@ -19,7 +19,7 @@ C = 3
 every_shape = pytest.mark.parametrize("shape", [(2, C), (4, C), (2, C, 5, 4)], ids=["2 cases", "4 cases", "maps"])
 
 
-def make(norm: str = "renorm", *, r_max: float = 3.0, d_max: float = 5.0, renorm_warmup: int = 100) -> Any:
+def make(norm: str = "renorm", *, r_max: float = 3.0, d_max: float = 5.0, renorm_warmup: int = 300) -> Any:
     options: dict[str, Any] = {"r_max": r_max, "d_max": d_max, "renorm_warmup": renorm_warmup}
     return generic(feedforward(norm, C, FeedforwardNormConfig(**options)))
 
@@ -104,7 +104,8 @@ def test_within_its_limits_training_gives_what_the_test_does(shape: tuple[int, .
 def test_each_option_changes_what_comes_after_the_first_update(option: str, value: float) -> None:
     torch.manual_seed(1)
     batches = [normal(2, C), 3 * normal(2, C) + 4]
-    plain, changed = make(), make(**{option: value})
+    changes: dict[str, Any] = {option: value}
+    plain, changed = make(), make(**changes)
     changed.load_state_dict(plain.state_dict())
     first, second = ([unit(a) for unit in (plain, changed)] for a in batches)
     assert torch.equal(*first) and not torch.equal(*second)
