@@ -39,6 +39,8 @@ class Spec:
     kind: str  # "image" | "sequence" | "text"
     input_shape: tuple[int, ...]  # of one case: (C, H, W) | (steps, features) | (steps,)
     outputs: int  # number of classes, or of symbols
+    # Whether sequences have lengths of their own: the last feature of a step is then 1 inside a case, 0 on padding.
+    padded: bool = False
 
 
 class Data(Protocol):

@@ -51,6 +51,10 @@ class Config:
     permuted: bool = False
     # rows only: further test splits test_rows_<n>, each image stretched or shrunk to n steps
     test_lengths: list[int] = field(default_factory=list, metadata={"maximum": 10_000, "distinct": True})
+    # rows only: further test splits test_repeated_<n>, n steps in which each image is read over and over
+    repeated_lengths: list[int] = field(
+        default_factory=list, metadata={"maximum": 10_000, "distinct": True, "recorded": "changed"}
+    )
     # synthetic: 2,000 + 500 + 500 generated images of the same shape, no download; for trials only
     source: str = field(default="real", metadata={"choices": ("real", "synthetic")})
     # evaluate on the first so many of the 5,000 validation and 10,000 test images
@@ -60,7 +64,7 @@ class Config:
 
 def check(config: Config) -> None:
     """Refuse what only sequences can have, and sequences that cannot be."""
-    for key in ("test_lengths", "step_pixels", "permuted"):
+    for key in ("test_lengths", "repeated_lengths", "step_pixels", "permuted"):
         if getattr(config, key) and config.layout != "rows":
             raise DataError(f"data.{key}={getattr(config, key)} needs data.layout=rows")
     if config.step_pixels and config.crop**2 % config.step_pixels:
@@ -69,6 +73,11 @@ def check(config: Config) -> None:
         )
     if min(config.test_lengths, default=2) < 2:
         raise DataError(f"data.test_lengths={list(config.test_lengths)}: a sequence needs at least 2 steps")
+    steps = config.crop**2 // (config.step_pixels or config.crop)
+    if min(config.repeated_lengths, default=steps + 1) <= steps:
+        raise DataError(
+            f"data.repeated_lengths={list(config.repeated_lengths)}: give more than the {steps} steps of an image"
+        )
 
 
 def load(config: Config, *, batch_size: int, seed: int) -> Cases:
@@ -79,10 +88,6 @@ def load(config: Config, *, batch_size: int, seed: int) -> Cases:
     view = partial(laid_out, config=config, order=_order(config))
     shape = tuple(view(splits["train"][0][:1]).shape[1:])
     spec = Spec("sequence" if config.layout == "rows" else "image", shape, 10)
-    variants: dict[str, Callable[[Tensor], Tensor]] = {
-        name: partial(stretched, steps=steps)
-        for name, steps in zip(test_splits(config)[1:], config.test_lengths, strict=True)
-    }
     return Cases(
         spec,
         splits,
@@ -91,12 +96,21 @@ def load(config: Config, *, batch_size: int, seed: int) -> Cases:
         digest=images.digest,
         synthetic=synthetic,
         view=view,
-        variants=variants,
+        variants=variants(config),
     )
 
 
 def test_splits(config: Config) -> list[str]:
-    return ["test", *(f"test_rows_{steps}" for steps in config.test_lengths)]
+    return ["test", *variants(config)]
+
+
+def variants(config: Config) -> dict[str, Callable[[Tensor], Tensor]]:
+    """What further test splits make of the sequences of "test"."""
+    made = (
+        ("test_rows", stretched, config.test_lengths),
+        ("test_repeated", repeated, config.repeated_lengths),
+    )
+    return {f"{name}_{steps}": partial(alter, steps=steps) for name, alter, lengths in made for steps in lengths}
 
 
 def stretched(x: Tensor, steps: int) -> Tensor:
@@ -105,6 +119,17 @@ def stretched(x: Tensor, steps: int) -> Tensor:
 
     series = x.transpose(1, 2)  # interpolate takes time last
     return interpolate(series, steps, mode="linear", align_corners=True).transpose(1, 2).contiguous()
+
+
+def repeated(x: Tensor, steps: int) -> Tensor:
+    """Sequences (B, T, features) read over and over, the last `steps` of it: (B, steps, features).
+
+    Stretching makes the input slower; here nothing changes but the length. Every row is one of the image's own, as is
+    every step from one row to the next but that from the last to the first; all of them say the same class; and the end
+    is the whole image, as in training. A net that is stopped half way, or goes on over blank rows, would fail for
+    these, whether or not it bears the length.
+    """
+    return x.repeat(1, -(-steps // x.shape[1]), 1)[:, -steps:].contiguous()
 
 
 def prepare() -> str:

@@ -125,15 +125,6 @@ def own_options(norm: str) -> list[str]:
     return [option.name for option in fields(NormConfig) if norm in norms_with(option)]
 
 
-def unchanged(model: Any) -> set[str]:
-    """The options of a model that are recorded only where they are not their default, and are it here."""
-    return {
-        option.name
-        for option in fields(model)
-        if option.metadata.get("recorded") == "changed" and getattr(model, option.name) == option.default
-    }
-
-
 def unrecorded(norm: str) -> set[str]:
     """The options of a model that are other norms' own, and so no part of what a run with this norm is."""
     later = {option.name for option in fields(NormConfig) if option.metadata.get("recorded") != "always"}

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import cache, reduce
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import data
 import models
 from experiments.records.files import SCIENTIFIC, SuiteError
 from experiments.training import probes
-from models.options import KERNELS, NORMS, unchanged, unrecorded
+from models.options import KERNELS, NORMS, unrecorded
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -226,13 +226,26 @@ def updates_of(config: Config) -> int:
 
 def scientific(config: Config) -> dict[str, Any]:
     """The configuration as plain data, as it is recorded: `ranks` where there are several, no other norms' options,
-    and none of later options that are at their default.
+    and later ones where they are set.
     """
     keys = ("experiment", *SCIENTIFIC, *(("ranks",) if config.ranks > 1 else ()))
     found = {key: plain(getattr(config, key)) for key in keys}
-    for option in unrecorded(config.norm) | unchanged(config.model):
+    for option in unrecorded(config.norm):
         found["model"].pop(option, None)
+    for part in ("model", "data"):
+        for option, unset in later(getattr(config, part).__class__).items():
+            if found[part][option] == unset:
+                del found[part][option]
     return found
+
+
+@cache
+def later(node: type["DataclassInstance"]) -> dict[str, Any]:
+    """The options that came after runs had been made without them, with their defaults, which change none of those.
+
+    Their metadata say `recorded: changed`.
+    """
+    return {spec.name: default(spec) for spec in dataclasses.fields(node) if spec.metadata.get("recorded") == "changed"}
 
 
 def plain(value: object) -> Any:

@@ -92,6 +92,14 @@ def test_the_digest_tells_data_apart_and_nothing_else() -> None:
         (mnist.Config(step_pixels=4), "data.step_pixels=4 needs data.layout=rows"),
         (mnist.Config(layout="rows", crop=20, step_pixels=7), "does not divide the 400 pixels"),
         (mnist.Config(layout="rows", test_lengths=[30, 1]), "at least 2 steps"),
+        (mnist.Config(repeated_lengths=[30]), "data.repeated_lengths=[30] needs data.layout=rows"),
+        (mnist.Config(layout="rows", crop=20, repeated_lengths=[30, 20]), "[30, 20]: give more than the 20 steps"),
+        (mnist.Config(layout="rows", step_pixels=49, repeated_lengths=[16]), "[16]: give more than the 16 steps"),
+        (recall.Config(shortest_length=51), "data.shortest_length=51 exceeds data.sequence_length=50"),
+        (
+            recall.Config(test_distances=[60, 50]),
+            "data.test_distances=[60, 50]: give more than data.sequence_length=50",
+        ),
         (text.Config(corpus="file"), "needs data.path"),
         (text.Config(corpus="bible"), "no corpus 'bible'; choose one of: shakespeare, wikitext, file, synthetic"),
         (text.Config(corpus="wikitext", path="my.txt"), "data.path=my.txt and data.corpus=wikitext are two texts"),
@@ -142,6 +150,17 @@ def test_stretched_test_splits() -> None:
     assert found.test_splits == ["test", "test_rows_30", "test_rows_15"]
     (x, y), (longer, same) = next(found.batches("test")), next(found.batches("test_rows_30"))
     assert torch.equal(y, same) and torch.equal(longer, mnist.stretched(x, 30))
+
+
+def test_repeated_images_end_as_the_image_and_have_no_other_rows() -> None:
+    found = load(mnist.Config(source="synthetic", layout="rows", crop=20, repeated_lengths=[30, 45]))
+    assert found.test_splits == ["test", "test_repeated_30", "test_repeated_45"]
+    x, y = next(found.batches("test"))
+    for steps in (30, 45):
+        longer, same = next(found.batches(f"test_repeated_{steps}"))
+        assert longer.shape == (len(x), steps, 20) and longer.is_contiguous() and torch.equal(same, y)
+        for t in range(steps):
+            assert torch.equal(longer[:, t], x[:, (t - steps) % 20])
 
 
 def test_synthetic_images_can_be_learnt() -> None:

@@ -1,5 +1,7 @@
 """The recall task, and images as longer sequences: what is asked, and that a seed decides everything."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -35,6 +37,38 @@ def test_a_split_has_as_many_cases_as_asked_for_and_its_own(split: str, size: in
     assert len(cases) == size
     other = torch.cat([x for x, _ in load().batches("test" if split == "validation" else "validation")])
     assert not torch.equal(cases[:30], other[:30])
+
+
+def test_longer_test_cases_are_those_of_the_test_read_on() -> None:
+    found = load(config=replace(CONFIG, test_distances=[12, 15]))
+    assert found.test_splits == ["test", "test_distance_12", "test_distance_15"]
+    x, y = next(iter(found.batches("test")))
+    assert torch.equal(x, next(iter(load().batches("test")))[0])
+    for steps in (12, 15):
+        longer, same = next(iter(found.batches(f"test_distance_{steps}")))
+        assert longer.shape == (40, steps, 10) and torch.equal(longer[:, :9], x) and torch.equal(same, y)
+        further = longer[:, 9:].argmax(2)
+        assert torch.equal(longer.sum(2), torch.ones(40, steps)) and further.unique().tolist() == [5, 6, 7, 8, 9]
+
+
+VARIED = replace(CONFIG, shortest_length=4, test_distances=[12])
+
+
+def test_cases_have_lengths_of_their_own_and_are_else_the_same() -> None:
+    found = load(config=VARIED)
+    assert found.spec == data.Spec("sequence", (9, 11), 5, padded=True)
+    batches = [(found.train_batch(step), load().train_batch(step)) for step in range(20)]
+    (x, y), (plain, labels) = (tuple(map(torch.cat, zip(*some, strict=True))) for some in zip(*batches, strict=True))
+    inside, lengths = x[..., -1], x[..., -1].sum(1)
+    assert lengths.unique().tolist() == [4, 5, 6, 7, 8, 9]  # each is as probable
+    assert torch.equal(inside, (torch.arange(9) < lengths[:, None]).float())
+    assert torch.equal(x[..., :-1], plain * inside[..., None]) and torch.equal(y, labels)
+    assert torch.equal(x[:16], load(config=VARIED).train_batch(0)[0])
+
+
+def test_at_a_distance_every_case_has_the_same_length() -> None:
+    x, _ = next(iter(load(config=VARIED).batches("test_distance_12")))
+    assert x.shape == (40, 12, 11) and bool((x[..., -1] == 1).all())
 
 
 def rows(**options: object) -> data.Data:

@@ -18,7 +18,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 import data
 import models
-from data import mnist, text
+from data import mnist, recall, text
 from experiments.records.files import flat
 from experiments.sweeps import compose as compose_module
 from experiments.sweeps.arm import Arm, Name
@@ -89,7 +89,7 @@ def shared(config: Config, own: set[str]) -> tuple[Any, ...]:
     """All that arms of one claim must have in common: the values that make them apart, and further test splits."""
     model = {key: value for key, value in vars(config.model).items() if f"model.{key}" not in own}
     source = {key: value for key, value in vars(config.data).items() if f"data.{key}" not in own}
-    for key in ("test_length", "test_lengths"):
+    for key in ("test_length", "test_lengths", "test_distances", "repeated_lengths"):
         source.pop(key, None)
     return model, source, config.optim, config.tuning
 
@@ -237,10 +237,17 @@ def arms_of(*experiments: str, **changes: Any) -> dict[Name, Config]:
     }
 
 
-@pytest.mark.parametrize("options", [mnist.Config(layout="rows", test_lengths=[14, 30]), text.Config(test_length=80)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        mnist.Config(layout="rows", test_lengths=[14, 30], repeated_lengths=[40, 30]),
+        recall.Config(test_distances=[60]),
+        text.Config(test_length=80),
+    ],
+)
 def test_the_names_of_test_splits_are_known_before_the_data(options: Any) -> None:
-    synthetic = {"source": "synthetic"} if options.name == "mnist" else {"corpus": "synthetic"}
-    source = data.load(replace(options, **synthetic), batch_size=4, seed=0)
+    synthetic = {"mnist": {"source": "synthetic"}, "text": {"corpus": "synthetic"}}
+    source = data.load(replace(options, **synthetic.get(options.name, {})), batch_size=4, seed=0)
     assert source.test_splits == data.test_splits(options)
 
 
