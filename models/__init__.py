@@ -46,11 +46,11 @@ def build(config: Options, norm: str, spec: Any, seed: int) -> "Model":
     return model
 
 
-def metrics(name: str, *, longer: bool = False) -> tuple[str, ...]:
-    """What the model `name` measures on each split; `longer`: on one of sequences longer than those trained on."""
-    module = importlib.import_module(f"{__name__}.{name}")
+def metrics(config: Options, *, longer: bool = False) -> tuple[str, ...]:
+    """What a model measures on each split; `longer`: on one of sequences longer than those trained on."""
+    module = importlib.import_module(f"{__name__}.{config.name}")
     measured: tuple[str, ...] = module.METRICS + (getattr(module, "METRICS_BEYOND", ()) if longer else ())
-    return measured
+    return (*measured, "state_norm") if getattr(config, "state_norm", False) else measured
 
 
 def require(config: Options, spec: Any, *kinds: str) -> None:

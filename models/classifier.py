@@ -18,6 +18,9 @@ class Classifier(Model):
     def metrics(self, batch: Batch, state: State = None) -> tuple[dict[str, Tensor], State]:
         """Per case: `loss` in nats and `error`, 1 where the most probable class is wrong."""
         inputs, targets = batch
-        logits = self(inputs)
-        wrong = logits.argmax(-1) != targets
-        return {"loss": F.cross_entropy(logits, targets, reduction="none"), "error": wrong.float()}, None
+        return graded(self(inputs), targets), None
+
+
+def graded(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    wrong = logits.argmax(-1) != targets
+    return {"loss": F.cross_entropy(logits, targets, reduction="none"), "error": wrong.float()}

@@ -11,6 +11,7 @@ from models import require
 from models.kernels.recurrent_updates import RecurrentUpdates, native_updates
 from models.model import Batch, Model, State
 from models.options import LanguageModelConfig
+from models.recurrence import state_norm
 from models.rnn import RNN
 
 Config = LanguageModelConfig
@@ -27,6 +28,7 @@ class LanguageModel(Model):
         self.embedding = nn.Embedding(symbols, config.embedding_size) if config.embedding_size else None
         self.rnn = RNN(config.embedding_size or symbols, norm, self.steps, config)
         self.output = nn.Linear(config.hidden_size, symbols)
+        self.state_norm = config.state_norm
 
     def forward(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Symbols (T, B) -> logits (T, B, symbols) and the state after the last of them."""
@@ -47,7 +49,7 @@ class LanguageModel(Model):
 
         On sequences longer than those trained on also `bits_per_character_beyond`, at the positions that training
         never saw, and per sequence `length_penalty`: how much more that is than in the second half of the trained
-        positions, where the state has warmed up.
+        positions, where the state has warmed up. Where asked for, per sequence `state_norm`, after its last step.
         """
         losses, state = self.losses(batch, state)
         bits = losses / log(2)
@@ -56,6 +58,8 @@ class LanguageModel(Model):
             within, beyond = bits[self.steps // 2 : self.steps], bits[self.steps :]
             values["bits_per_character_beyond"] = beyond
             values["length_penalty"] = beyond.mean(0) - within.mean(0)
+        if self.state_norm and state:
+            values["state_norm"] = state_norm(state[-1][0])
         return values, state
 
     def native_updates(self, optimizer: torch.optim.Optimizer, clip_norm: float = 0.0) -> RecurrentUpdates | None:

@@ -99,6 +99,8 @@ class RecurrentConfig(NormConfig):
     # is added to the shift the forget gate starts at (Jozefowicz et al. 2015 recommend 1)
     forget_bias: float = field(default=0.0, metadata={"needs": {"model.cell": ("lstm",)}, "recorded": "changed"})
     initial_state_std: float = 0.0  # noise on h_0 in training, the same for every norm (Cooijmans et al. use 0.1)
+    # measure, beside the loss, how long the last state is: `state_norm`
+    state_norm: bool = field(default=False, metadata={"recorded": "changed"})
 
 
 @dataclass

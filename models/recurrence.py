@@ -4,7 +4,8 @@ W_x x does not depend on the state, so each layer projects (and, where the equat
 sequence before its loop over time.
 """
 
-from math import sqrt
+from collections.abc import Iterable
+from math import isfinite, log10, nan, sqrt
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from models.options import RecurrentConfig
 
 # norms that leave the summed inputs alone
 PLAIN = tuple(name for name, norm in NORMS.items() if issubclass(norm, Unnormalized))
+SMALLEST = 1e-300  # instead of a length of 0
 States = tuple[Tensor, ...]  # (h,), in an LSTM (h, c), each (B, hidden_size)
 
 
@@ -95,6 +97,18 @@ def nearest_orthogonal(W: Tensor) -> Tensor:
     U, _, V = torch.linalg.svd(W)
     nearest: Tensor = U @ V
     return nearest
+
+
+def state_norm(h: Tensor) -> Tensor:
+    """Euclidean length of each state (B, hidden_size), divided by sqrt(hidden_size): (B,), for tanh cells 1 at most."""
+    lengths: Tensor = h.norm(dim=1) / sqrt(h.shape[1])
+    return lengths
+
+
+def state_norm_drift(norms: Iterable[float]) -> float:
+    """How far such lengths move while a net is trained: log10 of the largest over the smallest of those finite."""
+    finite = [max(norm, SMALLEST) for norm in norms if isfinite(norm)]
+    return log10(max(finite) / min(finite)) if finite else nan
 
 
 def row(mask: Tensor | None, t: int) -> Tensor | None:

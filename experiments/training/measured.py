@@ -16,11 +16,13 @@ def metric_names(config: Config) -> set[str]:
     """The names of all that a run of this configuration measures."""
     if config.method != "train":
         return set(probes.load(config.method).metrics)
-    measured, longer = (models.metrics(config.model.name, longer=longer) for longer in (False, True))
+    measured, longer = (models.metrics(config.model, longer=longer) for longer in (False, True))
     names = {f"{split}_{name}" for split in ("validation", "mean_validation", *WAYS) for name in measured}
     names |= {f"test_batch_{name}_increase" for name in measured}
     for variant in data.test_splits(config.data)[1:]:
         names |= {f"{variant}_{name}" for name in longer} | {f"{variant}_{name}_increase" for name in measured}
+    if "validation_state_norm" in names:
+        names.add("state_norm_drift")
     return {"train_loss", "mean_train_loss"} | names
 
 

@@ -18,6 +18,7 @@ from experiments.training.schema import Config
 from experiments.training.train import Data, Row, train
 from models.model import Model
 from models.norms import undefined
+from models.recurrence import state_norm_drift
 
 Observer = Callable[[list[Row]], None]
 
@@ -82,7 +83,10 @@ def summary(history: list[Row]) -> Row:
     """The last validation metrics, and `mean_...`: their mean over the run, the measure of speed at equal updates."""
     names = [name for name in history[-1] if name not in ("update", "seconds")]
     means = {f"mean_{name}": sum(row[name] for row in history) / len(history) for name in names}
-    return {name: history[-1][name] for name in names} | means
+    final = {name: history[-1][name] for name in names} | means
+    if "validation_state_norm" in final:
+        final["state_norm_drift"] = state_norm_drift(row["validation_state_norm"] for row in history)
+    return final
 
 
 class MetricsFile:

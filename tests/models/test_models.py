@@ -142,8 +142,8 @@ def test_the_loss_is_the_mean_of_the_metric_and_all_are_named(name: str, norm: s
         else:
             assert torch.equal(values["error"], (model(batch[0]).argmax(1) != batch[1]).float())
     plain, *variants = [set(evaluate(model, load(kind), split)) for split in load(kind).test_splits]
-    assert plain == set(models.metrics(config.name))
-    assert all(variant == set(models.metrics(config.name, longer=True)) for variant in variants)
+    assert plain == set(models.metrics(config))
+    assert all(variant == set(models.metrics(config, longer=True)) for variant in variants)
 
 
 @every_norm

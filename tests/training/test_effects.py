@@ -5,13 +5,15 @@ from typing import Any
 
 import pytest
 
+import data
 import models
+from data import mnist, recall
 from experiments.records import files
 from experiments.reports.sentences import OF_NORMS
 from experiments.training import schema
 from experiments.training.schema import Config, ConfigError, Optim, check_together
 from experiments.training.train import train
-from models import ModelError, cnn, language_model, mlp, options
+from models import ModelError, cnn, language_model, mlp, options, sequence_classifier
 from models.options import MODELS, NORMS, NormConfig, norms_with
 from tests.models.test_models import BATCH, DATA, load
 
@@ -121,3 +123,29 @@ def test_a_new_norms_option_is_recorded_with_that_norm_alone(monkeypatch: pytest
         recorded[norm] = schema.scientific(config)
     assert files.run_id(recorded["layer"]) == before
     assert recorded["power"]["model"]["power"] == 3.0
+
+
+# Options that came after runs had been made without them: an option, another value, and where it is
+LATER: list[tuple[str, str, Any, Any]] = [
+    ("model", "state_norm", True, sequence_classifier.Config()),
+    ("model", "state_norm", True, language_model.Config()),
+    ("data", "repeated_lengths", [30], mnist.Config()),
+    ("data", "shortest_length", 7, recall.Config()),
+    ("data", "test_distances", [60], recall.Config()),
+]
+
+
+@pytest.mark.parametrize(("part", "option", "value", "node"), LATER)
+def test_an_option_that_came_later_is_recorded_where_it_is_set_alone(
+    part: str, option: str, value: Any, node: Any
+) -> None:
+    unset = replace(configured("lstm", "layer"), **{part: node})
+    recorded = schema.scientific(replace(unset, **{part: replace(node, **{option: value})}))
+    assert option not in schema.scientific(unset)[part] and recorded[part][option] == value
+    assert files.run_id(recorded) != files.run_id(schema.scientific(unset))
+
+
+def test_every_option_that_came_later_is_tried_here() -> None:
+    nodes: list[Any] = [*MODELS.values(), *data.available().values()]
+    tried = {(type(node), option) for _, option, _, node in LATER}
+    assert tried == {(node, option) for node in nodes for option in schema.later(node)}
