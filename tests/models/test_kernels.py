@@ -4,7 +4,6 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from data import Spec
 from models import kernels, language_model, sequence_classifier
 from models.case_norms import LayerNorm
 from models.kernels import KernelError, library
@@ -285,7 +285,7 @@ def losses(kernel: str, norm: str, build: Callable[..., Any], dtype: torch.dtype
 
 
 def text(norm: str, dtype: torch.dtype) -> tuple[nn.Module, Callable[[], Any]]:
-    config, spec = Config(hidden_size=10), SimpleNamespace(kind="text", input_shape=(8,), outputs=7)
+    config, spec = Config(hidden_size=10), Spec("text", (8,), 7)
 
     def batch() -> tuple[Tensor, Tensor]:
         symbols = (torch.randint(7, (9, 1)) + 3 * torch.arange(9) + (torch.rand(9, 9) < 0.1)) % 7
@@ -296,7 +296,7 @@ def text(norm: str, dtype: torch.dtype) -> tuple[nn.Module, Callable[[], Any]]:
 
 def sequences(norm: str, dtype: torch.dtype) -> tuple[nn.Module, Callable[[], Any]]:
     config = sequence_classifier.Config(cell="gru", hidden_size=10)
-    spec = SimpleNamespace(kind="sequence", input_shape=(8, 2), outputs=3)
+    spec = Spec("sequence", (8, 2), 3)
 
     def batch() -> tuple[Tensor, Tensor]:
         x = torch.randn(9, 8, 2)
