@@ -17,6 +17,8 @@ from experiments.records.one_line import Arguments, of_a_value, told_in_one_line
 from experiments.records.printable import printable
 from experiments.records.studies import REFERENCE, studies
 from experiments.records.table import read_table, write_table
+from experiments.reports.across import write_across
+from experiments.reports.forest import published
 from experiments.reports.page import EVIDENCE
 from experiments.reports.write import update_readme, write_report
 from experiments.verdicts.claims_file import CLAIMS, load_claims
@@ -47,6 +49,21 @@ def verify(folder: Path, claims: Path, readme: Path | None = None) -> tuple[str,
             found += changes(readme, copy)
     counted = f"{len(verdicts)} claims judged anew from {len(rows)} runs"
     return f"{counted} in {time.perf_counter() - started:.1f} s", [*map(printable, found)]
+
+
+def verify_across(folder: Path, claims: Path) -> list[str]:
+    """A line for each file of what the studies of a folder say together that is not the same."""
+    with tempfile.TemporaryDirectory(prefix="verify-") as name:
+        across(folder, claims, Path(name))
+        return list(differences(folder, Path(name)))
+
+
+def across(folder: Path, claims: Path, into: Path) -> None:
+    """Write what the studies of a folder say together."""
+    found = {study.name: read_verdicts(study / "claims.json") for study in studies(folder)}
+    registry = load_claims(claims)
+    declared = {claim.id for claim in registry.claims}
+    write_across(registry, found, [effect for effect in published() if effect.claim in declared], into)
 
 
 def headline(reference: Path) -> Path:
@@ -120,6 +137,11 @@ def tell(folder: Path) -> None:
             differing.append(printable(f"{done}; not the same: {len(found)} files of {study}"))
         else:
             print(printable(f"{done}; all of {study} is the same, byte for byte"))
+    if studies(folder) and (found := verify_across(folder, CLAIMS)):
+        print(*map(printable, found), sep="\n")
+        differing.append(
+            f"what the studies of {printable(str(folder))} say together is not the same: {len(found)} files"
+        )
     if differing:
         sys.exit("\n".join(differing))
 

@@ -33,7 +33,7 @@ from experiments.verdicts.claims import Registry, check_against
 from experiments.verdicts.claims_file import CLAIMS, load_claims
 from experiments.verdicts.claims_json import read_verdicts
 from experiments.verdicts.verdicts import INCOMPLETE, Verdict, judge
-from experiments.verify import README, headline, verify
+from experiments.verify import README, across, headline, verify
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,7 @@ def keep(fresh: Recorded, reference: Path, claims: Path, readme: Path, study: St
     write_table(whole.rows, draft, origin)
     write_report(registry, whole.rows, verdicts, draft, origin)
     swap(draft, folder)
+    across(reference, claims, reference)
     told = folder == headline(reference)
     if told:
         update_readme(readme, read_verdicts(folder / "claims.json"), study.name)

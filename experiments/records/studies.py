@@ -7,6 +7,7 @@ from pathlib import Path
 
 from experiments.records.table import CONFIGS
 
+ORDER = ("paper", "evening", "laptop", "smoke")  # of the scales
 REFERENCE = Path(__file__).resolve().parents[2] / "results" / "reference"
 
 
@@ -15,5 +16,10 @@ def study_name(scale: str, first_seed: int) -> str:
 
 
 def studies(folder: Path) -> list[Path]:
-    """Those in a folder, without drafts."""
-    return sorted(path.parent for path in folder.glob(f"[!.]*/{CONFIGS}"))
+    """Those in a folder, without drafts: longer trainings first, replications last."""
+    return sorted((path.parent for path in folder.glob(f"[!.]*/{CONFIGS}")), key=place_of)
+
+
+def place_of(study: Path) -> tuple[bool, int, str]:
+    scale, _, first_seed = study.name.partition("-")
+    return bool(first_seed), ORDER.index(scale) if scale in ORDER else len(ORDER), study.name

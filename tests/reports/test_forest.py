@@ -48,4 +48,5 @@ def test_every_study_has_its_row_and_small_and_large_effects_their_own_picture()
 def test_what_others_measured_is_of_claims_that_compare_two_arms() -> None:
     declared = {one.id: one for one in load_claims().claims}
     for other in published():
+        assert other.claim in declared, other.claim
         assert sorted(declared[other.claim].weights) == [-1, 1] and other.first > 0 < other.second

@@ -60,7 +60,8 @@ def test_a_complete_run_is_kept_with_its_table_and_the_benchmark(place: Path, la
     assert keep(laptop, place).startswith("6 claims judged anew from 93 runs")
     names = {path.name for path in (place / "reference" / "laptop").iterdir()}
     made = {"runs.csv", "curves.csv", "configs.json", "claims.json", "report.md", "report.html", "figures", "evidence"}
-    assert names == made and {path.name for path in (place / "reference").iterdir()} == {"bench.csv", "laptop"}
+    together = {"bench.csv", "studies.md", "laptop"}
+    assert names == made and {path.name for path in (place / "reference").iterdir()} == together
     assert told(place) == {"laptop"}
 
 
@@ -134,7 +135,13 @@ def test_the_page_tells_an_evening_once_it_answers_every_claim(place: Path, lapt
     again = [row | {"seed": row["seed"] + 100, "run": f"{row['run']}-again"} for row in evening]
     keep(again, place, replace(EVENING, first_seed=100))
     assert told(place) == {"evening"}
-    assert {path.name for path in (place / "reference").iterdir()} == {"bench.csv", "laptop", "evening", "evening-100"}
+    assert {path.name for path in (place / "reference").iterdir()} == {
+        "bench.csv",
+        "studies.md",
+        "laptop",
+        "evening",
+        "evening-100",
+    }
 
 
 def test_of_some_experiments_the_arms_are_kept_that_have_all_their_runs(

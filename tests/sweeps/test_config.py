@@ -220,11 +220,6 @@ def test_a_mistaken_arm_is_told_in_one_line(values: str, message: str) -> None:
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
-def test_every_seed_statement_has_a_claim() -> None:
-    sources = {claim.source for claim in load_claims().claims}
-    assert {f"{note}{number}" for note in "AB" for number in range(1, 6)} <= sources
-
-
 def test_the_declared_claims_find_their_arms_and_metrics() -> None:
     check_against(load_claims(), *declared(arms_of(*EXPERIMENTS)))
 

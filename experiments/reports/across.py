@@ -1,0 +1,99 @@
+"""What several frozen studies say together: each sentence's verdicts at every scale, which of them replicate, and the
+effects beside those that others measured. Written beside the studies, as studies.md and forest-*.svg.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from experiments.records.files import write
+from experiments.reports.forest import Published, forest
+from experiments.reports.tables import SYMBOLS, anchor, estimate_text, markdown
+from experiments.verdicts.claims import Registry, Sentence
+from experiments.verdicts.replication import Repeated, agreement, repeated
+from experiments.verdicts.verdicts import INCOMPLETE, Verdict
+from experiments.verdicts.wording import number, span
+
+PAGE = "studies.md"
+Studies = Mapping[str, Sequence[Verdict]]  # by name, the one that counts most first
+
+
+def write_across(registry: Registry, studies: Studies, others: Iterable[Published], folder: Path) -> None:
+    """Write the page and the figures, each whole or not at all."""
+    pictures = forest(registry, studies, others)
+    for picture in pictures:
+        write(folder / f"{picture.name}.svg", picture.drawing.standalone(picture.gist))
+    figures = [f"![{picture.caption}]({picture.name}.svg)" for picture in pictures]
+    parts = ["# The studies together", ABOUT, *by_sentence(registry, studies), *replications(studies)]
+    write(folder / PAGE, "\n\n".join([*parts, "## Beside what others measured", PUBLISHED, *figures]) + "\n")
+
+
+ABOUT = """What the paper and the two notes say, sentence by sentence, with the verdicts of every study that has runs \
+for it: *laptop* trains for a few hundred updates, *evening* eight times as long and on 20 seeds; a number behind a \
+scale is the first seed of a replication. Each verdict leads to its claim in the study's report, where a figure shows \
+the effect as nets train."""
+PUBLISHED = """Of each claim the ratio of its first arm's metric to its second's, here and in the literature, with \
+other nets and data ([numbers and sources](../../configs/published.yaml)): signs and orders of magnitude can be \
+compared."""
+
+
+def by_sentence(registry: Registry, studies: Studies) -> Iterable[str]:
+    found = {name: {verdict.id: verdict for verdict in verdicts} for name, verdicts in studies.items()}
+    for sentence in registry.sentences:
+        yield f"### {sentence.id}\n\n> {sentence.words} ({sentence.place})"
+        claims = [claim.id for claim in registry.family if sentence.id in claim.says]
+        yield table_of(claims, found, registry) if claims else untested(sentence)
+    others = [claim.id for claim in registry.family if not claim.says]
+    yield "### What later work and this suite add"
+    yield table_of(others, found, registry)
+
+
+def untested(sentence: Sentence) -> str:
+    return f"Not tested: {sentence.untested}"
+
+
+def table_of(claims: Sequence[str], found: Mapping[str, Mapping[str, Verdict]], registry: Registry) -> str:
+    statements = {claim.id: claim.statement for claim in registry.family}
+    columns = {"claim": [f"{name}: {statements[name]}" for name in claims]}
+    columns |= {study: [cell(study, verdicts.get(name)) for name in claims] for study, verdicts in found.items()}
+    return markdown(columns)
+
+
+def cell(study: str, verdict: Verdict | None) -> str:
+    if verdict is None or verdict.verdict == INCOMPLETE:
+        return "-"
+    shown = "" if verdict.kind == "bound" else f" {estimate_text(verdict)}"
+    return f"[{SYMBOLS[verdict.verdict]} {verdict.verdict}]({study}/report.md#{anchor(verdict)}){shown}"
+
+
+def replications(studies: Studies) -> Iterable[str]:
+    """Every study that repeats another on seeds of its own."""
+    for name, verdicts in studies.items():
+        scale, _, first_seed = name.partition("-")
+        if first_seed and scale in studies and (pairs := repeated(studies[scale], verdicts)):
+            yield f"## {name}: the replication of {scale}"
+            yield summary(pairs)
+            yield "Those that moved:"
+            yield moved([pair for pair in pairs if pair.original.verdict != pair.replication.verdict])
+
+
+def summary(pairs: Sequence[Repeated]) -> str:
+    found = agreement(pairs)
+    moved = found.claims - found.agreed - found.opposed
+    return f"""Rates tuned and nets trained anew, on seeds that nobody had looked at: of {found.claims} claims \
+{found.agreed} have the same verdict, {moved} moved and {found.opposed} changed sides. Of {found.effects} effects \
+{found.same_sign} have the same sign and {found.inside} lie in the original's 95 % interval; their rank correlation is \
+{number(found.rank_correlation, 2)} (effects in standard deviations over the seeds)."""
+
+
+def moved(pairs: Sequence[Repeated]) -> str:
+    columns = {
+        "claim": [pair.original.id for pair in pairs],
+        "original": [shown(pair.original) for pair in pairs],
+        "replication": [shown(pair.replication) for pair in pairs],
+        "both together": [number(pair.pooled[0]) + span(pair.pooled[1:]) if pair.pooled else "-" for pair in pairs],
+    }
+    return markdown(columns) if pairs else "none."
+
+
+def shown(verdict: Verdict) -> str:
+    return f"{SYMBOLS[verdict.verdict]} {verdict.verdict} {estimate_text(verdict)}"
