@@ -17,7 +17,7 @@ from experiments.records.one_line import Arguments, of_a_value, told_in_one_line
 from experiments.records.printable import printable
 from experiments.records.studies import REFERENCE, studies
 from experiments.records.table import read_table, write_table
-from experiments.reports.across import write_across
+from experiments.reports.across import PAGE, write_across
 from experiments.reports.forest import published
 from experiments.reports.page import EVIDENCE
 from experiments.reports.write import update_readme, write_report
@@ -137,7 +137,8 @@ def tell(folder: Path) -> None:
             differing.append(printable(f"{done}; not the same: {len(found)} files of {study}"))
         else:
             print(printable(f"{done}; all of {study} is the same, byte for byte"))
-    if studies(folder) and (found := verify_across(folder, CLAIMS)):
+    together = folder.resolve() == REFERENCE or (folder / PAGE).exists()
+    if together and (found := verify_across(folder, CLAIMS)):
         print(*map(printable, found), sep="\n")
         differing.append(
             f"what the studies of {printable(str(folder))} say together is not the same: {len(found)} files"
