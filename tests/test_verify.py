@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments import verify
+from experiments.reports.across import PAGE
 from experiments.reports.write import update_readme
 from experiments.verdicts.claims_json import read_verdicts
 from tests.conftest import GOLDEN
@@ -95,13 +96,22 @@ def test_every_study_of_a_folder_is_verified(
     shutil.copytree(folder, folder.with_name(".laptop.draft"))
     run_main(monkeypatch, folder.parent)
     assert [line.split(";")[1].split()[2] for line in capsys.readouterr().out.splitlines()] == [
-        str(folder.with_name("evening-100")),
         str(folder),
+        str(folder.with_name("evening-100")),
     ]
     (folder / "report.md").write_text("other\n")
     with pytest.raises(SystemExit, match=f"not the same: 1 files of {folder}$"):
         run_main(monkeypatch, folder.parent)
     assert f"all of {folder.with_name('evening-100')} is the same" in capsys.readouterr().out
+
+
+def test_what_the_studies_say_together_is_verified_too(folder: Path) -> None:
+    claims, page = GOLDEN / "claims.yaml", folder.parent / PAGE
+    verify.across(folder.parent, claims, folder.parent)
+    assert verify.verify_across(folder.parent, claims) == []
+    page.write_text(page.read_text().replace("✔ supported", "✘ contradicted", 1))
+    (told,) = verify.verify_across(folder.parent, claims)
+    assert told.startswith(f"{page}, line ") and told.endswith(": ✘ → ✔")
 
 
 def test_a_long_line_is_told_in_short(tmp_path: Path) -> None:
