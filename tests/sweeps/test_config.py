@@ -262,7 +262,7 @@ def test_an_override_of_what_the_arms_differ_in_is_refused() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["norm=foo"], "norm=foo: choose one of none, layer, rms, group, instance, batch, sync_batch, weight"),
+        (["norm=foo"], "norm=foo: choose one of none, layer, rms, group, instance, batch, renorm, sync_batch, weight"),
         (["batch_size=-3"], "batch_size=-3: must be at least 1"),
         (["optim.learning_rate=nan"], "optim.learning_rate=nan: must be at least 0"),
         (["optim.schedule=step"], "optim.schedule=step: choose one of linear, cosine, constant"),
