@@ -18,12 +18,16 @@ VERSION = 4
 
 SCIENTIFIC = ("method", "norm", "seed", "batch_size", "updates", "evaluations", "model", "data", "optim")
 # What a configuration without this key means.
-UNSAID = {
+UNSAID: dict[str, Any] = {
     "ranks": 1,
     "model.recurrent_init": "uniform",
     "model.input_scale": 1.0,
     "model.forget_bias": 0.0,
     "model.residual": False,
+    "model.state_norm": False,
+    "data.repeated_lengths": [],
+    "data.shortest_length": 0,
+    "data.test_distances": [],
 }
 LONGEST_WHOLE = 20  # digits and sign of any 64 bits
 

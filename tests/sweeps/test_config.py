@@ -91,7 +91,8 @@ def shared(config: Config, own: set[str]) -> tuple[Any, ...]:
     source = {key: value for key, value in vars(config.data).items() if f"data.{key}" not in own}
     for key in ("test_length", "test_lengths", "test_distances", "repeated_lengths"):
         source.pop(key, None)
-    return model, source, config.optim, config.tuning
+    optim = {key: value for key, value in vars(config.optim).items() if f"optim.{key}" not in own}
+    return model, source, optim, config.tuning
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -129,6 +129,12 @@ def test_a_new_norms_option_is_recorded_with_that_norm_alone(monkeypatch: pytest
 LATER: list[tuple[str, str, Any, Any]] = [
     ("model", "state_norm", True, sequence_classifier.Config()),
     ("model", "state_norm", True, language_model.Config()),
+    *(
+        ("model", option, value, node)
+        for option, value in (("recurrent_init", "orthogonal"), ("input_scale", 8.0), ("forget_bias", 1.0))
+        for node in (sequence_classifier.Config(), language_model.Config())
+    ),
+    ("model", "residual", True, cnn.Config()),
     ("data", "repeated_lengths", [30], mnist.Config()),
     ("data", "shortest_length", 7, recall.Config()),
     ("data", "test_distances", [60], recall.Config()),

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+import data
+import models
 from data import mnist, text
 from experiments.records import files
 from experiments.records.folder import RunFolder, stable
@@ -19,7 +21,6 @@ from experiments.training import schema
 from experiments.training.run import run
 from experiments.training.schema import Config, Optim, Tuning
 from models import language_model, mlp, sequence_classifier
-from models.options import MODELS
 
 
 def tiny(results: Path, **changes: Any) -> Config:
@@ -62,32 +63,15 @@ def test_another_science_is_another_run(change: dict[str, Any], tmp_path: Path) 
     assert files.run_id(base) != files.run_id(other)
 
 
-LATER: dict[str, Any] = {
-    "recurrent_init": "orthogonal",
-    "input_scale": 8.0,
-    "forget_bias": 1.0,
-    "residual": True,
-}  # other values of later options
-
-
-@pytest.mark.parametrize("option", LATER)
-def test_a_later_option_is_recorded_only_where_it_is_changed(option: str, tmp_path: Path) -> None:
-    model = next(node for node in MODELS.values() if hasattr(node, option))()
-    source = mnist.Config(source="synthetic") if model.name == "cnn" else text.Config(corpus="synthetic")
-    plain = tiny(tmp_path, model=model, data=source)
-    changed = tiny(tmp_path, model=dataclasses.replace(model, **{option: LATER[option]}), data=source)
-    base, other = schema.scientific(plain), schema.scientific(changed)
-    assert option not in base["model"] and other["model"] == base["model"] | {option: LATER[option]}
-    assert files.run_id(base) != files.run_id(other)
-    for config, record in ((plain, base), (changed, other)):  # read back it is the same run
-        again = schema.from_plain({key: value for key, value in record.items() if key != "experiment"})
-        assert again.model == config.model and schema.scientific(again) == record | {"experiment": ""}
-
-
 def test_what_records_leave_unsaid_is_the_default() -> None:
-    defaults = {f"model.{o.name}": o for node in MODELS.values() for o in dataclasses.fields(node)}
-    later = {key: option for key, option in defaults.items() if option.metadata.get("recorded") == "changed"}
-    assert {"ranks": Config.ranks, **{key: option.default for key, option in later.items()}} == files.UNSAID
+    parts = (("model", models.available()), ("data", data.available()))
+    later = {
+        f"{part}.{option}": unset
+        for part, nodes in parts
+        for node in nodes.values()
+        for option, unset in schema.later(node).items()
+    }
+    assert {"ranks": Config.ranks, **later} == files.UNSAID
 
 
 @pytest.mark.parametrize("change", [{"n_jobs": 7}, {"tracking": "wandb"}, {"threads": 2}, {"device": "auto"}])
