@@ -22,8 +22,8 @@ from experiments.verdicts.wording import by_number, tidy
 
 TITLE = "Layer Normalization: what the evidence says"
 ABOUT = """The claims of "Layer Normalization" (Ba, Kiros and Hinton, 2016, arXiv:1607.06450) that this suite tests, \
-each with its verdict and the runs behind it. A claim, its test and the smallest effect that counts were declared \
-before the runs."""
+each with its verdict and the runs behind it. A claim, its test and the smallest effect that counts are declared \
+before its runs; of the frozen studies docs/editions.md says where they were not."""
 SYNTHETIC = "**Synthetic data**: some runs used generated data; they say nothing about real data."
 MEASURED = "What experiments without a test set measure, by experiments/training/probes: mean ± sd over the seeds."
 MEANING = {
