@@ -21,6 +21,7 @@ from experiments.verdicts.wording import tidy
 # construction is no matter of chance and has no test.
 PAPER, NOTE, LITERATURE, SUITE = SAID_BY = ("paper", "note", "literature", "suite")
 IDENTITIES, SAID, ADDED = FAMILIES = ("identities", "said", "added")
+MANY = 50  # valid names, of which an error lists the nearest alone
 
 
 class ClaimError(SuiteError):
@@ -197,13 +198,15 @@ def _check_seeds(registry: Registry) -> None:
 
 
 def check_known(name: Any, known: Iterable[str], what: str) -> None:
-    """Raise ClaimError, with the nearest and all valid names, unless `name` is known."""
+    """Raise ClaimError, with the nearest names and, unless these are few of many, all valid ones."""
     valid = sorted(known)
     if name in valid:
         return
     near = difflib.get_close_matches(str(name), valid, n=3)
-    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-    raise ClaimError(f"{what} {name!r} is unknown; {hint}valid: {', '.join(valid) or 'none'}")
+    hints = [f"did you mean {' or '.join(map(repr, near))}?"] if near else []
+    if not near or len(valid) <= MANY:
+        hints.append(f"valid: {', '.join(valid) or 'none'}")
+    raise ClaimError(f"{what} {name!r} is unknown; {' '.join(hints)}")
 
 
 def _factor(weight: float) -> str:
