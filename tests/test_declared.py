@@ -1,15 +1,15 @@
 """No claim is younger than the runs that judge it: as it is now, it stood in the commit by which they were made."""
 
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from experiments.records.rows import Row
 from experiments.records.studies import REFERENCE, studies
 from experiments.records.table import read_table
 from experiments.verdicts.claims_file import CLAIMS, LOADER, load_claims
@@ -31,46 +31,36 @@ def known(commit: str) -> bool:
     return found.returncode == 0
 
 
-def deciding(entries: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def declared(read: Callable[[str], str]) -> dict[str, dict[str, Any]]:
+    """What decides each claim, by the files of the folder of claims."""
+    family = yaml.load(read("family.yaml"), Loader=LOADER)
+    entries = chain.from_iterable(yaml.load(read(f"{name}.yaml"), Loader=LOADER) for name in family["files"])
     return {entry["id"]: {key: entry.get(key) for key in (*DECIDES, *BOUNDS)} for entry in entries}
 
 
 @cache
 def declared_at(commit: str) -> dict[str, dict[str, Any]]:
-    """What decided each claim in this version of the code."""
-    family = yaml.load(git("show", f"{commit}:configs/claims/family.yaml"), Loader=LOADER)
-    files = [git("show", f"{commit}:configs/claims/{name}.yaml") for name in family["files"]]
-    return deciding(entry for file in files for entry in yaml.load(file, Loader=LOADER))
-
-
-@cache
-def declared_now() -> dict[str, dict[str, Any]]:
-    family = yaml.load((CLAIMS / "family.yaml").read_text(), Loader=LOADER)
-    files = [(CLAIMS / f"{name}.yaml").read_text() for name in family["files"]]
-    return deciding(entry for file in files for entry in yaml.load(file, Loader=LOADER))
+    return declared(lambda name: git("show", f"{commit}:configs/claims/{name}"))
 
 
 def younger(study: Path) -> list[str]:
     """The claims that were not declared as they are when one of their evaluation runs was made."""
     made: dict[tuple[str, str], set[str]] = {}
-    for row in rows_of(study):
+    for row in read_table(study)[0]:
         if row["role"] == "evaluate":
             commit = str(row["environment"]["commit"]).removesuffix("-dirty")
             made.setdefault((row["experiment"], row["arm"]), set()).add(commit)
     if unknown := [commit for commits in made.values() for commit in commits if not known(commit)]:
         pytest.skip(f"this clone has no history that reaches {unknown[0]}")
+    now = declared(lambda name: (CLAIMS / name).read_text())
     claims = {
         claim.id: {commit for arm in claim.arms() for commit in made.get(arm, ())} for claim in load_claims().claims
     }
     return [
         name
         for name, commits in claims.items()
-        if any(declared_at(commit).get(name) != declared_now()[name] for commit in commits)
+        if any(declared_at(commit).get(name) != now[name] for commit in commits)
     ]
-
-
-def rows_of(study: Path) -> list[Row]:
-    return list(read_table(study)[0])
 
 
 @pytest.mark.parametrize("study", [study for study in studies(REFERENCE) if study.name != SEEN], ids=lambda s: s.name)

@@ -41,6 +41,10 @@ class Runs(dict[tuple[str, str], ArmRows]):
     def __missing__(self, key: tuple[str, str]) -> ArmRows:
         return ArmRows()
 
+    def seeds(self, least: int) -> int:
+        """On how many every arm has to be evaluated: at least so many or, where some arms were on more, on these."""
+        return max([least, *(len({row["seed"] for row in arm.evaluations}) for arm in self.values())])
+
     def rows(self) -> list[Row]:
         return [row for arm in self.values() for row in arm.every]
 

@@ -20,6 +20,12 @@ def studies(folder: Path) -> list[Path]:
     return sorted((path.parent for path in folder.glob(f"[!.]*/{CONFIGS}")), key=place_of)
 
 
+def scale_of(name: str) -> tuple[str, bool]:
+    """The scale of a study, and whether it is a replication."""
+    scale, _, first_seed = name.partition("-")
+    return scale, bool(first_seed)
+
+
 def place_of(study: Path) -> tuple[bool, int, str]:
-    scale, _, first_seed = study.name.partition("-")
-    return bool(first_seed), ORDER.index(scale) if scale in ORDER else len(ORDER), study.name
+    scale, replicates = scale_of(study.name)
+    return replicates, ORDER.index(scale) if scale in ORDER else len(ORDER), study.name

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from experiments.records.files import write
+from experiments.records.studies import scale_of
 from experiments.reports.forest import Published, forest
-from experiments.reports.tables import SYMBOLS, anchor, estimate_text, markdown
-from experiments.verdicts.claims import Registry, Sentence
+from experiments.reports.tables import anchor, estimate_text, markdown, outcome_text
+from experiments.verdicts.claims import Claim, Registry
 from experiments.verdicts.replication import Repeated, agreement, repeated
 from experiments.verdicts.verdicts import INCOMPLETE, Verdict
 from experiments.verdicts.wording import number, span
@@ -40,21 +41,15 @@ def by_sentence(registry: Registry, studies: Studies) -> Iterable[str]:
     found = {name: {verdict.id: verdict for verdict in verdicts} for name, verdicts in studies.items()}
     for sentence in registry.sentences:
         yield f"### {sentence.id}\n\n> {sentence.words} ({sentence.place})"
-        claims = [claim.id for claim in registry.family if sentence.id in claim.says]
-        yield table_of(claims, found, registry) if claims else untested(sentence)
-    others = [claim.id for claim in registry.family if not claim.says]
+        claims = registry.on(sentence)
+        yield table_of(claims, found) if claims else f"Not tested: {sentence.untested}"
     yield "### What later work and this suite add"
-    yield table_of(others, found, registry)
+    yield table_of([claim for claim in registry.family if not claim.says], found)
 
 
-def untested(sentence: Sentence) -> str:
-    return f"Not tested: {sentence.untested}"
-
-
-def table_of(claims: Sequence[str], found: Mapping[str, Mapping[str, Verdict]], registry: Registry) -> str:
-    statements = {claim.id: claim.statement for claim in registry.family}
-    columns = {"claim": [f"{name}: {statements[name]}" for name in claims]}
-    columns |= {study: [cell(study, verdicts.get(name)) for name in claims] for study, verdicts in found.items()}
+def table_of(claims: Sequence[Claim], found: Mapping[str, Mapping[str, Verdict]]) -> str:
+    columns = {"claim": [f"{claim.id}: {claim.statement}" for claim in claims]}
+    columns |= {study: [cell(study, verdicts.get(claim.id)) for claim in claims] for study, verdicts in found.items()}
     return markdown(columns)
 
 
@@ -62,14 +57,14 @@ def cell(study: str, verdict: Verdict | None) -> str:
     if verdict is None or verdict.verdict == INCOMPLETE:
         return "-"
     shown = "" if verdict.kind == "bound" else f" {estimate_text(verdict)}"
-    return f"[{SYMBOLS[verdict.verdict]} {verdict.verdict}]({study}/report.md#{anchor(verdict)}){shown}"
+    return f"[{outcome_text(verdict)}]({study}/report.md#{anchor(verdict)}){shown}"
 
 
 def replications(studies: Studies) -> Iterable[str]:
     """Every study that repeats another on seeds of its own."""
     for name, verdicts in studies.items():
-        scale, _, first_seed = name.partition("-")
-        if first_seed and scale in studies and (pairs := repeated(studies[scale], verdicts)):
+        scale, replicates = scale_of(name)
+        if replicates and scale in studies and (pairs := repeated(studies[scale], verdicts)):
             yield f"## {name}: the replication of {scale}"
             yield summary(pairs)
             yield "Those that moved:"
@@ -96,4 +91,4 @@ def moved(pairs: Sequence[Repeated]) -> str:
 
 
 def shown(verdict: Verdict) -> str:
-    return f"{SYMBOLS[verdict.verdict]} {verdict.verdict} {estimate_text(verdict)}"
+    return f"{outcome_text(verdict)} {estimate_text(verdict)}"

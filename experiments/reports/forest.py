@@ -84,9 +84,7 @@ def relative(claim: Claim, verdict: Verdict) -> tuple[float, float, float] | Non
         return None
     if verdict.ratio is not None:
         return verdict.estimate, *verdict.interval
-    if sorted(claim.weights) != [-1, 1]:
-        return None
-    control = verdict.arms[claim.labels[claim.weights.index(-1)]]["mean"]
+    control = verdict.arms[claim.control]["mean"] if claim.control else None
     if not control:
         return None
     shares = [1 + value / control for value in (verdict.estimate, *verdict.interval)]

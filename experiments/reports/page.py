@@ -72,7 +72,7 @@ def contents(
         "counts": sentences.counts(verdicts),
         "said": {someone: said.count(someone) for someone in SAID_BY if someone in said},
         "sentences": sentences.of_sources(registry, verdicts),
-        "seeds": sentences.seeds(registry, runs),
+        "seeds": runs.seeds(registry.seeds),
         "facts": sentences.facts(registry, runs) | {"Made by": sentences.made_by(origin)},
         "synthetic": sentences.is_synthetic(runs),
         "method": sentences.method(registry),

@@ -52,9 +52,8 @@ shift, and its weights get no gradient."""
 def of_sources(registry: Registry, verdicts: Iterable[Verdict]) -> list[tuple[Sentence, list[Verdict]]]:
     """Every sentence of the paper and of the notes with the verdicts on what it says."""
     by_claim = {verdict.id: verdict for verdict in verdicts}
-    claims = [claim for claim in registry.family if claim.id in by_claim]
     return [
-        (sentence, [by_claim[claim.id] for claim in claims if sentence.id in claim.says])
+        (sentence, [by_claim[claim.id] for claim in registry.on(sentence) if claim.id in by_claim])
         for sentence in registry.sentences
     ]
 
@@ -72,15 +71,10 @@ def facts(registry: Registry, runs: Runs) -> dict[str, str]:
     made = _made_with([row["environment"] for row in every if "environment" in row])
     return {
         "Scale": f"**{', '.join(sorted({str(row['scale']) for row in every})) or 'none'}**",
-        "Seeds": f"{seeds(registry, runs)} per arm",
+        "Seeds": f"{runs.seeds(registry.seeds)} per arm",
         "Runs": f"{evaluated} evaluation and {len(every) - evaluated} tuning runs",
         **({"Made with": made} if made else {}),
     }
-
-
-def seeds(registry: Registry, runs: Runs) -> int:
-    """Of each arm: as many as claims need or, at some scales, more."""
-    return max([registry.seeds, *(len(arm.evaluations) for arm in runs.values())])
 
 
 def _made_with(environments: Sequence[Mapping[str, Any]]) -> str:

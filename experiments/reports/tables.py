@@ -41,7 +41,7 @@ def verdict_table(verdicts: Iterable[Verdict]) -> Table:
         table.add_column(header, overflow="fold")
     table.add_column("p (Holm)", justify="right")
     for verdict in verdicts:
-        outcome = Text(f"{SYMBOLS[verdict.verdict]} {verdict.verdict}", style=_TERMINAL[verdict.verdict])
+        outcome = Text(outcome_text(verdict), style=_TERMINAL[verdict.verdict])
         table.add_row(verdict.id, said_text(verdict), outcome, Text(estimate_text(verdict)), number(verdict.p_holm, 2))
     return table
 
@@ -52,7 +52,7 @@ def markdown_table(verdicts: Sequence[Verdict], report: str = "") -> str:
         "claim": [f"[{v.id}]({report}#{anchor(v)})" for v in verdicts],
         "said by": [said_text(v) for v in verdicts],
         "statement": [v.statement for v in verdicts],
-        "verdict": [f"{SYMBOLS[v.verdict]} {v.verdict}" for v in verdicts],
+        "verdict": [outcome_text(v) for v in verdicts],
         "estimate [95 %]": [estimate_text(v) for v in verdicts],
         "p (Holm)": [number(v.p_holm, 2) for v in verdicts],
     }
@@ -72,6 +72,10 @@ def sentence_table(said: Sequence[tuple[Sentence, Sequence[Verdict]]]) -> str:
         ],
     }
     return markdown(columns)
+
+
+def outcome_text(verdict: Verdict) -> str:
+    return f"{SYMBOLS[verdict.verdict]} {verdict.verdict}"
 
 
 def anchor(verdict: Verdict) -> str:
@@ -187,9 +191,9 @@ def _updates_to_control(claim: Claim, runs: Runs) -> dict[str, list[str]]:
     The control is the arm that is subtracted; the factor is the share of its updates. Seeds on which it
     diverged have nothing to reach; an arm that never gets there counts as infinity.
     """
-    if sorted(claim.weights) != [-1, 1]:
+    control = claim.control
+    if control is None:
         return {}
-    control = claim.labels[claim.weights.index(-1)]
     targets = {row["seed"]: loss_curve(row) for row in evaluations(claim, control, runs)}
     targets = {seed: curve for seed, curve in targets.items() if curve[0].size and np.isfinite(curve[1][-1])}
     cells = []

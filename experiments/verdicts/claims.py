@@ -78,6 +78,11 @@ class Claim:
         """How many p-values a verdict may rest on at most: either side contradicts an equivalence."""
         return {"difference": 1, "equivalence": 2}.get(self.kind, 0)
 
+    @property
+    def control(self) -> str | None:
+        """The arm that is subtracted, where two are compared."""
+        return self.labels[self.weights.index(-1)] if sorted(self.weights) == [-1, 1] else None
+
     def null(self) -> float:
         """The contrast's value where nothing is the case, on its own scale."""
         if self.against is None:
@@ -146,6 +151,10 @@ class Registry:
     def tests(self, family: str) -> int:
         """How many p-values Holm corrects together at most."""
         return sum(claim.tests for claim in self.family if claim.family == family)
+
+    def on(self, sentence: Sentence) -> list[Claim]:
+        """Those of all the declared claims that test a sentence."""
+        return [claim for claim in self.family if sentence.id in claim.says]
 
     def arms(self) -> set[tuple[str, str]]:
         """Every (experiment, arm) that one of the claims rests on."""

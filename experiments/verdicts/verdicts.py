@@ -45,13 +45,15 @@ from experiments.records.table import rounded
 from experiments.verdicts.claims import FAMILIES, Claim, ClaimError, Registry
 from experiments.verdicts.evidence import Evidence, Obstacle, gather
 from experiments.verdicts.stats import (
-    beyond_p,
+    Test,
     holm,
     paired_interval,
     paired_t_p,
     seeds_for_difference,
     seeds_for_equivalence,
     seeds_for_wins,
+    sign_flip_p,
+    sign_test_p,
     tost_p,
 )
 
@@ -166,10 +168,9 @@ def judge(registry: Registry, rows: Iterable[Row], *, seeds: int | None = None) 
         raise ClaimError(f"runs of different scales cannot be judged together: {', '.join(scales)}")
     runs = group_runs(rows)
     _check_tuning(runs)
-    # Where arms were run on more seeds than a registry asks for, each has to have them all.
-    needed = seeds or max([registry.seeds, *(len({row["seed"] for row in arm.evaluations}) for arm in runs.values())])
+    needed = seeds or runs.seeds(registry.seeds)
     family = [gather(claim, runs, needed) for claim in registry.family]
-    tails = [_tails(evidence) for evidence in family]
+    tails = [_tails(evidence, sign_flip_p if evidence.finite else sign_test_p) for evidence in family]
     adjusted = _adjust([evidence.claim.family for evidence in family], tails)
     chosen = {claim.id for claim in registry.claims}
     strictest = {name: registry.alpha / max(1, registry.tests(name)) for name in FAMILIES}
@@ -189,7 +190,8 @@ def _check_tuning(runs: Runs) -> None:
             raise ClaimError(f"{experiment}: arm {arm!r} has two tuning runs of seed {seed} at learning rate {rate:g}")
 
 
-def _tails(evidence: Evidence) -> _Tails:
+def _tails(evidence: Evidence, test: Test) -> _Tails:
+    """By a one-sided test of differences from 0, taken on both sides; of an equality, of what exceeds its margin."""
     claim, d = evidence.claim, evidence.differences
     if claim.kind == "bound":
         return _Tails()
@@ -197,8 +199,8 @@ def _tails(evidence: Evidence) -> _Tails:
         below = above = inside = 1.0
     else:
         beyond = claim.margin if claim.kind == "equivalence" else 0.0
-        below, above = beyond_p(d, beyond, "less"), beyond_p(d, beyond, "greater")
-        inside = tost_p(d, claim.margin) if claim.margin > 0 and evidence.finite else 1.0
+        below, above = test(d + beyond, "less"), test(d - beyond, "greater")
+        inside = tost_p(d, claim.margin, test) if claim.margin > 0 and evidence.finite else 1.0
     if claim.kind == "equivalence":
         return _Tails(supported=(inside,), contradicted=(below, above))
     ahead, behind = (below, above) if claim.direction == "less" else (above, below)
@@ -240,20 +242,8 @@ def _decide(
     if outcome == CONTRADICTED:
         details["refuted"] = evidence.claim.refuted.get("less" if estimate < 0 else "greater", "")
     if evidence.finite:
-        details["p_t"] = _t_p(evidence, tail, estimate)
+        details["p_t"] = min(getattr(_tails(evidence, paired_t_p), tail))
     return _Outcome(outcome, p, p_holm, details)
-
-
-def _t_p(evidence: Evidence, tail: str, estimate: float) -> float:
-    """What Student's paired t says where the exact test said p."""
-    claim, d = evidence.claim, evidence.differences
-    equivalence = claim.kind == "equivalence"
-    if tail == EQUIVALENT or (equivalence and tail == SUPPORTED):
-        return max(paired_t_p(d - claim.margin, "less"), paired_t_p(d + claim.margin, "greater"))
-    if equivalence:
-        return paired_t_p(d - claim.margin, "greater") if estimate > 0 else paired_t_p(d + claim.margin, "less")
-    claimed = (tail == SUPPORTED) == (claim.direction == "less")
-    return paired_t_p(d, "less" if claimed else "greater")
 
 
 def _seeds_to_settle(evidence: Evidence, estimate: float, alpha: float) -> int | None:
@@ -271,9 +261,7 @@ def _seeds_to_settle(evidence: Evidence, estimate: float, alpha: float) -> int |
 
 def _reaches(claim: Claim, verdict: str, estimate: float) -> bool:
     """Whether the estimate is large enough, on the right side, for the verdict whose test was significant."""
-    if verdict == EQUIVALENT or (claim.kind == "equivalence" and verdict == SUPPORTED):
-        return True
-    if claim.kind == "equivalence":  # the test itself was of what exceeds the margin
+    if verdict == EQUIVALENT or claim.kind == "equivalence":  # their tests are of the margin itself
         return True
     ahead = -estimate if claim.direction == "less" else estimate
     return (ahead if verdict == SUPPORTED else -ahead) >= claim.margin
