@@ -15,12 +15,15 @@ from experiments.sweeps.composed import composed_arms
 from experiments.sweeps.standing import Standing
 from experiments.training.errors import told_in_one_line
 from experiments.training.schema import ConfigError
+from experiments.verdicts.claims import Registry
 from experiments.verdicts.claims_file import load_claims
 
 
 def status(options: argparse.Namespace) -> None:
-    named = claimed(options)
+    registry = load_claims().at(options.scale)
+    named = claimed(options, registry)
     configs = composed_arms([f"scale={options.scale}", *options.overrides], experiments(options, named))
+    configs = {name: config for name, config in configs.items() if registry.covers(name)}
     asked, console = wanted(options, configs.keys(), named), Terminal()
     standing = Standing([Arm(config, config.evaluation_seeds) for name, config in configs.items() if name in asked])
     curves = bool(options.experiment) and len(asked) <= MOST
@@ -51,11 +54,10 @@ def wanted(options: argparse.Namespace, arms: Collection[Name], named: Collectio
     return set(arms) if options.all and not options.experiment else found
 
 
-def claimed(options: argparse.Namespace) -> set[Name]:
+def claimed(options: argparse.Namespace, registry: Registry) -> set[Name]:
     """The arms that the chosen claims rest on, or, where nothing is chosen, all claims."""
     if options.experiment and not options.claim:
         return set()
-    registry = load_claims()
     return (registry.select(options.claim) if options.claim else registry).arms()
 
 

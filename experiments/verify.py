@@ -15,7 +15,7 @@ from pathlib import Path
 
 from experiments.records.one_line import Arguments, of_a_value, told_in_one_line
 from experiments.records.printable import printable
-from experiments.records.studies import REFERENCE, studies
+from experiments.records.studies import REFERENCE, scale_of, studies
 from experiments.records.table import read_table, write_table
 from experiments.reports.across import PAGE, write_across
 from experiments.reports.forest import published
@@ -34,7 +34,7 @@ SHOWN = 60  # characters of what differs
 def verify(folder: Path, claims: Path, readme: Path | None = None) -> tuple[str, list[str]]:
     """What was recomputed, in a line, and a line for each file of `folder` (and for `readme`) that is not the same."""
     started = time.perf_counter()
-    registry = load_claims(claims)
+    registry = load_claims(claims).at(scale_of(folder.name)[0])
     rows, origin = read_table(folder)
     with tempfile.TemporaryDirectory(prefix="verify-") as name:
         anew = Path(name)

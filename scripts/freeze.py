@@ -74,6 +74,7 @@ def recorded(results: Path, registry: Registry, study: Study) -> Recorded:
     check_against(registry, *declared(configs))
     if unknown := set(study.experiments) - {experiment for experiment, _ in configs}:
         raise ValueError(f"--experiment {min(unknown)}: there is none of this name with arms; see configs/experiment/")
+    configs = {name: config for name, config in configs.items() if registry.covers(name)}
     meant = {name: config for name, config in configs.items() if name[0] in (study.experiments or [name[0]])}
     arms = {name: Arm(config, config.evaluation_seeds) for name, config in meant.items()}
     rows = collect_rows(arms)
@@ -111,7 +112,7 @@ def keep(fresh: Recorded, reference: Path, claims: Path, readme: Path, study: St
 
     Raises ValueError, and touches nothing, unless they may be kept.
     """
-    registry, folder = load_claims(claims), reference / study.name
+    registry, folder = load_claims(claims).at(study.scale), reference / study.name
     recover(folder)
     whole = merged(fresh, folder) if study.experiments else fresh
     verdicts = judge(registry, whole.rows)
@@ -180,7 +181,7 @@ def main() -> None:
 
 def freeze(options: Namespace) -> None:
     study = Study(options.scale, options.first_seed, tuple(options.experiment))
-    print(keep(recorded(options.results, load_claims(), study), REFERENCE, CLAIMS, README, study))
+    print(keep(recorded(options.results, load_claims().at(study.scale), study), REFERENCE, CLAIMS, README, study))
 
 
 if __name__ == "__main__":

@@ -20,31 +20,39 @@ Studies = Mapping[str, Sequence[Verdict]]  # by name, the one that counts most f
 
 def write_across(registry: Registry, studies: Studies, others: Iterable[Published], folder: Path) -> None:
     """Write the page and the figures, each whole or not at all."""
-    pictures = forest(registry, studies, others)
+    whole = {name: found for name, found in studies.items() if scale_of(name)[0] not in registry.only}
+    pictures = forest(registry, whole, others)
     for picture in pictures:
         write(folder / f"{picture.name}.svg", picture.drawing.standalone(picture.gist))
     figures = [f"![{picture.caption}]({picture.name}.svg)" for picture in pictures]
-    parts = ["# The studies together", ABOUT, *by_sentence(registry, studies), *replications(studies)]
-    write(folder / PAGE, "\n\n".join([*parts, "## Beside what others measured", PUBLISHED, *figures]) + "\n")
+    parts = ["# The studies together", ABOUT, *by_sentence(registry, whole), *wider(registry, studies)]
+    parts += [*replications(studies), "## Beside what others measured", PUBLISHED, *figures]
+    write(folder / PAGE, "\n\n".join(parts) + "\n")
 
 
 ABOUT = """What the paper and the two notes say, sentence by sentence, with the verdicts of every study that has runs \
 for it: *laptop* trains for a few hundred updates, *evening* eight times as long and on 20 seeds; a number behind a \
 scale is the first seed of a replication. Each verdict leads to its claim in the study's report, where a figure shows \
 the effect as nets train."""
+WIDER = """The claims that matter most, of nets twice and four times as wide, tuned anew: recurrent nets trained as \
+long as in an evening, the others as long as at the laptop."""
 PUBLISHED = """Of each claim the ratio of its first arm's metric to its second's, here and in the literature, with \
 other nets and data ([numbers and sources](../../configs/published.yaml)): signs and orders of magnitude can be \
 compared."""
 
 
 def by_sentence(registry: Registry, studies: Studies) -> Iterable[str]:
-    found = {name: {verdict.id: verdict for verdict in verdicts} for name, verdicts in studies.items()}
+    found = by_id(studies)
     for sentence in registry.sentences:
         yield f"### {sentence.id}\n\n> {sentence.words} ({sentence.place})"
         claims = registry.on(sentence)
         yield table_of(claims, found) if claims else f"Not tested: {sentence.untested}"
     yield "### What later work and this suite add"
     yield table_of([claim for claim in registry.family if not claim.says], found)
+
+
+def by_id(studies: Studies) -> dict[str, dict[str, Verdict]]:
+    return {name: {verdict.id: verdict for verdict in verdicts} for name, verdicts in studies.items()}
 
 
 def table_of(claims: Sequence[Claim], found: Mapping[str, Mapping[str, Verdict]]) -> str:
@@ -58,6 +66,15 @@ def cell(study: str, verdict: Verdict | None) -> str:
         return "-"
     shown = "" if verdict.kind == "bound" else f" {estimate_text(verdict)}"
     return f"[{outcome_text(verdict)}]({study}/report.md#{anchor(verdict)}){shown}"
+
+
+def wider(registry: Registry, studies: Studies) -> Iterable[str]:
+    """The claims that some scales alone are about, beside what other studies say of them."""
+    asked = [claim for claim in registry.family if any(claim.id in ids for ids in registry.only.values())]
+    if registry.only.keys() & studies.keys():
+        shown = {name: verdicts for name, verdicts in studies.items() if not scale_of(name)[1]}
+        yield f"## Wider nets\n\n{WIDER}"
+        yield table_of(asked, by_id(shown))
 
 
 def replications(studies: Studies) -> Iterable[str]:

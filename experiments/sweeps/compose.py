@@ -139,7 +139,7 @@ def run_of(composed: DictConfig, experiment: str, scale: str) -> Config:
     composed.experiment, composed.scale = one_name("experiment", experiment), one_name("scale", scale)
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
-    config.evening, config.paper, config.deviations = {}, {}, ""  # have said what they are for
+    config.sizes, config.deviations = {}, ""  # have said what they are for
     schema.check(config)
     schema.check_together(config)
     config.data = data.identified(config.data)
@@ -151,7 +151,7 @@ def run_of(composed: DictConfig, experiment: str, scale: str) -> Config:
 def command_line(prog: str, description: str | None) -> argparse.ArgumentParser:
     """What commands about claims have in common."""
     parser = Arguments(prog=prog, description=description)
-    parser.add_argument("--scale", default="laptop", help="smoke, laptop (default), evening or paper: configs/scale/")
+    parser.add_argument("--scale", default="laptop", help="configs/scale/: laptop (default), evening ...")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--claim", action="append", help="only this claim (repeatable): configs/claims/")
     which.add_argument("--all", action="store_true", help="also the arms on which no claim rests")

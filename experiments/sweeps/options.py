@@ -29,9 +29,8 @@ def register() -> None:
             store.store(group=group, name=name, node=node)
     for path in (CONFIGS / "experiment").glob("*.yaml"):
         said = yaml.load(path.read_text(), Loader=LOADER)
-        for scale in known_scales():
-            if sizes := said.get(scale):
-                store.store(group="sizes", name=f"{scale}_{path.stem}", node=sizes, package="_global_")
+        for scale, sizes in said.get("sizes", {}).items():
+            store.store(group="sizes", name=f"{scale}_{path.stem}", node=sizes, package="_global_")
 
 
 def known_scales() -> list[str]:

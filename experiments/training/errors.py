@@ -12,7 +12,7 @@ import data
 import models
 from experiments.records import one_line as endings
 
-UNSET = ("arm", "evening", "paper", "deviations")  # keys that no command line sets
+UNSET = ("arm", "sizes", "deviations")  # keys that no command line sets
 GROUP = "Config group override"  # begins Hydra's ValueError for model=null
 # Lines of Hydra's and OmegaConf's messages that tell a user nothing.
 HYDRA_CONTEXT = ("full_key:", "object_type=", "reference_type=")

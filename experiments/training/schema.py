@@ -75,9 +75,8 @@ class Config:
     scale: str = ""
     arm: str = ""  # the name of the arm this is or, with what differs, comes from: sweeps/compose.py finds it
     arms: dict[str, Any] = field(default_factory=dict)  # arm -> the values that make it: {norm: layer, model: {...}}
-    # Values at the scale of this name; the command line wins over them. A scale without any is as the laptop's.
-    evening: dict[str, Any] = field(default_factory=dict)
-    paper: dict[str, Any] = field(default_factory=dict)
+    # scale -> the values there; the command line wins over them. A scale that is not named is as the laptop's.
+    sizes: dict[str, Any] = field(default_factory=dict)
     deviations: str = ""  # from the paper, for the claims on the experiment
     tuning: Tuning = field(default_factory=Tuning)
     seeds: int = 12  # evaluation seeds of `python -m experiments.reproduce`, from the first one on

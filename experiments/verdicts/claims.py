@@ -143,6 +143,7 @@ class Registry:
     claims: tuple[Claim, ...]
     declared: tuple[Claim, ...] = ()  # all of them when `claims` is a selection
     sentences: tuple[Sentence, ...] = ()
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # the claims of scales that ask some alone
 
     @property
     def family(self) -> tuple[Claim, ...]:
@@ -164,9 +165,17 @@ class Registry:
         """Only these claims, in the order of the file; the family stays whole: no test gets easier."""
         wanted = list(ids)
         for name in wanted:
-            check_known(name, [claim.id for claim in self.family], "claim")
-        chosen = tuple(claim for claim in self.family if claim.id in wanted)
+            check_known(name, [claim.id for claim in self.claims], "claim")
+        chosen = tuple(claim for claim in self.claims if claim.id in wanted)
         return replace(self, claims=chosen, declared=self.family)
+
+    def at(self, scale: str) -> "Registry":
+        """The claims that are asked at a scale: all but where `only` says which."""
+        return self.select(self.only[scale]) if scale in self.only else self
+
+    def covers(self, arm: tuple[str, str]) -> bool:
+        """Whether an (experiment, arm) is run: where some claims alone are asked only theirs are."""
+        return not self.declared or arm in self.arms()
 
 
 def check_against(

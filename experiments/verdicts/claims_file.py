@@ -162,6 +162,7 @@ class Saying(Model):
 class Document(Part):
     family: dict[str, Any]
     files: list[str] = []  # beside this one, each a list of claims
+    only: dict[str, list[str]] = {}  # by scale
 
 
 def load_claims(path: str | Path = CLAIMS) -> Registry:
@@ -184,7 +185,11 @@ def load_claims(path: str | Path = CLAIMS) -> Registry:
             f"claim {twice[0]!r}: the id is used more than once" if twice else f"{path}: there is no claim"
         )
     check_distinct(claims)
-    return Registry(family.alpha, family.seeds, claims, sentences=tuple(sentences.values()))
+    for scale, ids in document.only.items():
+        for name in ids:
+            check_known(name, [claim.id for claim in claims], f"{path}: only: {scale}: claim")
+    only = {scale: tuple(ids) for scale, ids in document.only.items()}
+    return Registry(family.alpha, family.seeds, claims, sentences=tuple(sentences.values()), only=only)
 
 
 def check_distinct(claims: Iterable[Claim]) -> None:

@@ -47,6 +47,15 @@ def test_what_the_studies_say_stands_by_sentence_and_a_replication_by_what_it_mo
     assert "| better |" in moved and "suites" not in moved
 
 
+def test_a_scale_that_asks_some_claims_alone_has_a_table_of_its_own(tmp_path: Path) -> None:
+    registry = Registry(0.05, SEEDS, CLAIMS, sentences=SAID, only={"wide": ("better",)})
+    write_across(registry, {"evening": found(0, 0.9, 0.9), "wide": found(0, 1.1, 0.9)[:1]}, [], tmp_path)
+    said, _, wider = (tmp_path / PAGE).read_text().partition("## Wider nets")
+    assert "wide" not in said and "| claim | evening | wide |" in wider and "suites" not in wider
+    cells = next(line for line in wider.splitlines() if line.startswith("| better: s")).split("|")
+    assert "supported" in cells[2] and "contradicted" in cells[3]
+
+
 def test_longer_studies_come_first_and_replications_last(tmp_path: Path) -> None:
     for name in ("laptop", "evening-100", "mine", "evening", ".evening.draft"):
         (tmp_path / name).mkdir()

@@ -13,6 +13,7 @@ from experiments.records.rows import Row
 from experiments.records.table import read_table
 from experiments.sweeps.arm import Name
 from experiments.training.run import run
+from experiments.verdicts.claims import Registry
 from experiments.verdicts.claims_json import read_claims
 from experiments.verify import files, headline
 from scripts import freeze
@@ -151,7 +152,7 @@ def test_of_some_experiments_the_arms_are_kept_that_have_all_their_runs(
     run(configs["tiny", "one"])
     monkeypatch.setattr(freeze, "composed_arms", lambda options: configs)
     monkeypatch.setattr(freeze, "check_against", lambda *declared: None)
-    registry: Any = None
+    registry = Registry(0.05, 12, ())
     found = freeze.recorded(place, registry, Study(experiments=("tiny",)))
     assert [row["arm"] for row in found.rows] == ["one"] and set(found.arms) == set(configs)
     assert found.told == ["left out, for they lack runs: tiny two"]

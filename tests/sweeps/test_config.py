@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
@@ -72,7 +73,7 @@ def overrides(values: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_what_a_claim_compares_differs_only_in_what_its_arms_say(scale: str) -> None:
-    for claim in load_claims().claims:
+    for claim in load_claims().at(scale).claims:
         if claim.id in (
             "A1-mlp-small-batch",
         ):  # a difference of differences: updates go with the batch, for both norms
@@ -137,7 +138,7 @@ def test_an_evening_is_longer_than_the_laptop_and_else_the_same(experiment: str)
             assert set(long.tuning.learning_rates) >= set(short.tuning.learning_rates)
 
 
-@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("scale", ["laptop", "evening"])
 def test_a_replication_shares_no_run_and_no_rate_with_the_original(scale: str) -> None:
     GlobalHydra.instance().clear()
     again = compose_module.compose_arms([f"scale={scale}", "first_seed=100"])
@@ -155,9 +156,39 @@ def test_the_first_seed_is_no_science_and_survives_its_record() -> None:
     assert schema.from_plain(asdict(again)) == again
 
 
+def test_every_scale_that_is_named_somewhere_exists_and_asks_what_has_sizes_there() -> None:
+    sizes = {
+        name: set(yaml.safe_load((schema.CONFIGS / "experiment" / f"{name}.yaml").read_text()).get("sizes", ()))
+        for name in EXPERIMENTS
+    }
+    registry = load_claims()
+    assert set().union(*sizes.values(), registry.only) <= {*SCALES}
+    for scale in registry.only:
+        assert {name for name, _ in registry.at(scale).arms()} == {name for name in EXPERIMENTS if scale in sizes[name]}
+
+
+@pytest.mark.parametrize(("scale", "factor"), [("width2", 2), ("width4", 4)])
+def test_wider_nets_differ_from_those_of_another_scale_in_their_width_alone(scale: str, factor: int) -> None:
+    for name in load_claims().at(scale).arms():
+        wide = arms_at(scale)[name]
+        narrow = next(
+            found for found in (arms_at("laptop")[name], arms_at("evening")[name]) if found.updates == wide.updates
+        )
+        before, after = (flat(asdict(config.model)) for config in (narrow, wide))
+        changed = {key for key in before if before[key] != after[key]}
+        assert changed <= {"hidden_size", "hidden_sizes", "width", "input_scale"}, name
+        for key in changed - {"input_scale"}:
+            values = [found if isinstance(found, list) else [found] for found in (before[key], after[key])]
+            assert [factor * value for value in values[0]] == values[1]
+        if before.get("input_scale", 1) != 1:  # inputs of unit size, where initial weights are of size 1 / sqrt(width)
+            assert after["input_scale"] == pytest.approx(after["hidden_size"] ** 0.5, rel=0.01)
+        assert asdict(wide.optim) == asdict(narrow.optim) and asdict(wide.data) == asdict(narrow.data)
+        assert wide.evaluations == narrow.evaluations
+
+
 def test_what_only_claims_need_is_not_part_of_a_run() -> None:
     config = compose("mlp_batch4")
-    assert (config.evening, config.paper, config.deviations) == ({}, {}, "")
+    assert (config.sizes, config.deviations) == ({}, "")
 
 
 @pytest.mark.parametrize(

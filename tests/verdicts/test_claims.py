@@ -108,6 +108,24 @@ def test_other_mistakes_of_the_file(tmp_path: Path) -> None:
         load_claims(tmp_path / "broken.yaml")
 
 
+def test_a_scale_may_ask_some_claims_alone(tmp_path: Path) -> None:
+    written = [ENTRY, BOUND | {"id": "x"}]
+    path = tmp_path / "claims.yaml"
+    document = {"family": {"alpha": 0.05, "seeds": SEEDS}, "claims": written, "only": {"wide": ["B4-better"]}}
+    path.write_text(yaml.safe_dump(document))
+    registry = load_claims(path)
+    some = registry.at("wide")
+    assert registry.at("laptop") is registry and [claim.id for claim in some.claims] == ["B4-better"]
+    assert some.family == registry.claims and some.tests(some.claims[0].family) == 1  # no test gets easier
+    arms = [("lm", "layer"), ("exact_mlp", "layer"), ("lm", "unclaimed")]
+    assert [some.covers(arm) for arm in arms] == [True, False, False] and all(map(registry.covers, arms))
+    with pytest.raises(ClaimError, match="claim 'x' is unknown"):
+        some.select(["x"])
+    path.write_text(yaml.safe_dump(document | {"only": {"wide": ["B4-bettr"]}}))
+    with pytest.raises(ClaimError, match="only: wide: claim 'B4-bettr' is unknown; did you mean 'B4-better'"):
+        load_claims(path)
+
+
 def test_a_folder_is_read_in_the_order_its_family_names(tmp_path: Path) -> None:
     for name in ("A", "B"):
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump([ENTRY | {"id": f"{name}-1", "metric": f"test_{name}"}]))

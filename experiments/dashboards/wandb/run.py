@@ -14,7 +14,6 @@ AXES = ("update", "samples", "seconds")  # what curves can be drawn against
 INIT_TIMEOUT = 20.0  # seconds; wandb itself tries for 90 where its server cannot be reached
 FINISH_TIMEOUT = 60.0  # for a run's last rows; wandb itself would wait for ever
 TAG, GROUP = 64, 128  # characters at most
-JUDGED = ("laptop", "evening", "paper")  # scales at which claims are; a smoke run says nothing of one
 
 Record = dict[str, Any]  # of a run, or as much of it as there is yet
 
@@ -34,7 +33,7 @@ def digest(content: bytes) -> str:
 def described(record: Record, claims: Iterable[str]) -> dict[str, Any]:
     """What wandb is told of a run when it is opened: its place, its tags, and its configuration to filter by."""
     config, arm = record["config"], record["group"]
-    claims = claims if record["scale"] in JUDGED else ()
+    claims = () if record["scale"] == "smoke" else claims  # of which it says nothing
     place = {"experiment": record["experiment"], "arm": arm, "role": record["role"], "scale": record["scale"]}
     tags = [config["norm"], config["model"]["name"], config["data"]["name"], record["scale"], *claims]
     tags += ["synthetic"] if record.get("synthetic") else []
