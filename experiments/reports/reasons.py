@@ -18,11 +18,11 @@ def reason(claim: Claim, verdict: Verdict, alpha: float) -> str:
 
 
 def _surprise(found: Obstacle) -> str:
-    outside, of, low, high = found.numbers
-    promised = f"{number(low, 3)} to {number(high, 3)}"
+    ends, promised, p = found.numbers
+    medians = f"{number(ends, 3)}, that of its tuning runs at that rate is {number(promised, 3)}"
     return (
-        f"{found.arm} does not end as its tuning promised: {outside:g} of {of:g} runs lie outside the validation "
-        f"losses of its tuning runs at that rate, {promised}, and so does their mean."
+        f"{found.arm} does not end as its tuning promised: the median of its validation losses is {medians} "
+        f"(rank-sum p = {number(p, 2)})."
     )
 
 

@@ -15,6 +15,7 @@ from experiments.records.files import flat
 from experiments.records.rows import Floats, Row
 from experiments.records.tuning import lacking, or_worst
 from experiments.verdicts.claims import Claim, ClaimError, check_known
+from experiments.verdicts.stats import rank_sum_p
 
 
 def metric_value(row: Row, claim: Claim) -> float:
@@ -48,7 +49,7 @@ def updates_to(target: float, metric: str, history: Sequence[Row]) -> float:
 SEEDS, PAIRS, TUNING, GRID, RATE = "seeds", "pairs", "tuning", "grid", "rate"
 REUSED, EDGE = "reused", "edge"
 UNLIKE = "unlike"  # and what is told beside the verdict
-PROMISE = 5  # tuning runs at a rate, of which fewer promise no range
+UNLIKELY = 0.01  # the share of arms that are told to end otherwise than tuning promised where all do as it did
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ class Obstacle:
     Missing: `seeds` (how many there are, how many are needed), `pairs` (the seeds another arm has), `tuning` (no runs),
     `grid` (the learning rate that was not tried on every seed), `rate` (that of the evaluations, the chosen one).
     In doubt: `reused` (a seed tuned on and reported), `edge` (the best rate, first or last of its grid).
-    Told only: `unlike` (the mean validation loss of the runs leaves the range of the tuning runs at their rate: how
-    many are outside, of how many, that range).
+    Told only: `unlike` (the runs' validation losses and those of the tuning runs at their rate are of different
+    distributions: the median of both and p).
     """
 
     what: str
@@ -179,7 +180,6 @@ def _unlike(arms: Mapping[str, ArmRows]) -> Iterator[Obstacle]:
     """Where tuning was lucky, or runs end well or badly by chance, the rate chosen is not what it seemed."""
     for label, arm in arms.items():
         promised = list(arm.losses[arm.choice.learning_rate].values())
-        low, high = min(promised), max(promised)
-        ends = np.array([or_worst(row, "validation_loss", math.inf) for row in arm.evaluations])
-        if len(promised) >= PROMISE and math.isfinite(high) and not low <= ends.mean() <= high:
-            yield Obstacle(UNLIKE, label, (int(((ends < low) | (ends > high)).sum()), len(ends), low, high))
+        ends = [or_worst(row, "validation_loss", math.inf) for row in arm.evaluations]
+        if (p := rank_sum_p(promised, ends)) < UNLIKELY:
+            yield Obstacle(UNLIKE, label, (float(np.median(ends)), float(np.median(promised)), p))

@@ -53,6 +53,21 @@ def sign_test_p(differences: Numbers, alternative: Alternative = "less") -> floa
     return _fair_coin_tail(below if alternative == "less" else above, below + above)
 
 
+def rank_sum_p(first: Numbers, second: Numbers) -> float:
+    """Exact two-sided p of the rank-sum test: whether two samples come from one distribution, of whatever shape.
+
+    Ties have their mean rank; infinite values rank as any. Source: Wilcoxon, Biometrics Bulletin 1 (1945).
+    """
+    values = np.concatenate([first, second])
+    ranks = 1 + np.array([2 * (values < value).sum() + (values == value).sum() for value in values])  # twice each
+    ways = np.zeros((len(first) + 1, ranks.sum() + 1))  # to choose so many ranks with such a sum
+    ways[0, 0] = 1
+    for rank in ranks:
+        ways[1:, rank:] += ways[:-1, :-rank]
+    observed, sums = ranks[: len(first)].sum(), ways[-1]
+    return min(1.0, float(2 * min(sums[: observed + 1].sum(), sums[observed:].sum()) / sums.sum()))
+
+
 def paired_t_p(differences: Numbers, alternative: Alternative = "less") -> float:
     """One-sided p of Student's paired t, shown beside the exact one, which cannot fall below 2^-n; 1 for one seed.
 

@@ -13,6 +13,7 @@ from experiments.verdicts.stats import (
     MOST_SEEDS,
     holm,
     paired_interval,
+    rank_sum_p,
     seeds_for_difference,
     seeds_for_equivalence,
     seeds_for_wins,
@@ -51,6 +52,18 @@ def test_sign_flip_counts_every_assignment_ties_too(d: list[float]) -> None:
 def test_sign_flip_refuses_what_it_cannot_count(bad: list[float]) -> None:
     with pytest.raises(ValueError, match="finite differences"):
         sign_flip_p(bad)
+
+
+@given(differences, differences)
+def test_the_rank_sum_test_is_exact(first: list[float], second: list[float]) -> None:
+    """By going through every choice of ranks, tied ones too."""
+    first, second = first[:5], second[:5]
+    values = reference.rankdata(first + second)
+    sums = [math.fsum(chosen) for chosen in itertools.combinations(values, len(first))]
+    observed = math.fsum(values[: len(first)])
+    tails = sum(total <= observed for total in sums), sum(total >= observed for total in sums)
+    assert rank_sum_p(first, second) == pytest.approx(min(1, 2 * min(tails) / len(sums)))
+    assert rank_sum_p([math.inf, *first], second) == rank_sum_p([1000.0, *first], second)
 
 
 @given(differences)
