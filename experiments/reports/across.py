@@ -57,7 +57,9 @@ def by_id(studies: Studies) -> dict[str, dict[str, Verdict]]:
 
 def table_of(claims: Sequence[Claim], found: Mapping[str, Mapping[str, Verdict]]) -> str:
     columns = {"claim": [f"{claim.id}: {claim.statement}" for claim in claims]}
-    columns |= {study: [cell(study, verdicts.get(claim.id)) for claim in claims] for study, verdicts in found.items()}
+    for study, verdicts in found.items():
+        cells = [cell(study, verdicts.get(claim.id)) for claim in claims]
+        columns |= {study: cells} if {*cells} != {"-"} else {}
     return markdown(columns)
 
 

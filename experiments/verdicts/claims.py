@@ -58,6 +58,7 @@ class Claim:
     expected: str = ""
     deviations: str = ""
     would_change: str = ""
+    asked_at: str = ""  # the one scale that it is asked at; else at all but those that ask some claims alone
 
     def resolve(self, label: str) -> tuple[str, str]:
         """The (experiment, arm) a label stands for."""
@@ -143,7 +144,9 @@ class Registry:
     claims: tuple[Claim, ...]
     declared: tuple[Claim, ...] = ()  # all of them when `claims` is a selection
     sentences: tuple[Sentence, ...] = ()
-    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # the claims of scales that ask some alone
+    # The claims that some scales alone ask, beside those that are asked nowhere else.
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    elsewhere: tuple[Claim, ...] = ()  # those that are asked at another scale alone
 
     @property
     def family(self) -> tuple[Claim, ...]:
@@ -165,17 +168,27 @@ class Registry:
         """Only these claims, in the order of the file; the family stays whole: no test gets easier."""
         wanted = list(ids)
         for name in wanted:
+            if scale := next((claim.asked_at for claim in self.elsewhere if claim.id == name), ""):
+                raise ClaimError(f"claim {name!r} is asked at scale {scale} alone (make: SCALE={scale})")
             check_known(name, [claim.id for claim in self.claims], "claim")
         chosen = tuple(claim for claim in self.claims if claim.id in wanted)
         return replace(self, claims=chosen, declared=self.family)
 
     def at(self, scale: str) -> "Registry":
-        """The claims that are asked at a scale: all but where `only` says which."""
-        return self.select(self.only[scale]) if scale in self.only else self
+        """The claims that are asked at a scale; those asked elsewhere alone are of another family."""
+        here = tuple(claim for claim in self.claims if claim.asked_at in ("", scale))
+        other = tuple(claim for claim in self.claims if claim not in here)
+        whole = replace(self, claims=here, elsewhere=other)
+        if scale not in self.only:
+            return whole
+        return whole.select([*self.only[scale], *(claim.id for claim in here if claim.asked_at)])
 
     def covers(self, arm: tuple[str, str]) -> bool:
-        """Whether an (experiment, arm) is run: where some claims alone are asked only theirs are."""
-        return not self.declared or arm in self.arms()
+        """Whether an (experiment, arm) is run: where some claims alone are asked only theirs, else those of no claim
+        too, but not of experiments that are for another scale."""
+        if self.declared or arm in self.arms():
+            return arm in self.arms()
+        return arm[0] not in {experiment for claim in self.elsewhere for experiment, _ in claim.arms()}
 
 
 def check_against(

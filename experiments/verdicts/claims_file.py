@@ -69,6 +69,7 @@ class Declared(OfAnyKind, Model):
     expected: Text
     deviations: Text
     would_change: Text = ""
+    asked_at: str = ""
     better: Literal["less", "greater"] = "less"
     tuned: bool = True
 
@@ -188,6 +189,9 @@ def load_claims(path: str | Path = CLAIMS) -> Registry:
     for scale, ids in document.only.items():
         for name in ids:
             check_known(name, [claim.id for claim in claims], f"{path}: only: {scale}: claim")
+    for claim in claims:
+        if claim.asked_at:
+            check_known(claim.asked_at, document.only, f"claim {claim.id!r}: asked_at, a scale below only:,")
     only = {scale: tuple(ids) for scale, ids in document.only.items()}
     return Registry(family.alpha, family.seeds, claims, sentences=tuple(sentences.values()), only=only)
 

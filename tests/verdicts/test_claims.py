@@ -109,20 +109,40 @@ def test_other_mistakes_of_the_file(tmp_path: Path) -> None:
 
 
 def test_a_scale_may_ask_some_claims_alone(tmp_path: Path) -> None:
-    written = [ENTRY, BOUND | {"id": "x"}]
+    """And a claim may be asked nowhere else; neither makes a test easier, nor those elsewhere one harder."""
+    apart = ENTRY | {"id": "apart", "experiment": "draw", "asked_at": "section6"}
+    written = [ENTRY, BOUND | {"id": "x"}, ENTRY | {"id": "y", "metric": "test_error"}, apart]
     path = tmp_path / "claims.yaml"
-    document = {"family": {"alpha": 0.05, "seeds": SEEDS}, "claims": written, "only": {"wide": ["B4-better"]}}
+    document = {"family": {"alpha": 0.05, "seeds": SEEDS}, "claims": written}
+    document["only"] = {"wide": ["B4-better"], "section6": ["y"]}
     path.write_text(yaml.safe_dump(document))
-    registry = load_claims(path)
-    some = registry.at("wide")
-    assert registry.at("laptop") is registry and [claim.id for claim in some.claims] == ["B4-better"]
-    assert some.family == registry.claims and some.tests(some.claims[0].family) == 1  # no test gets easier
-    arms = [("lm", "layer"), ("exact_mlp", "layer"), ("lm", "unclaimed")]
-    assert [some.covers(arm) for arm in arms] == [True, False, False] and all(map(registry.covers, arms))
+    asked = {scale: load_claims(path).at(scale) for scale in ("laptop", "wide", "section6")}
+    assert {scale: [claim.id for claim in some.claims] for scale, some in asked.items()} == {
+        "laptop": ["B4-better", "x", "y"],
+        "wide": ["B4-better"],
+        "section6": ["y", "apart"],
+    }
+    assert {scale: some.tests("added") + some.tests("said") for scale, some in asked.items()} == {
+        "laptop": 2,
+        "wide": 2,
+        "section6": 3,
+    }
+    arms = [("lm", "layer"), ("exact_mlp", "layer"), ("lm", "unclaimed"), ("draw", "layer"), ("draw", "unclaimed")]
+    covered = {scale: [some.covers(arm) for arm in arms] for scale, some in asked.items()}
+    assert covered == {
+        "laptop": [True, True, True, False, False],
+        "wide": [True, False, False, False, False],
+        "section6": [True, False, False, True, False],
+    }
     with pytest.raises(ClaimError, match="claim 'x' is unknown"):
-        some.select(["x"])
-    path.write_text(yaml.safe_dump(document | {"only": {"wide": ["B4-bettr"]}}))
+        asked["wide"].select(["x"])
+    with pytest.raises(ClaimError, match=r"claim 'apart' is asked at scale section6 alone \(make: SCALE=section6\)"):
+        asked["laptop"].select(["apart"])
+    path.write_text(yaml.safe_dump(document | {"only": {"wide": ["B4-bettr"], "section6": []}}))
     with pytest.raises(ClaimError, match="only: wide: claim 'B4-bettr' is unknown; did you mean 'B4-better'"):
+        load_claims(path)
+    path.write_text(yaml.safe_dump(document | {"only": {}}))
+    with pytest.raises(ClaimError, match="claim 'apart': asked_at, a scale below only:, 'section6' is unknown"):
         load_claims(path)
 
 
