@@ -17,7 +17,7 @@ RUN := .venv/bin/python
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
 	@echo
-	@echo "  SCALE=smoke|laptop|evening|width2|width4|paper   size of everything (laptop)"
+	@echo "  SCALE=smoke|laptop|evening|width2|width4|figure6|section6|paper   size of everything (laptop)"
 	@echo "  SEEDS=100                  a replication: evaluation seeds from 100 on, and tuning seeds of its own (0)"
 	@echo "  CLAIM='<id> <id>'          reproduce only these claims (configs/claims/)"
 	@echo "  ALL=1       also run the arms on which no claim rests, after the others"

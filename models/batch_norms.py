@@ -26,7 +26,8 @@ class BatchNorm(Norm):
     weights below. That is not an error but what the equation says; `undefined` remembers that it happened.
 
     With `ghost_size`, every so many successive cases of a mini-batch have statistics of their own, as they have on
-    several devices that do not synchronise them (Hoffer et al. 2017); the averages then take their mean.
+    several devices that do not synchronise them (Hoffer et al. 2017); the averages then take their mean. `unbiased`
+    divides by the unbiased estimate of the variance in training too.
     """
 
     name = "batch"
@@ -46,9 +47,10 @@ class BatchNorm(Norm):
         eps: float = EPS,
         steps: int = 1,
         ghost_size: int = 0,
+        unbiased: bool = False,
     ) -> None:
         super().__init__(features, gain=gain, shift=shift, eps=eps)
-        self.ghost_size, self.momentum = ghost_size, MOMENTUM
+        self.ghost_size, self.unbiased, self.momentum = ghost_size, unbiased, MOMENTUM
         self.register_buffer("running_mean", torch.zeros(steps, features))
         self.register_buffer("running_variance", torch.ones(steps, features))
         self.register_buffer("updates", torch.zeros(steps))
@@ -56,7 +58,7 @@ class BatchNorm(Norm):
 
     @classmethod
     def feedforward(cls, features: int, config: Any, *, axes: str, map_size: tuple[int, int] | None) -> Norm:
-        return cls(features, ghost_size=config.ghost_size)
+        return cls(features, ghost_size=config.ghost_size, unbiased=config.unbiased)
 
     @classmethod
     def recurrent(cls, features: int, config: Any, *, steps: int, gain: float | None, shift: bool) -> Norm:
@@ -77,11 +79,13 @@ class BatchNorm(Norm):
     def layout(self, cases: int, positions: int) -> Layout | None:
         if not self.training:
             return Layout("given", 1, self.features)
+        if self.unbiased:
+            return None
         return Layout("mean", self.ghost_batches(cases), self.features)
 
     def alone(self, a: Tensor) -> bool:
         """Whether one call can do all: on the CPU, for elsewhere the weight of the newest would have to be fetched."""
-        return a.device.type == "cpu"
+        return a.device.type == "cpu" and not self.unbiased
 
     def normalize_and_update(self, a: Tensor) -> Tensor:
         """`normalize` and `update` in one call, which is a third of the time of a small update."""
@@ -113,8 +117,12 @@ class BatchNorm(Norm):
             out = self.scale((a * 0).view(groups, self.features, *a.shape[2:])).view(a.shape)
             return out, mean, torch.full_like(mean, self.eps**-0.5)
         gain, shift = self.scales(a, groups)
-        out, mean, inverse = torch.native_batch_norm(a, gain, shift, None, None, True, 0.0, self.eps)
-        return out, mean.view(groups, self.features), inverse.view(groups, self.features)
+        eps, root = self.eps, 1.0
+        if self.unbiased:  # variance times count / (count - 1): as much less of eps, and of what comes out the root
+            eps, root = eps * (count - 1) / count, ((count - 1) / count) ** 0.5
+            gain = root * (a.new_ones(a.shape[1]) if gain is None else gain)
+        out, mean, inverse = torch.native_batch_norm(a, gain, shift, None, None, True, 0.0, eps)
+        return out, mean.view(groups, self.features), root * inverse.view(groups, self.features)
 
     def scales(self, a: Tensor, groups: int) -> tuple[Tensor | None, Tensor | None]:
         """Gain and shift of the channels (N, groups * C, ...) once they are normalised."""
@@ -123,7 +131,7 @@ class BatchNorm(Norm):
         return gain, shift
 
     def normalize(self, a: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalise (N, C, ...) by its own `count` values a channel: output, mean, 1 / sqrt(biased variance + eps)."""
+        """Normalise (N, C, ...) by its own `count` values a channel: output, mean, 1 / sqrt(variance + eps)."""
         out, mean, inverse = self.of_channels(a, 1, count)
         return out, mean[0], inverse[0]
 
@@ -140,7 +148,9 @@ class BatchNorm(Norm):
         takes the mean over the steps.
         """
         counts = torch.as_tensor(count, dtype=mean.dtype, device=mean.device).expand(len(mean), 1)
-        variance = (inverse.pow(-2) - self.eps).clamp_(min=0) * (counts / (counts - 1).clamp(min=1))
+        variance = (inverse.pow(-2) - self.eps).clamp_(min=0)
+        if not self.unbiased:
+            variance = variance * (counts / (counts - 1).clamp(min=1))
         seen = counts.view(-1) > 0
         if len(self.running_mean) == 1 < len(mean):
             if not seen.any():

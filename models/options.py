@@ -48,6 +48,8 @@ class NormConfig:
 class FeedforwardNormConfig(NormConfig):
     # so many cases of a mini-batch share statistics, as on one of several devices; 0: all of them
     ghost_size: int = field(default=0, metadata={"minimum": 0, "needs": {"norm": ("batch",)}})
+    # normalise by the unbiased estimate of the variance, as section 6.6 does at batch 4
+    unbiased: bool = field(default=False, metadata={"needs": {"norm": ("batch",)}, "recorded": "changed"})
 
 
 @dataclass

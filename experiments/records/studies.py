@@ -7,7 +7,7 @@ from pathlib import Path
 
 from experiments.records.table import CONFIGS
 
-ORDER = ("paper", "evening", "laptop", "width2", "width4", "section6", "smoke")  # of the scales
+ORDER = ("paper", "evening", "laptop", "width2", "width4", "section6", "figure6", "smoke")  # of the scales
 REFERENCE = Path(__file__).resolve().parents[2] / "results" / "reference"
 
 

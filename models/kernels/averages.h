@@ -13,6 +13,7 @@ struct Averages {
   T* updates;          // (kept)
   int64_t kept, features;
   T eps, momentum;
+  bool unbiased = false;  // the variances given already are
 
   // Move those of one step by a mean and the unbiased variance; plain means over the first 1 / momentum updates.
   void move(int64_t step, const T* new_mean, const T* new_variance) const {
@@ -24,7 +25,7 @@ struct Averages {
     for (int64_t j = 0; j < features; ++j) m[j] = lerp(m[j], new_mean[j]), v[j] = lerp(v[j], new_variance[j]);
   }
 
-  // new_mean, inverse: rows of the steps, `stride` apart; inverse = 1 / sqrt(biased variance + eps). count: how many
+  // new_mean, inverse: rows of the steps, `stride` apart; inverse = 1 / sqrt(variance + eps). count: how many
   // values each step has; one without any keeps its averages, one with a single value has variance 0.
   void update(const T* new_mean, const T* inverse, int64_t stride, const int64_t* count, int64_t steps) const {
     std::vector<T> variances(features), mean_sum(features), variance_sum(features);
@@ -32,9 +33,9 @@ struct Averages {
     int64_t seen = 0;
     for (int64_t t = 0; t < (pooled ? steps : std::min(steps, kept)); ++t, new_mean += stride, inverse += stride) {
       if (count[t] == 0) continue;
-      const T unbiased = T(count[t]) / T(std::max<int64_t>(count[t] - 1, 1));
+      const T factor = unbiased ? T(1) : T(count[t]) / T(std::max<int64_t>(count[t] - 1, 1));
       for (int64_t j = 0; j < features; ++j)
-        variances[j] = std::max(1 / (inverse[j] * inverse[j]) - eps, T(0)) * unbiased;
+        variances[j] = std::max(1 / (inverse[j] * inverse[j]) - eps, T(0)) * factor;
       if (!pooled) {
         move(t, new_mean, variances.data());
         continue;

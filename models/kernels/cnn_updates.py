@@ -20,7 +20,7 @@ def refusal(model: Any, optimizer: Optimizer) -> str:
     if unknown := {type(norm).__name__ for norm in norms if type(norm) not in maps.NORMS}:
         return f"no kernel for the norms {', '.join(sorted(unknown))}"
     if any(norm.layout(0, 1) is None for norm in norms):
-        return "no kernel for detached statistics, gains of units or statistics of several processes"
+        return "no kernel for detached or unbiased statistics, gains of units or statistics of several processes"
     if len({norm.eps for norm in norms}) > 1:
         return "its norms differ in eps"
     if any(parametrize.is_parametrized(layer) for layer in layers_of(model)):

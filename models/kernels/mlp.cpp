@@ -114,6 +114,7 @@ struct Arguments {
   const Tensors &parameters, &first, &second, &averages;
   at::IntArrayRef norms;
   double eps, average_momentum;
+  bool unbiased;
 };
 
 template <typename T>
@@ -131,7 +132,7 @@ std::vector<Layer<T>> layers_of(const Arguments& a, int64_t cases, bool clips) {
     if (norm == Norm::batch) {
       const Tensor *of = &a.averages[3 * k];
       layer.averages = {of[0].data_ptr<T>(), of[1].data_ptr<T>(), of[2].data_ptr<T>(), 1, units, T(a.eps),
-                        T(a.average_momentum)};
+                        T(a.average_momentum), a.unbiased};
     }
     layer.raw = room({cases, units}), layer.out = room({cases, units}), layer.d = room({cases, units});
     const int64_t kinds = norm == Norm::none ? 0 : norm == Norm::layer ? cases : units;
@@ -143,9 +144,9 @@ std::vector<Layer<T>> layers_of(const Arguments& a, int64_t cases, bool clips) {
 }
 
 template <typename T>
-T update(std::vector<Layer<T>>& layers, const Tensor& x, const int64_t* targets, Descent<T> descent, T eps,
+T update(std::vector<Layer<T>>& layers, const Tensor& x, const int64_t* targets, Descent<T> descent, T eps, bool unbiased,
          T* sums) {
-  const Cases cases{nullptr, x.size(0), false};
+  const Cases cases{nullptr, x.size(0), false, false, false, unbiased};
   const size_t last = layers.size() - 1;
   const auto input = [&](size_t k) -> const Tensor& { return k ? layers[k - 1].out : x; };
   for (size_t k = 0; k <= last; ++k) layers[k].forward(input(k), cases, eps, k == last);
@@ -169,7 +170,7 @@ T update(std::vector<Layer<T>>& layers, const Tensor& x, const int64_t* targets,
 void mlp_updates(const Tensor& x, const Tensor& y, Tensors parameters, Tensors first, Tensors second, bool adam,
                  at::ArrayRef<double> rates, double momentum, double squares, double optimizer_eps,
                  double clip_norm, int64_t before, Tensor loss_sum, Tensors averages, at::IntArrayRef norms, double eps,
-                 double average_momentum, int64_t threads) {
+                 double average_momentum, bool unbiased, int64_t threads) {
   const at::NoGradGuard no_grad;
   const int64_t updates = x.size(0), cases = x.size(1), classes = parameters[3 * norms.size() - 3].size(0);
   TORCH_CHECK(x.dim() == 3 && x.is_contiguous() && y.sizes() == x.sizes().slice(0, 2) &&
@@ -178,7 +179,7 @@ void mlp_updates(const Tensor& x, const Tensor& y, Tensors parameters, Tensors f
   const int64_t* targets = targets_of(y, classes);
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "mlp_updates", [&] {
     std::vector<Layer<scalar_t>> layers = layers_of<scalar_t>({parameters, first, second, averages, norms, eps,
-                                                               average_momentum}, cases, clip_norm > 0);
+                                                               average_momentum, unbiased}, cases, clip_norm > 0);
     int64_t widest = 0;
     for (const auto& layer : layers) widest = std::max(widest, layer.units);
     std::vector<scalar_t> sums(2 * widest);
@@ -186,7 +187,7 @@ void mlp_updates(const Tensor& x, const Tensor& y, Tensors parameters, Tensors f
     for (int64_t k = 0; k < updates; ++k) {
       const Rule<scalar_t> rule(adam, rates[k], momentum, squares, optimizer_eps, before + k + 1);
       *total += update<scalar_t>(layers, x[k], targets + k * cases, {rule, clip_norm, threads}, scalar_t(eps),
-                                 sums.data());
+                                 unbiased, sums.data());
     }
   });
 }
@@ -197,7 +198,7 @@ TORCH_LIBRARY_FRAGMENT(layernorm, library) {
   library.def(
       "mlp_updates(Tensor x, Tensor y, Tensor[] parameters, Tensor[] first, Tensor[] second, bool adam, float[] rates, "
       "float momentum, float squares, float optimizer_eps, float clip_norm, int before, Tensor(a!) loss_sum, "
-      "Tensor[] averages, int[] norms, float eps, float average_momentum, int threads) -> ()",
+      "Tensor[] averages, int[] norms, float eps, float average_momentum, bool unbiased, int threads) -> ()",
       mlp_updates);
 }
 

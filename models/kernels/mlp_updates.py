@@ -61,6 +61,7 @@ class MLPUpdates(updates.Updates):
             [NORMS.index(type(norm)) for norm in self.norms],
             self.norms[0].eps,
             next((norm.momentum for norm in self.norms if isinstance(norm, BatchNorm)), 0.0),
+            any(isinstance(norm, BatchNorm) and norm.unbiased for norm in self.norms),
             torch.get_num_threads(),
         )
         if y.shape[1] == 1:

@@ -1,5 +1,6 @@
 // Normalisation of one term of the summed inputs: statistics, value and gradient (DERIVATION.md, section 1).
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <tuple>
@@ -49,12 +50,13 @@ struct Row {
   }
 };
 
-// The cases of one time step: which are not padding, how many those are, whether batch norm's statistics are given, and
-// which of layer norm's the backward pass takes for constants.
+// The cases of one time step: which are not padding, how many those are, whether batch norm's statistics are given,
+// which of layer norm's the backward pass takes for constants, and whether batch norm's variance is the unbiased one.
 struct Cases {
   const bool* mask;
   int64_t count;
-  bool given, constant_mean = false, constant_std = false;
+  bool given, constant_mean = false, constant_std = false, unbiased = false;
+  int64_t freedom() const { return std::max<int64_t>(count - unbiased, 1); }  // by which squares are divided
   bool inside(int64_t b) const { return !mask || mask[b]; }
 };
 
@@ -110,7 +112,7 @@ void statistics(const Term<T>& term, const Block& block, const Cases& cases, T e
   }
   if constexpr (norm == Norm::batch) {
     if (cases.given) return;
-    const T share = 1 / T(cases.count > 0 ? cases.count : 1);
+    const T share = 1 / T(cases.count > 0 ? cases.count : 1), share_of_squares = 1 / T(cases.freedom());
     T *mean = term.mean, *inverse = term.inverse;
     for_columns(term, block, [=](int64_t j) { mean[j] = inverse[j] = 0; });
     for_cases(block, cases, [&](int64_t b) {
@@ -120,7 +122,7 @@ void statistics(const Term<T>& term, const Block& block, const Cases& cases, T e
     for_cases(block, cases, [&](int64_t b) {
       for_columns(term, block, [=, a = term.row(b)](int64_t j) { inverse[j] += (a[j] - mean[j]) * (a[j] - mean[j]); });
     });
-    for_columns(term, block, [=](int64_t j) { inverse[j] = 1 / std::sqrt(inverse[j] * share + eps); });
+    for_columns(term, block, [=](int64_t j) { inverse[j] = 1 / std::sqrt(inverse[j] * share_of_squares + eps); });
   }
 }
 
@@ -159,7 +161,8 @@ void backward(const Term<T>& term, const T* d, T* raw, int64_t stride, const Blo
       vectorised(0, n, [=](int64_t j) { to[j] = scale * (from[j] * gain[j] - mean - row.hat(j) * mean_hat); });
     });
   if constexpr (norm == Norm::batch) {
-    const T share = cases.given || cases.count == 0 ? T(0) : 1 / T(cases.count);
+    const bool own = !cases.given && cases.count > 0;
+    const T share = own ? 1 / T(cases.count) : T(0), share_of_squares = own ? 1 / T(cases.freedom()) : T(0);
     for_columns(term, block, [=](int64_t j) { sum[j] = sum_hat[j] = 0; });
     for_cases(block, cases, [&](int64_t b) {
       for_columns(term, block, [=, row = Row<T, norm>(term, b), from = d + b * stride](int64_t j) {
@@ -171,7 +174,7 @@ void backward(const Term<T>& term, const T* d, T* raw, int64_t stride, const Blo
       dgain[j] += sum_hat[j];
       dshift[j] += sum[j];
       sum[j] *= share;
-      sum_hat[j] *= share;
+      sum_hat[j] *= share_of_squares;
     });
     for_cases(block, cases, [&](int64_t b) {
       T* to = raw + b * stride;

@@ -54,6 +54,11 @@ def ghosts(size: int, a: Tensor) -> Tensor:
     return torch.cat([NORMALIZED["batch"](ghost) for ghost in a.split(size)])
 
 
+def by_unbiased_variance(a: Tensor) -> Tensor:
+    over = [0, *range(2, a.dim())]
+    return (a - a.mean(over, True)) / (a.var(over, correction=1, keepdim=True) + EPS).sqrt()
+
+
 COMPUTED: dict[str, tuple[str, dict[str, Any], Any, tuple[int, ...]]] = {
     **{f"{norm}, {len(shape)}d": (norm, {}, NORMALIZED[norm], shape) for norm in NORMS for shape in (UNITS, MAPS)},
     **{f"{norm}, steps": (norm, {}, NORMALIZED[norm], STEPS) for norm in NORMS if norm not in OF_A_BATCH},
@@ -62,6 +67,8 @@ COMPUTED: dict[str, tuple[str, dict[str, Any], Any, tuple[int, ...]]] = {
     "one group is layer norm, units": ("group", {"groups": 1}, NORMALIZED["layer"], UNITS),
     "one group is layer norm, maps": ("group", {"groups": 1}, NORMALIZED["layer"], MAPS),
     "a group of each channel is instance norm": ("group", {"groups": C}, NORMALIZED["instance"], MAPS),
+    "unbiased, units": ("batch", {"unbiased": True}, by_unbiased_variance, UNITS),
+    "unbiased, maps": ("batch", {"unbiased": True}, by_unbiased_variance, MAPS),
     "four groups": ("group", {"groups": 4}, lambda a: grouped(a, 4), UNITS),
     **{
         f"ghost batches of {size}, {len(shape)}d": ("batch", {"ghost_size": size}, partial(ghosts, size), shape)
@@ -203,6 +210,13 @@ def test_after_the_warm_up_averages_move_by_momentum(norm: str) -> None:
     assert close(unit.running_variance[0], (1 - MOMENTUM) * variance[0] + MOMENTUM * a.var(0, unbiased=True))
 
 
+def test_the_running_variance_is_unbiased_whatever_training_divides_by() -> None:
+    units, a = [make("batch", unbiased=unbiased).double() for unbiased in (False, True)], normal(*UNITS)
+    for unit in units:
+        unit(a)
+    assert all(close(unit.running_variance[0], a.var(0)) for unit in units)
+
+
 @every_shape
 @pytest.mark.parametrize("size", [4, 12])
 def test_running_averages_take_the_mean_over_ghost_batches_once_an_update(shape: tuple[int, ...], size: int) -> None:
@@ -264,6 +278,7 @@ OPTIONS: dict[str, tuple[str, tuple[Any, ...]]] = {  # the norm that has it, and
     "detach": ("layer", DETACH),
     "groups": ("group", (1, 2, 4)),
     "ghost_size": ("batch", (0, 1, 5)),
+    "unbiased": ("batch", (False, True)),
 }
 # Those of renorm, which act from the second update on, are in test_batch_renorm.py.
 

@@ -63,11 +63,12 @@ def trained(
     sizes=st.lists(st.integers(1, 40), min_size=1, max_size=3),
     batch_size=st.sampled_from([1, 2, 3, 12, 13, 40]),
     clip_norm=st.sampled_from([0.0, 0.1, 1e9]),
+    unbiased=st.booleans(),
 )
 def test_the_numbers_are_those_of_the_plain_loop(
-    norm: str, name: str, normalize: str, sizes: list[int], batch_size: int, clip_norm: float
+    norm: str, name: str, normalize: str, sizes: list[int], batch_size: int, clip_norm: float, unbiased: bool
 ) -> None:
-    options: dict[str, Any] = {"hidden_sizes": sizes, "normalize": normalize}
+    options: dict[str, Any] = {"hidden_sizes": sizes, "normalize": normalize, "unbiased": unbiased and norm == "batch"}
     _, losses, plain, _ = trained("reference", build(norm, **options), Noise(batch_size), name, 0.01, clip_norm)
     _, ours, native, used = trained("native", build(norm, **options), Noise(batch_size), name, 0.01, clip_norm)
     assert used == {"native"}
