@@ -105,7 +105,7 @@ def adopt_volatile(results: Path, undisturbed: Path) -> list[str]:
 
 def untimed(folder: RunFolder) -> list[dict[str, Any]]:
     """The evaluations of a run, without their times."""
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in folder.evaluations()]
+    return [{key: value for key, value in row.items() if "seconds" not in key} for row in folder.evaluations()]
 
 
 def reports(results: Path) -> dict[str, bytes]:

@@ -24,6 +24,7 @@ UNSAID: dict[str, Any] = {
     "model.input_scale": 1.0,
     "model.forget_bias": 0.0,
     "model.residual": False,
+    "model.unbiased": False,
     "model.state_norm": False,
     "data.repeated_lengths": [],
     "data.shortest_length": 0,

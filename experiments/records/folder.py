@@ -31,7 +31,7 @@ METRICS, CHECKPOINT, LOCK = "metrics.jsonl", "checkpoint.pt", locks.LOCK
 KEPT = (RESULT, METRICS)  # of a run that is done
 
 # Of a record, all that a second run of the same bits may change: times, and what it was made on.
-VOLATILE = ("timing", "environment", "history.seconds")
+VOLATILE = ("timing", "environment", "history.seconds", "history.cpu_seconds")
 
 DONE, RUNNING, FAILED_STATE, STOPPED, MISSING, UNREADABLE = STATES = (
     "done",  # with a whole record of this very run

@@ -16,6 +16,9 @@ Floats = NDArray[np.float64]
 Curve = tuple[Floats, Floats]  # updates and validation losses of one run
 
 
+AXES = ("update", "seconds", "cpu_seconds")  # what an evaluation has beside its metrics; times are of training alone
+
+
 def loss_curve(row: Row) -> Curve:
     """Updates and validation losses of a run, NaN where the loss was not finite."""
     points = [(point["update"], point["validation_loss"]) for point in row["history"] if "validation_loss" in point]

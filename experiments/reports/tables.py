@@ -15,9 +15,9 @@ from rich.text import Text
 
 from experiments.records.arm_rows import Runs
 from experiments.records.printable import printable
-from experiments.records.rows import Floats, Row, loss_curve
+from experiments.records.rows import Row
 from experiments.verdicts.claims import SAID_BY, Claim, Sentence
-from experiments.verdicts.evidence import evaluations, metric_value
+from experiments.verdicts.evidence import evaluations, metric_value, updates_to
 from experiments.verdicts.stats import paired_interval
 from experiments.verdicts.verdicts import CONTRADICTED, EQUIVALENT, INCOMPLETE, INCONCLUSIVE, SUPPORTED, Verdict
 from experiments.verdicts.wording import by_number, number, span, tidy
@@ -117,7 +117,7 @@ def arm_columns(claim: Claim, verdict: Verdict, runs: Runs) -> Columns:
     columns["learning rate"] = [tidy(arm["learning_rate"]) for arm in stats]
     columns["diverged"] = [str(arm["diverged"]) for arm in stats]
     columns["undefined"] = [str(arm["undefined"]) for arm in stats]
-    columns |= _updates_to_control(claim, runs)
+    columns |= _to_controls_level(claim, runs)
     return {name: cells for name, cells in columns.items() if any(cell not in ("-", "0") for cell in cells)}
 
 
@@ -185,30 +185,37 @@ def _spread(values: Sequence[float | None]) -> str:
     return f"{number(float(finite.mean()), 4)} ± {number(float(finite.std(ddof=1)) if len(finite) > 1 else None, 2)}"
 
 
-def _updates_to_control(claim: Claim, runs: Runs) -> dict[str, list[str]]:
-    """When each arm's validation loss is down to the control's final one: the median update, paired by seed.
+def _to_controls_level(claim: Claim, runs: Runs) -> dict[str, list[str]]:
+    """When each arm's validation loss is down to the control's final one, in updates and in CPU seconds of training.
 
-    The control is the arm that is subtracted; the factor is the share of its updates. Seeds on which it
-    diverged have nothing to reach; an arm that never gets there counts as infinity.
+    The control is the arm that is subtracted. Medians over the seeds; the factor is the share of what the control took
+    to its end. Seeds on which it diverged have nothing to reach; an arm that never gets there counts as infinity.
     """
     control = claim.control
     if control is None:
         return {}
-    targets = {row["seed"]: loss_curve(row) for row in evaluations(claim, control, runs)}
-    targets = {seed: curve for seed, curve in targets.items() if curve[0].size and np.isfinite(curve[1][-1])}
-    cells = []
-    for label in claim.labels:
-        pairs = [(row, targets[row["seed"]]) for row in evaluations(claim, label, runs) if row["seed"] in targets]
-        reached = [_first_at_most(*loss_curve(row), losses[-1]) for row, (_, losses) in pairs]
-        middle = float(np.median(reached)) if pairs else math.nan
-        share = middle / float(np.median([updates[-1] for _, (updates, _) in pairs])) if pairs else math.nan
-        cells.append(f"{tidy(middle)} ({share:.2f}×)" if math.isfinite(middle) else "never" if pairs else "-")
-    return {f"updates to {control}'s final validation loss": cells}
+    ends = {row["seed"]: row["history"][-1] for row in evaluations(claim, control, runs) if row["history"]}
+    ends = {seed: end for seed, end in ends.items() if end.get("validation_loss") is not None}
+    return {
+        f"{unit} to {control}'s final validation loss": [
+            _reached([row for row in evaluations(claim, label, runs) if row["seed"] in ends], ends, axis)
+            for label in claim.labels
+        ]
+        for axis, unit in (("update", "updates"), ("cpu_seconds", "CPU seconds"))
+    }
 
 
-def _first_at_most(updates: Floats, losses: Floats, target: float) -> float:
-    reached = updates[losses <= target]
-    return float(reached[0]) if reached.size else math.inf
+def _reached(rows: Sequence[Row], ends: Mapping[int, Row], axis: str) -> str:
+    """The median over runs of when they came to the ends of their seeds, and its share of those."""
+    if not rows or any(point.get(axis) is None for row in rows for point in (*row["history"], ends[row["seed"]])):
+        return "-"  # older records have no CPU time
+    goals = [ends[row["seed"]] for row in rows]
+    reached = [
+        updates_to(goal["validation_loss"], "validation_loss", row["history"], axis)
+        for row, goal in zip(rows, goals, strict=True)
+    ]
+    middle, whole = float(np.median(reached)), float(np.median([goal[axis] for goal in goals]))
+    return f"{number(middle)} ({middle / whole:.2f}×)" if math.isfinite(middle) else "never"
 
 
 def _mean_sd(arm: Mapping[str, Any]) -> str:

@@ -47,7 +47,8 @@ class Progress:
     state: State = None  # of a recurrent model, carried from batch to batch
     loss_sum: float = 0.0  # since the last evaluation
     since: int = 0
-    seconds: float = 0.0  # of training alone
+    seconds: float = 0.0  # of training alone, and of that this process's CPU time
+    training_cpu_seconds: float = 0.0
     # What the processes before this one spent on the run, up to the checkpoint it goes on from.
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
@@ -119,7 +120,8 @@ def train(
         if progress.update in due:
             train_loss = loss_sum.item() / progress.since  # waits for a GPU: the time is read after it
             watch.stop()
-            row = {"update": progress.update, "seconds": progress.seconds, "train_loss": train_loss}
+            row = {"update": progress.update, "seconds": progress.seconds}
+            row |= {"cpu_seconds": progress.training_cpu_seconds, "train_loss": train_loss}
             row |= prefixed("validation", evaluate(model, data, "validation"))
             progress.history.append(row)
             progress.since = 0
@@ -181,10 +183,12 @@ class Stopwatch:
         self.start()
 
     def start(self) -> None:
-        self.started = time.perf_counter()
+        self.started = time.process_time(), time.perf_counter()
 
     def stop(self) -> None:
-        self.progress.seconds += time.perf_counter() - self.started
+        cpu, wall = self.started
+        self.progress.training_cpu_seconds += time.process_time() - cpu
+        self.progress.seconds += time.perf_counter() - wall
 
     def spent(self) -> Progress:
         """With what this process has spent as well, on evaluations too: for one that goes on from here."""

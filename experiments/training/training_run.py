@@ -9,6 +9,7 @@ import data
 import models
 from experiments.records import files
 from experiments.records.folder import CHECKPOINT, METRICS
+from experiments.records.rows import AXES
 from experiments.training import machine, parallel
 from experiments.training.checkpoint import CheckpointFile
 from experiments.training.final_tests import test_metrics
@@ -81,7 +82,7 @@ def trained(
 
 def summary(history: list[Row]) -> Row:
     """The last validation metrics, and `mean_...`: their mean over the run, the measure of speed at equal updates."""
-    names = [name for name in history[-1] if name not in ("update", "seconds")]
+    names = [name for name in history[-1] if name not in AXES]
     means = {f"mean_{name}": sum(row[name] for row in history) / len(history) for name in names}
     final = {name: history[-1][name] for name in names} | means
     if "validation_state_norm" in final:

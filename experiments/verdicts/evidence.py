@@ -31,17 +31,18 @@ def metric_value(row: Row, claim: Claim) -> float:
     return or_worst(row, claim.metric, math.inf if claim.better == "less" else -math.inf)
 
 
-def updates_to(target: float, metric: str, history: Sequence[Row]) -> float:
-    """The update at which a curve first comes down to the target, on the straight line between two evaluations."""
+def updates_to(target: float, metric: str, history: Sequence[Row], axis: str = "update") -> float:
+    """The update, or what else is on the axis, at which a curve first comes down to the target: on the straight line
+    between two evaluations, infinity where it never does."""
     before: tuple[float, float] | None = None
     for point in history:
-        value = math.inf if point[metric] is None else float(point[metric])
+        place, value = float(point[axis]), math.inf if point[metric] is None else float(point[metric])
         if value <= target:
             if before is None or not math.isfinite(before[1]):
-                return float(point["update"])
+                return place
             share = (before[1] - target) / (before[1] - value)
-            return before[0] + share * (float(point["update"]) - before[0])
-        before = float(point["update"]), value
+            return before[0] + share * (place - before[0])
+        before = place, value
     return math.inf
 
 

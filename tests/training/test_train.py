@@ -61,7 +61,7 @@ def go(model: Any, source: Any, checkpoint: Path | None = None, seconds: float =
 
 
 def untimed(progress: Progress) -> list[dict[str, float]]:
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in progress.history]
+    return [{key: value for key, value in row.items() if "seconds" not in key} for row in progress.history]
 
 
 def same(a: nn.Module, b: nn.Module) -> bool:

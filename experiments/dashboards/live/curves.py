@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments.dashboards.live.runs import SEED, SeenRun, seed_of
+from experiments.records import rows as recorded
 from experiments.records.files import as_typed, setting
 from experiments.records.rows import Floats
 from experiments.records.tuning import choose
@@ -144,7 +145,7 @@ def pooled(groups: Groups) -> list[str]:
 
 def metrics(runs: Iterable[SeenRun]) -> list[str]:
     """What the curves of these runs show, the validation loss first."""
-    found = dict.fromkeys(key for run in runs for key in run.curves if key not in ("update", "seconds"))
+    found = dict.fromkeys(key for run in runs for key in run.curves if key not in recorded.AXES)
     return sorted(found, key=lambda name: (name != "validation_loss", name))
 
 
