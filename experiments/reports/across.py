@@ -45,6 +45,8 @@ def by_sentence(registry: Registry, studies: Studies) -> Iterable[str]:
     found = by_id(studies)
     for sentence in registry.sentences:
         yield f"### {sentence.id}\n\n> {sentence.words} ({sentence.place})"
+        if sentence.shows:
+            yield f"In the paper: {sentence.shows}"
         claims = registry.on(sentence)
         yield table_of(claims, found) if claims else f"Not tested: {sentence.untested}"
     yield "### What later work and this suite add"

@@ -126,12 +126,14 @@ class Claim:
 
 @dataclass(frozen=True)
 class Sentence:
-    """Something that the paper or a note says, in its own words, where, and why no claim tests it if none does."""
+    """Something that the paper or a note says, in its own words, where, and why no claim tests it if none does;
+    `shows`: the paper's figure or table on it, told in ours."""
 
     id: str
     said_by: str  # paper, note
     place: str
     words: str
+    shows: str = ""
     untested: str = ""
 
 

@@ -153,6 +153,7 @@ class Said(Model):
     said_by: Literal["paper", "note"]
     place: Text
     words: Text
+    shows: Text = ""
     untested: Text = ""
 
 

@@ -10,7 +10,7 @@ from tests.invented import SEEDS, arms, claim, spread, verdict
 
 SAID = (
     Sentence("B4.1", "note", "note B", "You cannot."),
-    Sentence("6.4", "paper", "section 6.4", "twice as fast", "not built here."),
+    Sentence("6.4", "paper", "section 6.4", "twice as fast", "Figure 4, two curves.", "not built here."),
 )
 CLAIMS = (claim(id="better", says=("B4.1",)), claim(id="suites", said_by="suite", metric="validation_loss"))
 
@@ -39,7 +39,7 @@ def test_what_the_studies_say_stands_by_sentence_and_a_replication_by_what_it_mo
         "≈ equivalent",
         "✘ contradicted",
     ]
-    assert "Not tested: not built here." in later
+    assert "In the paper: Figure 4, two curves.\n\nNot tested: not built here." in later
     assert "| claim | evening | evening-100 |" in later and "| suites: s" in later  # the laptop has no run of it
     assert "of 2 claims 1 have the same verdict, 0 moved and 1 changed sides" in " ".join(later.split())
     moved = later.partition("Those that moved:")[2].partition("##")[0]
