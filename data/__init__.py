@@ -36,11 +36,12 @@ class DataError(Exception):
 class Spec:
     """What a model must know of its data."""
 
-    kind: str  # "image" | "sequence" | "text"
-    input_shape: tuple[int, ...]  # of one case: (C, H, W) | (steps, features) | (steps,)
+    kind: str  # "image" | "sequence" | "text" | "cloze"
+    input_shape: tuple[int, ...]  # of one case: (C, H, W) | (steps, features) | (steps,) | (2, steps)
     outputs: int  # number of classes, or of symbols
     # Whether sequences have lengths of their own: the last feature of a step is then 1 inside a case, 0 on padding.
     padded: bool = False
+    symbols: int = 0  # of a cloze: how many its document and query are written in
 
 
 class Data(Protocol):

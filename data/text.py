@@ -132,6 +132,11 @@ def _tell(line: str) -> None:
         print(line, file=sys.stderr)
 
 
+def shakespeare() -> Corpus:
+    """Shakespeare's works; raises DataError if they are neither cached nor to be had."""
+    return _stored(cache.ensure("shakespeare", SHAKESPEARE, _shakespeare_sources()))
+
+
 def prepare_shakespeare() -> str:
     """Fetch, prepare and verify Shakespeare's works; says what is where."""
     files = cache.ensure("shakespeare", SHAKESPEARE, _shakespeare_sources(), thorough=True)
@@ -152,7 +157,7 @@ def _corpus(config: Config) -> Corpus:
         return _from_file(config)
     match config.corpus:
         case "shakespeare":
-            return _stored(cache.ensure("shakespeare", SHAKESPEARE, _shakespeare_sources()))
+            return shakespeare()
         case "wikitext":
             return _wikitext(cache.ensure("wikitext", WIKITEXT, _wikitext_sources()))
         case _:

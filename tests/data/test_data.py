@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import data
-from data import cache, cases, cifar10, downloads, mnist, packages, recall, text
+from data import cache, cases, cifar10, cloze, downloads, mnist, packages, recall, text
 from data.__main__ import main
 from tests.data.data_sets import CLOSED, digest_of, isolated, load, refused, write_tar  # noqa: F401 (isolated: a fixture)
 
@@ -28,6 +28,7 @@ SYNTHETIC = {
     "rows": mnist.Config(source="synthetic", layout="rows", crop=20, test_lengths=[30, 15]),
     "colour": cifar10.Config(source="synthetic"),
     "text": text.Config(corpus="synthetic", test_length=100),
+    "cloze": cloze.Config(source="synthetic"),
 }
 DRAWN = {**SYNTHETIC, "recall": recall.Config(sequence_length=9)}
 
@@ -36,7 +37,7 @@ DRAWN = {**SYNTHETIC, "recall": recall.Config(sequence_length=9)}
 
 
 def test_the_file_is_the_registry() -> None:
-    assert {"cifar10", "mnist", "recall", "text"} <= set(data.available())
+    assert {"cifar10", "cloze", "mnist", "recall", "text"} <= set(data.available())
     assert all(config().name == name for name, config in data.available().items())
     unknown = type("Config", (), {"name": "imagenet"})
     refused(lambda: load(unknown), f"no data set 'imagenet'; choose one of: {', '.join(data.available())}")
@@ -56,7 +57,7 @@ def test_batches_have_the_declared_form(config: Any) -> None:
         assert y.shape == (x.shape if found.spec.kind == "text" else x.shape[:1])
         assert y.dtype == torch.int64 and y.min() >= 0 and y.max() < found.spec.outputs
         assert x.is_contiguous() and y.is_contiguous()
-        if found.spec.kind != "text":
+        if found.spec.kind in ("image", "sequence"):
             assert x.dtype == torch.float32 and x.min() >= 0 and x.max() <= 1
     assert not any(found.carries_state(split) for split in found.test_splits[1:])
     assert not (tmp := cache.root()).exists(), f"synthetic data needs no {tmp}"
@@ -319,7 +320,7 @@ def test_the_command_says_what_is_where(capsys: pytest.CaptureFixture[str]) -> N
     assert "cannot fetch wikitext" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["imagenet"])
-    assert "choose from: cifar10, mnist, text, wikitext" in capsys.readouterr().err
+    assert "choose from: cifar10, cloze, mnist, text, wikitext" in capsys.readouterr().err
 
 
 def test_an_interrupted_command_is_one_line(
