@@ -78,7 +78,7 @@ class CNNConfig(FeedforwardNormConfig):
 
 @dataclass
 class RecurrentConfig(NormConfig):
-    """What the language model and the sequence classifier have in common."""
+    """What the language model, the sequence classifier and the reader have in common."""
 
     cell: str = field(default="lstm", metadata={"choices": ("tanh", "lstm", "gru")})
     hidden_size: int = 64
@@ -116,7 +116,20 @@ class SequenceClassifierConfig(RecurrentConfig):
     name: str = "sequence_classifier"
 
 
-MODELS = {node.name: node for node in (CNNConfig, LanguageModelConfig, MLPConfig, SequenceClassifierConfig)}
+@dataclass
+class ReaderConfig(RecurrentConfig):
+    name: str = "reader"
+    embedding_size: int = 64
+    # Which summed inputs are normalised: the recurrent layers', as in section 6.2, or also those of the attention and
+    # of what is made of it ("BN-everywhere" of Cooijmans et al. 2016).
+    normalize: str = field(
+        default="recurrent", metadata={"choices": ("recurrent", "all"), "needs": {"norm": NORMALIZING}}
+    )
+
+
+MODELS = {
+    node.name: node for node in (CNNConfig, LanguageModelConfig, MLPConfig, ReaderConfig, SequenceClassifierConfig)
+}
 
 
 def norms_with(option: Field[Any]) -> tuple[str, ...]:

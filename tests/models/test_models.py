@@ -13,9 +13,9 @@ from torch.nn.utils import parametrize
 
 import data
 import models
-from data import mnist, text
+from data import cloze, mnist, text
 from experiments.training.train import evaluate
-from models import ModelError, cnn, language_model, mlp, sequence_classifier
+from models import ModelError, cnn, language_model, mlp, reader, sequence_classifier
 from models.case_norms import LayerNorm, Norm, Unnormalized
 from models.norms import NORMS
 from models.options import LAYER_AXES
@@ -27,6 +27,7 @@ DATA = {
     "image": mnist.Config(source="synthetic", crop=20, validation_size=30, test_size=20),
     "sequence": mnist.Config(source="synthetic", layout="rows", crop=20, validation_size=30),
     "text": text.Config(corpus="synthetic", sequence_length=STEPS, validation_size=600, test_size=600, test_length=24),
+    "cloze": cloze.Config(source="synthetic", validation_size=30, test_size=20),
 }
 CELLS = ("tanh", "lstm", "gru")
 MODELS: dict[str, tuple[str, Any]] = {
@@ -42,6 +43,8 @@ MODELS: dict[str, tuple[str, Any]] = {
     **{f"rows-{cell}": ("sequence", sequence_classifier.Config(cell=cell, hidden_size=12)) for cell in CELLS},
     **{f"text-{cell}": ("text", language_model.Config(cell=cell, hidden_size=12)) for cell in CELLS},
     "text-embedded": ("text", language_model.Config(hidden_size=12, layers=2, embedding_size=4, statistics="pooled")),
+    "reader": ("cloze", reader.Config(hidden_size=12, embedding_size=4)),
+    "reader-all": ("cloze", reader.Config(hidden_size=12, embedding_size=4, cell="gru", normalize="all")),
 }
 
 every_model = pytest.mark.parametrize("name", MODELS)
@@ -200,7 +203,7 @@ def test_only_normalize_all_reaches_the_logits_of_an_mlp(norm: str) -> None:
             assert close(model(x), NORMALIZED[norm](summed))
 
 
-@pytest.mark.parametrize("name", ["mlp-all", "cnn-shallow", "rows-tanh", "rows-lstm", "text-gru"])
+@pytest.mark.parametrize("name", ["mlp-all", "cnn-shallow", "rows-tanh", "rows-lstm", "text-gru", "reader-all"])
 def test_every_norm_of_a_model_has_the_models_options(name: str) -> None:
     kind, config = MODELS[name]
     for norm, option, value in (("layer", "detach", "std"), ("group", "groups", 2), ("batch", "ghost_size", 3)):
@@ -283,7 +286,7 @@ def test_shortcuts_have_no_kernel() -> None:
     assert_left_to_the_plain_loop(model)
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn", "rows-lstm", "text-lstm"])
+@pytest.mark.parametrize("name", ["mlp", "cnn", "rows-lstm", "text-lstm", "reader-all"])
 def test_no_bias_hides_inside_a_normalised_sum(name: str) -> None:
     """All that is added to summed inputs are shifts of norms and the bias of the last layer."""
     vectors = {n for n, p in outside_norms(build(name, "layer")).items() if p.dim() == 1}

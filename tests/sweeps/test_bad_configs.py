@@ -23,8 +23,19 @@ from experiments.sweeps.options import register
 from experiments.training import errors, schema
 from experiments.training.schema import Config, Optim, Tuning
 
-SYNTHETIC = {"mnist": "data.source=synthetic", "cifar10": "data.source=synthetic", "text": "data.corpus=synthetic"}
-FITTING = {"mlp": "mnist", "cnn": "cifar10", "language_model": "text", "sequence_classifier": "recall"}
+SYNTHETIC = {
+    "mnist": "data.source=synthetic",
+    "cifar10": "data.source=synthetic",
+    "cloze": "data.source=synthetic",
+    "text": "data.corpus=synthetic",
+}
+FITTING = {
+    "mlp": "mnist",
+    "cnn": "cifar10",
+    "language_model": "text",
+    "reader": "cloze",
+    "sequence_classifier": "recall",
+}
 GROUPS = ("model", "data", "experiment", "scale")
 # By type: what cannot be converted to it.
 MISTYPED: dict[Any, tuple[str, ...]] = {
@@ -60,6 +71,12 @@ UNFIT = [
     ("model=language_model data=text data.corpus=synthetic model.hidden_size=10000000", "model.hidden_size=10000000"),
     ("model=language_model data=text data.corpus=synthetic model.variant=per_gate model.detach=std", "model.detach"),
     ("model=sequence_classifier data=recall data.sequence_length=100000000", "data.sequence_length=100000000"),
+    ("model=reader", "model=reader"),
+    ("model=mlp data=cloze data.source=synthetic", "model=mlp"),
+    ("model=reader data=cloze data.source=synthetic data.speeches=2", "data.speeches=2"),
+    ("model=reader data=cloze data.source=synthetic data.speeches=60", "data.speeches=60"),
+    ("model=reader data=cloze data.source=synthetic data.words=0", "data.words=0"),
+    ("model=reader data=cloze data.source=synthetic norm=none model.normalize=all", "model.normalize=all"),
     ("model=cnn norm=group model.groups=5", "model.groups=5"),
     ("model=cnn model.width=100000000", "model.width=100000000"),
     ("norm=batch model.ghost_size=3", "model.ghost_size=3"),
