@@ -78,7 +78,7 @@ class CNNConfig(FeedforwardNormConfig):
 
 @dataclass
 class RecurrentConfig(NormConfig):
-    """What the language model, the sequence classifier and the reader have in common."""
+    """What all models with recurrent layers have in common."""
 
     cell: str = field(default="lstm", metadata={"choices": ("tanh", "lstm", "gru")})
     hidden_size: int = 64
@@ -127,9 +127,16 @@ class ReaderConfig(RecurrentConfig):
     )
 
 
-MODELS = {
-    node.name: node for node in (CNNConfig, LanguageModelConfig, MLPConfig, ReaderConfig, SequenceClassifierConfig)
-}
+@dataclass
+class OrderEmbeddingsConfig(RecurrentConfig):
+    name: str = "order_embeddings"
+    embedding_size: int = 64  # of a word's vector
+    # What reads a text: the recurrent net, or none, and its words' vectors are averaged.
+    encoder: str = field(default="rnn", metadata={"choices": ("rnn", "mean")})
+
+
+NODES = (CNNConfig, LanguageModelConfig, MLPConfig, OrderEmbeddingsConfig, ReaderConfig, SequenceClassifierConfig)
+MODELS = {node.name: node for node in NODES}
 
 
 def norms_with(option: Field[Any]) -> tuple[str, ...]:

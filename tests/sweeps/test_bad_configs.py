@@ -27,6 +27,7 @@ SYNTHETIC = {
     "mnist": "data.source=synthetic",
     "cifar10": "data.source=synthetic",
     "cloze": "data.source=synthetic",
+    "hypernyms": "data.source=synthetic",
     "text": "data.corpus=synthetic",
 }
 FITTING = {
@@ -35,6 +36,7 @@ FITTING = {
     "language_model": "text",
     "reader": "cloze",
     "sequence_classifier": "recall",
+    "order_embeddings": "hypernyms",
 }
 GROUPS = ("model", "data", "experiment", "scale")
 # By type: what cannot be converted to it.

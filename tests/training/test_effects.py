@@ -13,7 +13,7 @@ from experiments.reports.sentences import OF_NORMS
 from experiments.training import schema
 from experiments.training.schema import Config, ConfigError, Optim, check_together
 from experiments.training.train import train
-from models import ModelError, cnn, language_model, mlp, options, reader, sequence_classifier
+from models import ModelError, cnn, language_model, mlp, options, order_embeddings, reader, sequence_classifier
 from models.options import MODELS, NORMS, NormConfig, norms_with
 from tests.models.test_models import BATCH, DATA, load
 
@@ -129,13 +129,15 @@ def test_a_new_norms_option_is_recorded_with_that_norm_alone(monkeypatch: pytest
 
 # Options that came after runs had been made without them: an option, another value, and where it is
 LATER: list[tuple[str, str, Any, Any]] = [
-    ("model", "state_norm", True, sequence_classifier.Config()),
-    ("model", "state_norm", True, language_model.Config()),
-    ("model", "state_norm", True, reader.Config()),
     *(
         ("model", option, value, node)
-        for option, value in (("recurrent_init", "orthogonal"), ("input_scale", 8.0), ("forget_bias", 1.0))
-        for node in (sequence_classifier.Config(), language_model.Config(), reader.Config())
+        for option, value in (
+            ("state_norm", True),
+            ("recurrent_init", "orthogonal"),
+            ("input_scale", 8.0),
+            ("forget_bias", 1.0),
+        )
+        for node in (sequence_classifier.Config(), language_model.Config(), reader.Config(), order_embeddings.Config())
     ),
     ("model", "residual", True, cnn.Config()),
     *(("model", "unbiased", True, node) for node in (cnn.Config(), mlp.Config())),
