@@ -36,16 +36,19 @@ class DataError(Exception):
 class Spec:
     """What a model must know of its data."""
 
-    kind: str  # "image" | "sequence" | "text" | "cloze"
-    input_shape: tuple[int, ...]  # of one case: (C, H, W) | (steps, features) | (steps,) | (2, steps)
-    outputs: int  # number of classes, or of symbols
+    kind: str  # "image" | "sequence" | "text" | "cloze" | "strokes"
+    input_shape: tuple[int, ...]  # of one case: (C, H, W) | (steps, features) | (steps,) | (2, steps) | (steps, 3)
+    outputs: int  # number of classes, of symbols, or of what a stroke's step is made of
     # Whether sequences have lengths of their own: the last feature of a step is then 1 inside a case, 0 on padding.
     padded: bool = False
     symbols: int = 0  # of a cloze: how many its document and query are written in
 
 
 class Data(Protocol):
-    """Batches (x, y) of one data set: x float32 (B, *input_shape), or int64 ids (B, T) for text; y int64."""
+    """Batches (x, y) of one data set: x float32 (B, *input_shape), or int64 ids (B, T) for text; y int64.
+
+    Of strokes y is float32, of x's shape.
+    """
 
     spec: Spec
     synthetic: bool
