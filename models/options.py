@@ -135,8 +135,15 @@ class OrderEmbeddingsConfig(RecurrentConfig):
     encoder: str = field(default="rnn", metadata={"choices": ("rnn", "mean")})
 
 
-NODES = (CNNConfig, LanguageModelConfig, MLPConfig, OrderEmbeddingsConfig, ReaderConfig, SequenceClassifierConfig)
-MODELS = {node.name: node for node in NODES}
+@dataclass
+class StrokeModelConfig(RecurrentConfig):
+    name: str = "stroke_model"
+    layers: int = field(default=3, metadata={"maximum": 1000})
+    mixtures: int = 20  # Gaussians of the density of a step
+
+
+RECURRENT = (LanguageModelConfig, OrderEmbeddingsConfig, ReaderConfig, SequenceClassifierConfig, StrokeModelConfig)
+MODELS = {node.name: node for node in (CNNConfig, MLPConfig, *RECURRENT)}
 
 
 def norms_with(option: Field[Any]) -> tuple[str, ...]:
