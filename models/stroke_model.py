@@ -1,4 +1,4 @@
-"""Prediction of pen strokes, point by point: the network of Graves (2013), section 4, its equations 9 to 26.
+"""Prediction of pen strokes, point by point: the network of Graves (2013), his equations 1 to 4 and 18 to 26.
 
 Deep LSTM layers with skip connections, from the input to all of them and from all of them to the output, whose values
 are the parameters of a density of the next step: a mixture of bivariate Gaussians of (dx, dy) and a Bernoulli variable

@@ -42,7 +42,7 @@ def normalized(a: Tensor, gain: Tensor | float, shift: Tensor | float) -> Tensor
 
 
 def written_out(model: Any, x: Tensor) -> Tensor:
-    """Equations 20 to 22 of the paper in a network of Graves's equations 9 to 11, a step and a layer at a time."""
+    """Equations 20 to 22 of the paper in a network of Graves's equations 1 to 3, a step and a layer at a time."""
     layers: list[Any] = [rnn.layers[0] for rnn in model.rnns]
     h, c = ([torch.zeros(x.shape[1], UNITS).double() for _ in layers] for _ in range(2))
     outputs = []
@@ -105,7 +105,7 @@ def test_a_step_is_predicted_from_those_before_it_alone() -> None:
 
 
 def log_density(parameters: Tensor, y: Tensor) -> Tensor:
-    """Of the next step, by PyTorch's own distributions; Graves's equations 15 to 26."""
+    """Of the next step, by PyTorch's own distributions; Graves's equations 18 to 26."""
     end, mixture = parameters[..., 0], parameters[..., 1:]
     weight, mean_x, mean_y, log_x, log_y, correlation = mixture.split(mixture.shape[-1] // 6, -1)
     x, y_, rho = log_x.clamp(-6, 6).exp(), log_y.clamp(-6, 6).exp(), 0.99 * correlation.tanh()
