@@ -142,8 +142,16 @@ class StrokeModelConfig(RecurrentConfig):
     mixtures: int = 20  # Gaussians of the density of a step
 
 
-RECURRENT = (LanguageModelConfig, OrderEmbeddingsConfig, ReaderConfig, SequenceClassifierConfig, StrokeModelConfig)
-MODELS = {node.name: node for node in (CNNConfig, MLPConfig, *RECURRENT)}
+NODES = (
+    CNNConfig,
+    LanguageModelConfig,
+    MLPConfig,
+    OrderEmbeddingsConfig,
+    ReaderConfig,
+    SequenceClassifierConfig,
+    StrokeModelConfig,
+)
+MODELS = {node.name: node for node in NODES}
 
 
 def norms_with(option: Field[Any]) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ DRAWN = {**SYNTHETIC, "recall": recall.Config(sequence_length=9)}
 
 
 def test_the_file_is_the_registry() -> None:
-    assert {"cifar10", "cloze", "hypernyms", "mnist", "recall", "text"} <= set(data.available())
+    assert {"cifar10", "cloze", "hypernyms", "mnist", "recall", "strokes", "text"} <= set(data.available())
     assert all(config().name == name for name, config in data.available().items())
     unknown = type("Config", (), {"name": "imagenet"})
     refused(lambda: load(unknown), f"no data set 'imagenet'; choose one of: {', '.join(data.available())}")
@@ -320,7 +320,7 @@ def test_the_command_says_what_is_where(capsys: pytest.CaptureFixture[str]) -> N
     assert "cannot fetch wikitext" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["imagenet"])
-    assert "choose from: cifar10, cloze, hypernyms, mnist, text, wikitext" in capsys.readouterr().err
+    assert "choose from: cifar10, cloze, hypernyms, mnist, strokes, text, wikitext" in capsys.readouterr().err
 
 
 def test_an_interrupted_command_is_one_line(

@@ -169,11 +169,13 @@ def test_a_batch_is_a_function_of_seed_and_step() -> None:
 
 def test_too_few_characters_are_refused() -> None:
     few = strokes.Config(source="synthetic", sequence_length=60, validation_size=10, test_size=10)
-    refused(lambda: load(few, 90), "batch_size=90 with data.sequence_length=60: 120 training characters", "lower")
-    few.validation_size = 500
-    refused(
-        lambda: load(few), "data.validation_size=500: 40 characters give ", "lines of data.sequence_length=60; lower"
-    )
+    refused(lambda: load(few, 900), "batch_size=900 with data.sequence_length=60: 1,000 training characters", "lower")
+    few.test_size = 5000
+    refused(lambda: load(few), "data.test_size=5000: 2,000 characters give ", "lines of data.sequence_length=60; lower")
+
+
+def test_synthetic_characters_suffice_for_the_defaults() -> None:
+    assert load(strokes.Config(source="synthetic"), 32).train_batch(0)[0].shape == (32, 500, 3)
 
 
 # The archive

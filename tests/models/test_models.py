@@ -77,7 +77,8 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 
 def test_the_file_is_the_registry() -> None:
-    assert {"mlp", "cnn", "language_model", "sequence_classifier", "order_embeddings"} <= set(models.available())
+    named = {"mlp", "cnn", "language_model", "sequence_classifier", "order_embeddings", "stroke_model"}
+    assert named <= set(models.available())
     assert all(config().name == name for name, config in models.available().items())
     assert {config.name for _, config in MODELS.values()} <= set(models.available())
 

@@ -28,6 +28,7 @@ SYNTHETIC = {
     "cifar10": "data.source=synthetic",
     "cloze": "data.source=synthetic",
     "hypernyms": "data.source=synthetic",
+    "strokes": "data.source=synthetic",
     "text": "data.corpus=synthetic",
 }
 FITTING = {
@@ -37,6 +38,7 @@ FITTING = {
     "reader": "cloze",
     "sequence_classifier": "recall",
     "order_embeddings": "hypernyms",
+    "stroke_model": "strokes",
 }
 GROUPS = ("model", "data", "experiment", "scale")
 # By type: what cannot be converted to it.
@@ -79,6 +81,8 @@ UNFIT = [
     ("model=reader data=cloze data.source=synthetic data.speeches=60", "data.speeches=60"),
     ("model=reader data=cloze data.source=synthetic data.words=0", "data.words=0"),
     ("model=reader data=cloze data.source=synthetic norm=none model.normalize=all", "model.normalize=all"),
+    ("model=stroke_model data=strokes data.source=synthetic batch_size=1000", "batch_size=1000"),
+    ("model=stroke_model data=strokes data.source=synthetic data.test_size=500", "data.test_size=500"),
     ("model=cnn norm=group model.groups=5", "model.groups=5"),
     ("model=cnn model.width=100000000", "model.width=100000000"),
     ("norm=batch model.ghost_size=3", "model.ghost_size=3"),

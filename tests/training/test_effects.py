@@ -13,7 +13,17 @@ from experiments.reports.sentences import OF_NORMS
 from experiments.training import schema
 from experiments.training.schema import Config, ConfigError, Optim, check_together
 from experiments.training.train import train
-from models import ModelError, cnn, language_model, mlp, options, order_embeddings, reader, sequence_classifier
+from models import (
+    ModelError,
+    cnn,
+    language_model,
+    mlp,
+    options,
+    order_embeddings,
+    reader,
+    sequence_classifier,
+    stroke_model,
+)
 from models.options import MODELS, NORMS, NormConfig, norms_with
 from tests.models.test_models import BATCH, DATA, load
 
@@ -137,7 +147,13 @@ LATER: list[tuple[str, str, Any, Any]] = [
             ("input_scale", 8.0),
             ("forget_bias", 1.0),
         )
-        for node in (sequence_classifier.Config(), language_model.Config(), reader.Config(), order_embeddings.Config())
+        for node in (
+            sequence_classifier.Config(),
+            language_model.Config(),
+            reader.Config(),
+            order_embeddings.Config(),
+            stroke_model.Config(),
+        )
     ),
     ("model", "residual", True, cnn.Config()),
     *(("model", "unbiased", True, node) for node in (cnn.Config(), mlp.Config())),
