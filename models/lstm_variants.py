@@ -71,19 +71,24 @@ class LSTMVariant(RecurrentLayer):
         return [[self.norm_x], [self.norm_h], of_c] if self.form.gates == "separate" else [[self.norm_a], [], of_c]
 
     def loop(self, x: Tensor, state: States, mask: Tensor | None) -> tuple[list[Tensor], States]:
-        (h, c), outputs, size, W_h = state, [], self.hidden_size, self.W_h
+        outputs, W_h = [], self.W_h
         for t, x_t in enumerate(self.input_terms(x).unbind(0)):
-            inside = row(mask, t)
-            a = self.norm_a(x_t + self.norm_h(h @ W_h))
-            f, i, o = torch.sigmoid(a[:, : 3 * size]).chunk(3, 1)
-            c_new = f * c + i * torch.tanh(a[:, 3 * size :])
-            seen = self.norm_c(c_new)
-            h = keep(o * torch.tanh(seen), h, inside)
-            c = keep(seen if self.carries_normalized else c_new, c, inside)
-            outputs.append(h)
-        return outputs, (h, c)
+            state = self.step(x_t, state, W_h, t, row(mask, t))
+            outputs.append(state[0])
+        return outputs, state
+
+    def step(self, x_t: Tensor, state: States, W_h: Tensor, t: int = 0, inside: Tensor | None = None) -> States:
+        """The state after a step whose input has the terms x_t; as in `LSTMLayer`."""
+        (h, c), size = state, self.hidden_size
+        a = self.norm_a(x_t + self.norm_h(h @ W_h))
+        f, i, o = torch.sigmoid(a[:, : 3 * size]).chunk(3, 1)
+        c_new = f * c + i * torch.tanh(a[:, 3 * size :])
+        seen = self.norm_c(c_new)
+        h_new = o * torch.tanh(seen)
+        return keep(h_new, h, inside), keep(seen if self.carries_normalized else c_new, c, inside)
 
     def input_terms(self, x: Tensor) -> Tensor:
+        """What the input adds to the gates, of a sequence or of a single step."""
         projected = self.project(x)
         terms: Tensor = self.norm_x(projected) if self.bias is None else self.norm_x(projected + self.bias) + self.bias
         return terms

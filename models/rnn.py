@@ -59,17 +59,28 @@ class LSTMLayer(RecurrentLayer):
         return [[self.norm_x], [self.norm_h], [self.norm_c] if isinstance(self.norm_c, Norm) else []]
 
     def loop(self, x: Tensor, state: States, mask: Tensor | None) -> tuple[list[Tensor], States]:
-        (h, c), outputs, size, W_h = state, [], self.hidden_size, self.W_h
-        plain = self.norm in PLAIN
-        for t, x_t in enumerate(self.norm_x(self.project(x), None, mask).unbind(0)):
-            inside = row(mask, t)
-            a = torch.addmm(x_t, h, W_h) if plain else x_t + self.norm_h(h @ W_h, t, inside)
-            f, i, o = torch.sigmoid(a[:, : 3 * size]).chunk(3, 1)
-            c_new = f * c + i * torch.tanh(a[:, 3 * size :])
-            h_new = o * torch.tanh(c_new if plain else self.norm_c(c_new, t, inside))
-            h, c = keep(h_new, h, inside), keep(c_new, c, inside)
-            outputs.append(h)
-        return outputs, (h, c)
+        outputs, W_h = [], self.W_h
+        for t, x_t in enumerate(self.input_terms(x, mask).unbind(0)):
+            state = self.step(x_t, state, W_h, t, row(mask, t))
+            outputs.append(state[0])
+        return outputs, state
+
+    def input_terms(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """norm(W_x x) + b, of a sequence; but for norms of a batch also of a single step, x (B, input_size)."""
+        terms: Tensor = self.norm_x(self.project(x), None, mask)
+        return terms
+
+    def step(self, x_t: Tensor, state: States, W_h: Tensor, t: int = 0, inside: Tensor | None = None) -> States:
+        """The state after step t, whose input has the terms x_t (B, 4 hidden_size).
+
+        W_h is the layer's; whoever makes many steps looks it up once, for weight norm makes it anew each time.
+        """
+        (h, c), size, plain = state, self.hidden_size, self.norm in PLAIN
+        a = torch.addmm(x_t, h, W_h) if plain else x_t + self.norm_h(h @ W_h, t, inside)
+        f, i, o = torch.sigmoid(a[:, : 3 * size]).chunk(3, 1)
+        c_new = f * c + i * torch.tanh(a[:, 3 * size :])
+        h_new = o * torch.tanh(c_new if plain else self.norm_c(c_new, t, inside))
+        return keep(h_new, h, inside), keep(c_new, c, inside)
 
 
 class GRULayer(RecurrentLayer):
