@@ -83,7 +83,7 @@ def check(config: Config) -> None:
 def load(config: Config, *, batch_size: int, seed: int) -> Cases:
     """MNIST as configured; raises DataError if it is neither cached nor to be had."""
     synthetic = config.source == "synthetic"
-    images = synthetic_images(1, SIDE) if synthetic else _real(cache.ensure("mnist", DIGESTS, _sources()))
+    images = synthetic_images(1, SIDE) if synthetic else published()
     splits = images.splits(validation_size=config.validation_size, test_size=config.test_size)
     view = partial(laid_out, config=config, order=_order(config))
     shape = tuple(view(splits["train"][0][:1]).shape[1:])
@@ -98,6 +98,11 @@ def load(config: Config, *, batch_size: int, seed: int) -> Cases:
         view=view,
         variants=variants(config),
     )
+
+
+def published() -> Images:
+    """All images, as they were published; raises DataError if they are neither cached nor to be had."""
+    return _real(cache.ensure("mnist", DIGESTS, _sources()))
 
 
 def test_splits(config: Config) -> list[str]:

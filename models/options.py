@@ -136,6 +136,21 @@ class OrderEmbeddingsConfig(RecurrentConfig):
 
 
 @dataclass
+class DRAWConfig(NormConfig):
+    name: str = "draw"
+    glimpses: int = field(default=8, metadata={"maximum": 1000})
+    hidden_size: int = 128  # of the encoder, and of the decoder
+    latent_size: int = 20  # latent variables of each glimpse
+    # whether a glimpse reads and writes patches, chosen by the decoder, or the whole image
+    attention: bool = False
+    # pixels along each side of these patches
+    read_size: int = field(default=2, metadata={"maximum": 28, "needs": {"model.attention": (True,)}})
+    write_size: int = field(default=5, metadata={"maximum": 28, "needs": {"model.attention": (True,)}})
+    variant: str = field(default="paper", metadata={"choices": VARIANTS, "needs": {"norm": ("layer",)}})
+    gain: float | None = field(default=None, metadata={"needs": {"norm": SCALING}})  # as in RecurrentConfig
+
+
+@dataclass
 class StrokeModelConfig(RecurrentConfig):
     name: str = "stroke_model"
     layers: int = field(default=3, metadata={"maximum": 1000})
@@ -144,6 +159,7 @@ class StrokeModelConfig(RecurrentConfig):
 
 NODES = (
     CNNConfig,
+    DRAWConfig,
     LanguageModelConfig,
     MLPConfig,
     OrderEmbeddingsConfig,

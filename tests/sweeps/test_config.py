@@ -321,7 +321,7 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     ("arguments", "message"),
     [
         (["modle=mlp"], "Key 'modle' not in 'Config'; valid keys: method, norm"),
-        (["model=transformer"], "Could not find 'model/transformer' Available options in 'model': cnn language_model"),
+        (["model=transformer"], "Could not find 'model/transformer' Available options in 'model': cnn"),
         (["results=/proc/nowhere", "data.source=synthetic"], "cannot write to /proc/nowhere"),
     ],
 )
