@@ -39,8 +39,8 @@ setup: .venv/installed ## make .venv with the pinned versions; compile the recur
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation -r requirements.txt
 	@touch $@
 
-data: setup ## fetch and verify the data sets
-	@$(RUN) -m data
+data: setup ## fetch and verify the data sets, those of the laptop or, DATA='strokes ...', others
+	@$(RUN) -m data $(DATA)
 
 reproduce: data ## tune, run, judge and report: results/report.html, report.md, claims.json, runs.csv
 	@$(RUN) -m experiments.reproduce --scale $(SCALE) $(foreach id,$(CLAIM),--claim $(id)) $(if $(ALL),--all) $(if $(SEEDS),first_seed=$(SEEDS)) $(ARGS)

@@ -163,7 +163,8 @@ def _fetched(folder: Path, digests: Digests, sources: Iterable[Source]) -> Files
         _sweep(incoming)
     files = [*digests, RECORD] if None in digests.values() else [*digests]
     raise DataError(
-        f"cannot fetch {folder.name}: tried {', '.join(tried)}; run `make data` where there is a network, "
+        f"cannot fetch {folder.name}: tried {', '.join(tried)}; run `make data` (with DATA=<name> for one "
+        "beyond the laptop's) where there is a network, "
         f"or put {', '.join(files)} into {folder}"
     )
 
