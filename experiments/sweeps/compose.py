@@ -21,7 +21,7 @@ from experiments.records.files import SCIENTIFIC, flat, one_name
 from experiments.records.one_line import Arguments
 from experiments.sweeps.arm import Name
 from experiments.sweeps.naming import name_among
-from experiments.sweeps.options import register
+from experiments.sweeps.options import known_scales, register
 from experiments.training import schema
 from experiments.training.errors import one_line
 from experiments.training.schema import Config, ConfigError
@@ -151,7 +151,7 @@ def run_of(composed: DictConfig, experiment: str, scale: str) -> Config:
 def command_line(prog: str, description: str | None) -> argparse.ArgumentParser:
     """What commands about claims have in common."""
     parser = Arguments(prog=prog, description=description)
-    parser.add_argument("--scale", default="laptop", help="configs/scale/: laptop (default), evening ...")
+    parser.add_argument("--scale", default="laptop", help=f"{', '.join(known_scales())} (laptop): configs/scale/")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--claim", action="append", help="only this claim (repeatable): configs/claims/")
     which.add_argument("--all", action="store_true", help="also the arms on which no claim rests")
