@@ -2,6 +2,7 @@
 effects beside those that others measured. Written beside the studies, as studies.md and forest-*.svg.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -93,11 +94,14 @@ def replications(studies: Studies) -> Iterable[str]:
 
 
 def summary(pairs: Sequence[Repeated]) -> str:
-    found = agreement(pairs)
+    found = agreement([pair for pair in pairs if pair.original.kind != "bound"])
+    exact = agreement([pair for pair in pairs if pair.original.kind == "bound"])
     moved = found.claims - found.agreed - found.opposed
-    return f"""Rates tuned and nets trained anew, on seeds that nobody had looked at: of {found.claims} claims \
-{found.agreed} have the same verdict, {moved} moved and {found.opposed} changed sides. Of {found.effects} effects \
-{found.same_sign} have the same sign and {found.inside} lie in the original's 95 % interval; their rank correlation is \
+    return f"""Rates tuned and nets trained anew, on seeds that nobody had looked at: of {found.claims} tests \
+{found.agreed} have the same verdict, {moved} moved and {found.opposed} changed sides; of {exact.claims} identities \
+{exact.agreed} have. Of {found.effects} effects \
+{found.same_sign} have the same sign and {found.inside} lie in the original's 95 % interval, where repetition alone lets 83 in \
+100 lie; their rank correlation is \
 {number(found.rank_correlation, 2)} (effects in standard deviations over the seeds)."""
 
 
@@ -106,9 +110,18 @@ def moved(pairs: Sequence[Repeated]) -> str:
         "claim": [pair.original.id for pair in pairs],
         "original": [shown(pair.original) for pair in pairs],
         "replication": [shown(pair.replication) for pair in pairs],
-        "both together": [number(pair.pooled[0]) + span(pair.pooled[1:]) if pair.pooled else "-" for pair in pairs],
+        "both together": [together(pair) for pair in pairs],
     }
     return markdown(columns) if pairs else "none."
+
+
+def together(pair: Repeated) -> str:
+    if pair.pooled is None:
+        return "-"
+    if pair.original.ratio is None:
+        return number(pair.pooled[0]) + span(pair.pooled[1:])
+    middle, *ends = map(math.exp, pair.pooled)
+    return f"× {number(middle)}{span(tuple(ends))}"
 
 
 def shown(verdict: Verdict) -> str:
