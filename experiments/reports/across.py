@@ -99,9 +99,8 @@ def summary(pairs: Sequence[Repeated]) -> str:
     moved = found.claims - found.agreed - found.opposed
     return f"""Rates tuned and nets trained anew, on seeds that nobody had looked at: of {found.claims} tests \
 {found.agreed} have the same verdict, {moved} moved and {found.opposed} changed sides; of {exact.claims} identities \
-{exact.agreed} have. Of {found.effects} effects \
-{found.same_sign} have the same sign and {found.inside} lie in the original's 95 % interval, where repetition alone lets 83 in \
-100 lie; their rank correlation is \
+{exact.agreed} have. Of {found.effects} effects {found.same_sign} have the same sign and {found.inside} lie in the \
+original's 95 % interval, where repetition alone lets 83 in 100 lie; their rank correlation is \
 {number(found.rank_correlation, 2)} (effects in standard deviations over the seeds)."""
 
 
