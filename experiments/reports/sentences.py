@@ -50,12 +50,14 @@ shift, and its weights get no gradient."""
 
 
 def of_sources(registry: Registry, verdicts: Iterable[Verdict]) -> list[tuple[Sentence, list[Verdict]]]:
-    """Every sentence of the paper and of the notes with the verdicts on what it says."""
+    """Every sentence of the paper and of the notes with the verdicts on what it says; where some claims alone are
+    asked, those that they test."""
     by_claim = {verdict.id: verdict for verdict in verdicts}
-    return [
+    found = [
         (sentence, [by_claim[claim.id] for claim in registry.on(sentence) if claim.id in by_claim])
         for sentence in registry.sentences
     ]
+    return [(sentence, verdicts) for sentence, verdicts in found if verdicts or not registry.declared]
 
 
 def counts(verdicts: Iterable[Verdict]) -> dict[str, int]:
