@@ -21,12 +21,13 @@ Studies = Mapping[str, Sequence[Verdict]]  # by name, the one that counts most f
 
 def write_across(registry: Registry, studies: Studies, others: Iterable[Published], folder: Path) -> None:
     """Write the page and the figures, each whole or not at all."""
-    whole = {name: found for name, found in studies.items() if scale_of(name)[0] not in registry.only}
+    apart = again(registry)
+    whole = {name: found for name, found in studies.items() if scale_of(name)[0] not in apart}
     pictures = forest(registry, whole, others)
     for picture in pictures:
         write(folder / f"{picture.name}.svg", picture.drawing.standalone(picture.gist))
     figures = [f"![{picture.caption}]({picture.name}.svg)" for picture in pictures]
-    parts = ["# The studies together", ABOUT, *by_sentence(registry, whole), *wider(registry, studies)]
+    parts = ["# The studies together", ABOUT, *by_sentence(registry, whole), *of_other_nets(registry, studies)]
     parts += [*replications(studies), "## Beside what others measured", PUBLISHED, *figures]
     write(folder / PAGE, "\n\n".join(parts) + "\n")
 
@@ -35,8 +36,8 @@ ABOUT = """What the paper and the two notes say, sentence by sentence, with the 
 for it: *laptop* trains for a few hundred updates, *evening* eight times as long and on 20 seeds; a number behind a \
 scale is the first seed of a replication. Each verdict leads to its claim in the study's report, where a figure shows \
 the effect as nets train."""
-WIDER = """The claims that matter most, of nets twice and four times as wide, tuned anew: recurrent nets trained as \
-long as in an evening, the others as long as at the laptop."""
+OTHER_NETS = """Claims asked once more, tuned anew, of nets twice and four times as wide, recurrent ones trained as \
+long as in an evening and the others as long as at the laptop; at figure6 of section 6.6's own."""
 PUBLISHED = """Of each claim the ratio of its first arm's metric to its second's, here and in the literature, with \
 other nets and data ([numbers and sources](../../configs/published.yaml)): signs and orders of magnitude can be \
 compared."""
@@ -73,12 +74,18 @@ def cell(study: str, verdict: Verdict | None) -> str:
     return f"[{outcome_text(verdict)}]({study}/report.md#{anchor(verdict)}){shown}"
 
 
-def wider(registry: Registry, studies: Studies) -> Iterable[str]:
-    """The claims that some scales alone are about, beside what other studies say of them."""
-    asked = [claim for claim in registry.family if any(claim.id in ids for ids in registry.only.values())]
-    if registry.only.keys() & studies.keys():
+def again(registry: Registry) -> set[str]:
+    """The scales that ask nothing but some of the claims that others ask too."""
+    return registry.only.keys() - {claim.asked_at for claim in registry.family}
+
+
+def of_other_nets(registry: Registry, studies: Studies) -> Iterable[str]:
+    """The claims that are asked again, beside what other studies say of them."""
+    scales = again(registry) & studies.keys()
+    asked = [claim for claim in registry.family if any(claim.id in registry.only[scale] for scale in scales)]
+    if asked:
         shown = {name: verdicts for name, verdicts in studies.items() if not scale_of(name)[1]}
-        yield f"## Wider nets\n\n{WIDER}"
+        yield f"## Of other nets\n\n{OTHER_NETS}"
         yield table_of(asked, by_id(shown))
 
 

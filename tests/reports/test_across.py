@@ -51,7 +51,7 @@ def test_what_the_studies_say_stands_by_sentence_and_a_replication_by_what_it_mo
 def test_a_scale_that_asks_some_claims_alone_has_a_table_of_its_own(tmp_path: Path) -> None:
     registry = Registry(0.05, SEEDS, CLAIMS, sentences=SAID, only={"wide": ("better",)})
     write_across(registry, {"evening": found(0, 0.9, 0.9), "laptop": [], "wide": found(0, 1.1, 0.9)[:1]}, [], tmp_path)
-    said, _, wider = (tmp_path / PAGE).read_text().partition("## Wider nets")
+    said, _, wider = (tmp_path / PAGE).read_text().partition("## Of other nets")
     assert (
         "wide" not in said
         and "| laptop" not in said
@@ -60,6 +60,15 @@ def test_a_scale_that_asks_some_claims_alone_has_a_table_of_its_own(tmp_path: Pa
     )
     cells = next(line for line in wider.splitlines() if line.startswith("| better: s")).split("|")
     assert "supported" in cells[2] and "contradicted" in cells[3]
+
+
+def test_a_scale_with_claims_of_its_own_stands_among_the_others(tmp_path: Path) -> None:
+    """Also where it asks some of theirs again."""
+    own = (CLAIMS[0], claim(id="own", asked_at="apart", says=("6.4",), metric="validation_loss"))
+    registry = Registry(0.05, SEEDS, own, sentences=SAID, only={"apart": ("better",)})
+    write_across(registry, {"evening": found(0, 0.9, 0.9)[:1], "apart": found(0, 1.1, 0.9)[:1]}, [], tmp_path)
+    said = (tmp_path / PAGE).read_text()
+    assert "| claim | evening | apart |" in said and "Of other nets" not in said
 
 
 def test_longer_studies_come_first_and_replications_last(tmp_path: Path) -> None:
