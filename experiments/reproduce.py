@@ -33,7 +33,7 @@ def reproduce(options: argparse.Namespace) -> None:
     chosen = registry.select(options.claim) if options.claim else registry
     configs = composed_arms([f"scale={options.scale}", *options.overrides])
     check_against(registry, *declared(configs))
-    arms = {name: Arm(config, config.evaluation_seeds) for name, config in configs.items() if registry.covers(name)}
+    arms = {name: Arm(config, config.evaluation_seeds) for name, config in registry.covered(configs).items()}
     first = [arm for name, arm in arms.items() if name in chosen.arms()]
     others = [arm for name, arm in arms.items() if name not in registry.arms()]
     failures = run_and_report(options, registry, arms, first)

@@ -22,8 +22,8 @@ from experiments.verdicts.claims_file import load_claims
 def status(options: argparse.Namespace) -> None:
     registry = load_claims().at(options.scale)
     named = claimed(options, registry)
-    configs = composed_arms([f"scale={options.scale}", *options.overrides], experiments(options, named))
-    configs = {name: config for name, config in configs.items() if registry.covers(name)}
+    overrides = [f"scale={options.scale}", *options.overrides]
+    configs = registry.covered(composed_arms(overrides, experiments(options, named)))
     asked, console = wanted(options, configs.keys(), named), Terminal()
     standing = Standing([Arm(config, config.evaluation_seeds) for name, config in configs.items() if name in asked])
     curves = bool(options.experiment) and len(asked) <= MOST

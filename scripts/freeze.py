@@ -74,7 +74,7 @@ def recorded(results: Path, registry: Registry, study: Study) -> Recorded:
     check_against(registry, *declared(configs))
     if unknown := set(study.experiments) - {experiment for experiment, _ in configs}:
         raise ValueError(f"--experiment {min(unknown)}: there is none of this name with arms; see configs/experiment/")
-    configs = {name: config for name, config in configs.items() if registry.covers(name)}
+    configs = registry.covered(configs)
     meant = {name: config for name, config in configs.items() if name[0] in (study.experiments or [name[0]])}
     arms = {name: Arm(config, config.evaluation_seeds) for name, config in meant.items()}
     rows = collect_rows(arms)

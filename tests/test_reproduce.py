@@ -35,7 +35,7 @@ def test_verdicts_come_first_and_all_other_arms_follow_only_if_asked_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     registry = load_claims().at("smoke")
-    every, claimed = {arm for arm in compose_arms(["scale=smoke"]) if registry.covers(arm)}, registry.arms()
+    every, claimed = set(registry.covered(compose_arms(["scale=smoke"]))), registry.arms()
     assert claimed < every
     assert stages(monkeypatch, tmp_path / "claims") == [(claimed, False)]
     assert f"{len(every - claimed)} more arms" in capsys.readouterr().out

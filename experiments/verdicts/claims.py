@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 from experiments.records.files import SuiteError
 from experiments.verdicts.wording import tidy
@@ -21,6 +21,7 @@ from experiments.verdicts.wording import tidy
 # construction is no matter of chance and has no test.
 PAPER, NOTE, LITERATURE, SUITE = SAID_BY = ("paper", "note", "literature", "suite")
 IDENTITIES, SAID, ADDED = FAMILIES = ("identities", "said", "added")
+T = TypeVar("T")
 MANY = 50  # valid names, of which an error lists the nearest alone
 
 
@@ -185,12 +186,12 @@ class Registry:
             return whole
         return whole.select([*self.only[scale], *(claim.id for claim in here if claim.asked_at)])
 
-    def covers(self, arm: tuple[str, str]) -> bool:
-        """Whether an (experiment, arm) is run: where some claims alone are asked only theirs, else those of no claim
-        too, but not of experiments that are for another scale."""
-        if self.declared or arm in self.arms():
-            return arm in self.arms()
-        return arm[0] not in {experiment for claim in self.elsewhere for experiment, _ in claim.arms()}
+    def covered(self, arms: Mapping[tuple[str, str], T]) -> dict[tuple[str, str], T]:
+        """Of all arms those that are run: where some claims alone are asked only theirs, else those of no claim too,
+        but not of experiments that are for another scale."""
+        claimed = self.arms()
+        others = {experiment for claim in self.elsewhere for experiment, _ in claim.arms()}
+        return {name: arm for name, arm in arms.items() if name in claimed or not (self.declared or name[0] in others)}
 
 
 def check_against(
