@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+IMAGES = {"paper": "cifar10"}  # the data of CNNs by scale, data=images_<scale>, where they are not MNIST
 NOT_SET = ("name", "experiment", "scale", "arm", "deviations")  # but chosen, or said in a file
 
 
 def register() -> None:
-    """Make the schema, every model and data set, and what experiments say of each scale known to Hydra."""
+    """Make the schema, every model and data set, and what each scale means for experiments, known to Hydra."""
     OmegaConf.register_new_resolver("options", options_text, replace=True)
     OmegaConf.register_new_resolver("groups", groups_text, replace=True)
     store = ConfigStore.instance()
@@ -27,6 +28,8 @@ def register() -> None:
     for group, options in (("model", models.available()), ("data", data.available())):
         for name, node in options.items():
             store.store(group=group, name=name, node=node)
+    for scale in known_scales():
+        store.store(group="data", name=f"images_{scale}", node={"defaults": [IMAGES.get(scale, "mnist")]})
     for path in (CONFIGS / "experiment").glob("*.yaml"):
         said = yaml.load(path.read_text(), Loader=LOADER)
         for scale, sizes in said.get("sizes", {}).items():
