@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.dashboards.wandb.places import RECORD
+from experiments.records import rows
 
-AXES = ("update", "samples", "seconds", "cpu_seconds")  # what curves can be drawn against
+AXES = (*rows.AXES, "samples")  # what curves can be drawn against
 INIT_TIMEOUT = 20.0  # seconds; wandb itself tries for 90 where its server cannot be reached
 FINISH_TIMEOUT = 60.0  # for a run's last rows; wandb itself would wait for ever
 TAG, GROUP = 64, 128  # characters at most
