@@ -26,11 +26,12 @@ from experiments.reports.scales import (
     named,
     wide,
 )
-from experiments.reports.settings import norm_of
+from experiments.reports.settings import model_of, norm_of
 from experiments.reports.svg import Drawing, Panel
 from experiments.verdicts.claims import Claim
 from experiments.verdicts.effects import Effect, effects
 from experiments.verdicts.evidence import evaluations, metric_value
+from experiments.verdicts.units import NONE, Unit, declared, heading, unit_of
 from experiments.verdicts.verdicts import Verdict
 from experiments.verdicts.wording import number, span, tidy
 
@@ -62,18 +63,19 @@ def claim_pictures(claim: Claim, verdict: Verdict, runs: Runs) -> list[Picture]:
         return [_bound(claim, rows, styles)]
     curves = {label: found for label, group in rows.items() if (found := _curves(group))}
     tuning = {label: arm for label, arm in arms.items() if claim.tuned and arm.tuning}
-    pictures = [_learning_curves(curves, styles, claim.summary)] if curves else []
+    title = heading("validation_loss", model_of(row for arm in arms.values() for row in arm.every))
+    pictures = [_learning_curves(title, curves, styles, claim.summary)] if curves else []
     pictures += [_differences(claim, verdict)] if verdict.differences else []
     over = effects(claim, runs)
     pictures += [_effect(claim, over)] if len(over) > 1 else []
     return pictures + ([tuning_picture(tuning, styles)] if tuning else [])
 
 
-def _learning_curves(curves: Mapping[str, list[Curve]], styles: Styles, summary: str) -> Picture:
+def _learning_curves(title: str, curves: Mapping[str, list[Curve]], styles: Styles, summary: str) -> Picture:
     updates, losses = _joined([seed for seeds in curves.values() for seed in seeds])
     last = float(np.nanmax(updates))
     shown = {label: styles[label] for label in curves}
-    panel = Panel("validation loss", linear(0, last * 1.02), fitting(losses), "updates", legend=shown)
+    panel = Panel(title, linear(0, last * 1.02), fitting(losses), "updates", legend=shown)
     ends = []
     for label, seeds in curves.items():
         colour, dashes = styles[label]
@@ -91,7 +93,8 @@ def tuning_picture(tuning: Mapping[str, ArmRows], styles: Styles) -> Picture:
     """The final validation loss of the tuning runs at each rate tried."""
     shown = {label: styles[label] for label in tuning}
     x, y = _tuning_scales(tuning.values(), 6, 5)
-    panel = Panel("tuning: validation loss", x, y, "learning rate", legend=shown)
+    title = heading("validation_loss", model_of(row for arm in tuning.values() for row in arm.tuning))
+    panel = Panel(f"tuning: {title}", x, y, "learning rate", legend=shown)
     for label, arm in tuning.items():
         _draw_tuning(panel, arm, styles[label])
     gaps = any(row["status"] == "diverged" for arm in tuning.values() for row in arm.tuning)
@@ -139,9 +142,11 @@ def draw_points(
 
 
 def _differences(claim: Claim, verdict: Verdict) -> Picture:
-    d = np.array(verdict.differences, dtype=float)
+    unit = unit_of_contrast(claim)
+    margin, interval = unit.factor * claim.margin, [unit.factor * end for end in verdict.interval or ()]
+    d, estimate = unit.factor * np.array(verdict.differences, dtype=float), unit.shown(verdict.estimate)
     places, finite, below = np.arange(d.size, dtype=float), np.isfinite(d), d.size + 0.3
-    ends = [*d[finite], *(verdict.interval or ()), 0.0, -claim.margin, claim.margin]
+    ends = [*d[finite], *interval, 0.0, -margin, margin]
     ends = [end for end in ends if math.isfinite(end)]
     low, high = min(ends), max(ends)
     room = 0.06 * ((high - low) or 1.0)
@@ -150,24 +155,35 @@ def _differences(claim: Claim, verdict: Verdict) -> Picture:
     names = {0: f"seed {verdict.seeds[0]}", d.size - 1: f"{verdict.seeds[-1]}", below: summary}
     y = Scale(d.size + 1, -0.8, ticks=names)
     claimed = {"less": "claimed < 0", "greater": "claimed > 0", "": "claimed in the grey"}[claim.direction]
-    panel = Panel(f"difference per seed, {claimed}", x, y, f"{claim.subject()} ({claim.metric})")
-    panel.band(-claim.margin, claim.margin, BAND)
+    panel = Panel(f"difference per seed, {claimed}", x, y, _axis(claim, unit))
+    panel.band(-margin, margin, BAND)
     panel.upright(0, FRAME, 0.8)
     panel.dots(d[finite], places[finite], INK, 4)
     panel.marks("left", np.where(d == -np.inf, low - room, np.nan), places, ALARM, 5)
     panel.marks("right", np.where(d == np.inf, high + room, np.nan), places, ALARM, 5)
     panel.marks("ring", np.where(np.isnan(d), 0.0, np.nan), places, ALARM, 5)
-    if verdict.interval is not None:
-        panel.line(verdict.interval, [below, below], SIZE, 1.8)
-    if verdict.estimate is not None:
-        shape = "diamond" if math.isfinite(verdict.estimate) else "left" if verdict.estimate < 0 else "right"
-        panel.marks(shape, [min(max(verdict.estimate, low - room), high + room)], [below], SIZE, 7)
-    interval = " and 95 % interval of the mean" if summary == "median" else " and 95 % interval"
-    text = f"Differences per seed; green: {summary}{interval if verdict.interval else ''}"
-    text += f"; grey: smaller than the margin of {tidy(claim.margin)}" if claim.margin else ""
+    if interval:
+        panel.line(interval, [below, below], SIZE, 1.8)
+    if estimate is not None:
+        shape = "diamond" if math.isfinite(estimate) else "left" if estimate < 0 else "right"
+        panel.marks(shape, [min(max(estimate, low - room), high + room)], [below], SIZE, 7)
+    spread = " and 95 % interval of the mean" if summary == "median" else " and 95 % interval"
+    text = f"Differences per seed; green: {summary}{spread if interval else ''}"
+    least = declared(claim.margin, claim.metric, claim.scale)
+    text += f"; grey: smaller than the margin of {least}" if claim.margin else ""
     text += "" if finite.all() else "; red: a run diverged"
-    gist = f"Differences of {d.size} seeds, {summary} {number(verdict.estimate)}{span(verdict.interval)}"
+    gist = f"Differences of {d.size} seeds, {summary} {number(estimate)}{span(interval or None)}"
     return Picture("differences", panel.drawing(), text, gist, claim.labels)
+
+
+def unit_of_contrast(claim: Claim) -> Unit:
+    """Of the differences that a claim is about; those of logarithms have none."""
+    return NONE if claim.scale == "log" else unit_of(claim.metric)
+
+
+def _axis(claim: Claim, unit: Unit) -> str:
+    what = f"update at {tidy(claim.target)} of {claim.metric}" if claim.target is not None else claim.metric
+    return ", ".join(filter(None, (f"{claim.subject()}: {what.replace('_', ' ')}", unit.of_differences)))
 
 
 SHARES = {1 / 16: "1/16", 1 / 8: "1/8", 1 / 4: "1/4", 1 / 2: "1/2", 1.0: "all"}
@@ -176,13 +192,15 @@ SHARES = {1 / 16: "1/16", 1 / 8: "1/8", 1 / 4: "1/4", 1 / 2: "1/2", 1.0: "all"}
 def _effect(claim: Claim, over: Sequence[Effect]) -> Picture:
     """How the contrast goes on as the nets train."""
     shares = [effect.share for effect in over]
+    unit = unit_of_contrast(claim)
+    margin, over = unit.factor * claim.margin, [_in(unit, effect) for effect in over]
     ends = [end for effect in over for end in (effect.low, effect.high)]
-    low, high = min(*ends, 0.0, -claim.margin), max(*ends, 0.0, claim.margin)
+    low, high = min(*ends, 0.0, -margin), max(*ends, 0.0, margin)
     room = 0.06 * ((high - low) or 1.0)
     ticks = {share: name for share, name in SHARES.items() if share >= shares[0] * 0.99}
     x, y = Scale(shares[0] / 1.15, 1.1, True, ticks), linear(low - room, high + room)
-    panel = Panel("difference as nets train", x, y, f"share of the updates ({claim.subject()})")
-    panel.level_band(-claim.margin, claim.margin, BAND)
+    panel = Panel("difference as nets train", x, y, f"share of the updates ({_axis(claim, unit)})")
+    panel.level_band(-margin, margin, BAND)
     panel.line([x.low, x.high], [0, 0], FRAME, 0.8)
     for effect in over:
         panel.line([effect.share, effect.share], [effect.low, effect.high], SIZE, 1.0)
@@ -196,6 +214,10 @@ def _effect(claim: Claim, over: Sequence[Effect]) -> Picture:
     return Picture(
         "effect", panel.drawing(), text, f"{claim.subject()}: {' and '.join(spans)} of the updates", claim.labels
     )
+
+
+def _in(unit: Unit, effect: Effect) -> Effect:
+    return Effect(effect.share, *(unit.factor * value for value in (effect.mean, effect.low, effect.high)))
 
 
 def _bound(claim: Claim, rows: Mapping[str, list[Row]], styles: Styles) -> Picture:

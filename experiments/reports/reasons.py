@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 from experiments.verdicts.claims import Claim
 from experiments.verdicts.evidence import EDGE, GRID, PAIRS, RATE, REUSED, SEEDS, TUNING, Obstacle
+from experiments.verdicts.units import declared, told
 from experiments.verdicts.verdicts import CONTRADICTED, EQUIVALENT, INCONCLUSIVE, SUPPORTED, Verdict
-from experiments.verdicts.wording import number, span, tidy
+from experiments.verdicts.wording import number, span
 
 
 def reason(claim: Claim, verdict: Verdict, alpha: float) -> str:
@@ -34,12 +35,24 @@ def _decision(claim: Claim, verdict: Verdict, alpha: float) -> str:
         counted = f"{verdict.kept} of {len(verdict.runs)} runs keep {claim.metric} {claim.bound_text()}"
         doubt = f" {_doubt(verdict.doubt)}" if verdict.doubt else ""
         return f"{counted}; the worst is {number(verdict.estimate)}.{doubt}"
-    effect = f"{claim.subject()} = {number(verdict.estimate)}{span(verdict.interval)} {claim.metric}"
-    ratio = f" (a factor of {number(verdict.ratio)})" if verdict.ratio is not None else ""
-    test = f"{_test_name(verdict)} p = {number(verdict.p, 2)}{_floor(verdict)}, {number(verdict.p_holm, 2)} after Holm"
+    ratio = f", a factor of {number(verdict.ratio)}" if verdict.ratio is not None else ""
+    effect = f"{claim.subject()} = {_estimated(verdict)} ({claim.metric}{ratio})"
+    p = f"p = {number(verdict.p, 2)}{_floor(verdict)}, {number(verdict.p_holm, 2)} after Holm"
     students = f" (paired t: {number(verdict.p_t, 2)})" if verdict.p_t is not None else ""
-    told = f"{effect}{ratio}{_not_finite(verdict)}; {test}{students}{_remark(verdict, alpha)}"
-    return " ".join(filter(None, (told if told.endswith(".") else f"{told}.", verdict.refuted)))
+    tested = f"{_test_name(claim, verdict)} {p}{students}{_remark(claim, verdict, alpha)}"
+    whole = f"{effect}{_not_finite(verdict)}; {tested}"
+    return " ".join(filter(None, (whole if whole.endswith(".") else f"{whole}.", verdict.refuted)))
+
+
+def _estimated(verdict: Verdict) -> str:
+    """In the metric's unit; where logarithms were compared, as their difference."""
+    if verdict.ratio is None:
+        return told(verdict.estimate, verdict.metric, verdict.interval)
+    return number(verdict.estimate) + span(verdict.interval)
+
+
+def _margin(claim: Claim) -> str:
+    return declared(claim.margin, claim.metric, claim.scale)
 
 
 def _floor(verdict: Verdict) -> str:
@@ -81,9 +94,9 @@ def _doubt(found: Obstacle) -> str:
     return f"{DOUBT[found.what](found)} No number of seeds would settle it, only {REMEDY[found.what]}."
 
 
-def _test_name(verdict: Verdict) -> str:
+def _test_name(claim: Claim, verdict: Verdict) -> str:
     if verdict.verdict == EQUIVALENT or (verdict.kind == "equivalence" and verdict.verdict != CONTRADICTED):
-        return f"equivalence within {tidy(verdict.margin)}:"
+        return f"equivalence within {_margin(claim)}:"
     return "sign-flip" if verdict.finite else "sign test"
 
 
@@ -95,8 +108,8 @@ def _not_finite(verdict: Verdict) -> str:
     return f", with no finite value for {counts} of {len(verdict.seeds)} runs, so only signs count"
 
 
-def _remark(verdict: Verdict, alpha: float) -> str:
-    margin, kind = tidy(verdict.margin), verdict.kind
+def _remark(claim: Claim, verdict: Verdict, alpha: float) -> str:
+    margin, kind = _margin(claim), verdict.kind
     if verdict.verdict == SUPPORTED and kind == "difference":
         return f"; the margin of {margin} is reached" if verdict.margin else ""
     if verdict.verdict == CONTRADICTED:

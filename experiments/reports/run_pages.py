@@ -18,8 +18,9 @@ from experiments.records.rows import Curve, Row, loss_curve
 from experiments.reports import sentences, tables
 from experiments.reports.page import environment
 from experiments.reports.scales import Scale, arm_styles, fitting, on_dark
-from experiments.reports.settings import RATE, Settings, differing, norm_of, settings_of
+from experiments.reports.settings import RATE, Settings, differing, model_of, norm_of, settings_of
 from experiments.verdicts.claims import Registry
+from experiments.verdicts.units import heading, unit_of
 from experiments.verdicts.verdicts import Verdict
 from experiments.verdicts.wording import by_number, number, tidy
 
@@ -143,7 +144,7 @@ def table_of(name: str, role: str, arm: ArmRows, scale: Scale, claimed: Iterable
         "anchor": f"{name}-{role}",
         "title": f"{len(rows)} {ROLES[role].lower()}",
         "chosen": tidy(chosen) if chosen else "",
-        "metrics": [name.replace("_", " ") for name in columns],
+        "metrics": [heading(name, model_of(rows)) for name in columns],
         "curves": any(curves.values()),
         "runs": [
             {
@@ -152,7 +153,7 @@ def table_of(name: str, role: str, arm: ArmRows, scale: Scale, claimed: Iterable
                 "rate": tidy(row["learning_rate"]),
                 "chosen": chosen is not None and row["learning_rate"] == chosen,
                 "status": row["status"],
-                "values": [number(_value(row, column), 4) for column in columns],
+                "values": [number(unit_of(column).shown(_value(row, column)), 4) for column in columns],
                 "seconds": _seconds(row),
                 "curve": curves[row["run"]],
             }

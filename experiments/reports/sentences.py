@@ -9,6 +9,7 @@ from experiments.records.rows import Row
 from experiments.records.table import Origin
 from experiments.verdicts.claims import Claim, Registry, Sentence
 from experiments.verdicts.evidence import evaluations
+from experiments.verdicts.units import declared
 from experiments.verdicts.verdicts import (
     CONTRADICTED,
     EQUIVALENT,
@@ -185,9 +186,13 @@ def _test(claim: Claim) -> str:
     if claim.kind == "bound":
         return f"every run {claim.bound_text()}"
     if claim.kind == "equivalence":
-        return f"`{claim.subject()}` claimed within ±{tidy(claim.margin)}{_asked(claim)}"
+        return f"`{claim.subject()}` claimed within ±{_margin(claim)}{_asked(claim)}"
     sign = "<" if claim.direction == "less" else ">"
-    return f"`{claim.subject()}` claimed {sign} 0, margin {tidy(claim.margin)}{_asked(claim)}"
+    return f"`{claim.subject()}` claimed {sign} 0, margin {_margin(claim)}{_asked(claim)}"
+
+
+def _margin(claim: Claim) -> str:
+    return declared(claim.margin, claim.metric, claim.scale) + (" of the logarithm" if claim.scale == "log" else "")
 
 
 def _asked(claim: Claim) -> str:

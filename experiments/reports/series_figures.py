@@ -13,6 +13,7 @@ from experiments.reports.claim_figures import Picture, draw_points
 from experiments.reports.scales import Scale, arm_styles, fitting, logarithmic
 from experiments.reports.settings import lines, norm_of, numbers, settings_of, short
 from experiments.reports.svg import Panel
+from experiments.verdicts.units import heading, unit_of
 from experiments.verdicts.wording import METRICS, number, tidy
 
 MEANING = {
@@ -45,10 +46,11 @@ def series_pictures(arms: Arms) -> list[Picture]:
     for key in numbers(settings):
         found, name = lines(settings, key), key.rpartition(".")[2]
         place = MEANING.get(name, short(key))
-        pictures.append(_picture(f"by-{name}", f"test {metric}", place, arms, _points(arms, found, f"test_{metric}")))
+        points = _points(arms, found, f"test_{metric}")
+        pictures.append(_picture(f"by-{name}", f"test_{metric}", place, arms, points))
         batch = {label: at for label, at in found.items() if norm_of(arms[next(iter(at.values()))], "") == "batch"}
         if ways := _batch_statistics(arms, batch, metric):
-            pictures.append(_picture(f"statistics-by-{name}", f"test {metric}, by statistics", place, arms, ways))
+            pictures.append(_picture(f"statistics-by-{name}", f"test_{metric}", place, arms, ways))
     return pictures
 
 
@@ -88,17 +90,19 @@ def _by_rate(arms: Arms) -> Picture:
         names = [name for name in rows[0]["final"] if name.startswith(RATE)]
         losses = {float(name.removeprefix(RATE)): [_or_nan(row["final"][name]) for row in rows] for name in names}
         found[arm] = [arm], dict(sorted(losses.items()))
-    return _picture("by-rate", "validation loss", "learning rate", arms, found)
+    return _picture("by-rate", "validation_loss", "learning rate", arms, found)
 
 
-def _picture(name: str, title: str, place: str, arms: Arms, found: Results) -> Picture:
-    title = title.replace("_", " ")
+def _picture(name: str, metric: str, place: str, arms: Arms, found: Results) -> Picture:
+    factor, title = unit_of(metric).factor, heading(metric)
+    title += ", by statistics" if name.startswith("statistics") else ""
     styles = arm_styles(found, {label: norm_of(arms[names[0]], names[0]) for label, (names, _) in found.items()})
     places = sorted({at for _, points in found.values() for at in points})
-    values = np.array([value for _, points in found.values() for seeds in points.values() for value in seeds])
+    values = factor * np.array([value for _, points in found.values() for seeds in points.values() for value in seeds])
     panel = Panel(title, _scale(places), fitting(values), place, legend=styles)
     ends = []
     for label, (_, points) in found.items():
+        points = {at: [factor * value for value in seeds] for at, seeds in points.items()}
         means = draw_points(panel, points, styles[label], 2.6, 1.6)
         panel.marks("diamond", list(means), list(means.values()), styles[label][0], 6)
         first, last = min(means), max(means)

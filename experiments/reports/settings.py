@@ -25,6 +25,11 @@ def settings_of(rows: Sequence[Row]) -> dict[str, Any]:
     return {key: value for key, value in found.items() if key not in ("seed", RATE)}
 
 
+def model_of(rows: Iterable[Row]) -> str:
+    """The model that runs of one experiment train; empty where rows carry no configuration."""
+    return str(next((row["config"]["model"]["name"] for row in rows if "config" in row), ""))
+
+
 def norm_of(rows: Sequence[Row], arm: str) -> str:
     """The norm of an arm; where rows carry no configuration its name may be one."""
     return str(settings_of(rows).get("norm", arm))

@@ -16,9 +16,11 @@ from rich.text import Text
 from experiments.records.arm_rows import Runs
 from experiments.records.printable import printable
 from experiments.records.rows import Row
+from experiments.reports.settings import model_of
 from experiments.verdicts.claims import SAID_BY, Claim, Sentence
 from experiments.verdicts.evidence import evaluations, metric_value, updates_to
 from experiments.verdicts.stats import paired_interval
+from experiments.verdicts.units import UPDATES, Unit, heading, told, unit_of
 from experiments.verdicts.verdicts import CONTRADICTED, EQUIVALENT, INCOMPLETE, INCONCLUSIVE, SUPPORTED, Verdict
 from experiments.verdicts.wording import by_number, number, span, tidy
 
@@ -110,10 +112,11 @@ def arm_columns(claim: Claim, verdict: Verdict, runs: Runs) -> Columns:
     """What each arm of a claim came to, one row per arm; columns without content are left out."""
     columns: dict[str, list[str]] = {"arm": [f"`{label}`" for label in claim.labels]}
     stats = [verdict.arms[label] for label in claim.labels]
-    columns["mean ± sd"] = [_mean_sd(arm) for arm in stats]
+    unit = UPDATES if claim.target is not None else unit_of(claim.metric)
+    columns[f"mean ± sd{unit.name and ', ' + unit.name}"] = [_mean_sd(arm, unit) for arm in stats]
     if claim.kind != "bound":
-        columns["95 % interval of the mean"] = [_mean_interval(claim, label, runs) for label in claim.labels]
-    columns["median"] = [number(arm["median"], 4) for arm in stats]
+        columns["95 % interval of the mean"] = [_mean_interval(claim, label, runs, unit) for label in claim.labels]
+    columns["median"] = [number(unit.shown(arm["median"]), 4) for arm in stats]
     columns["learning rate"] = [tidy(arm["learning_rate"]) for arm in stats]
     columns["diverged"] = [str(arm["diverged"]) for arm in stats]
     columns["undefined"] = [str(arm["undefined"]) for arm in stats]
@@ -121,12 +124,12 @@ def arm_columns(claim: Claim, verdict: Verdict, runs: Runs) -> Columns:
     return {name: cells for name, cells in columns.items() if any(cell not in ("-", "0") for cell in cells)}
 
 
-def _mean_interval(claim: Claim, label: str, runs: Runs) -> str:
+def _mean_interval(claim: Claim, label: str, runs: Runs, unit: Unit) -> str:
     """Student's t for the mean of one arm; the comparison rests on the paired differences, which vary less."""
     values = np.array([metric_value(row, claim) for row in evaluations(claim, label, runs)])
     if values.size < 2 or not np.isfinite(values).all():
         return "-"
-    low, high = paired_interval(values)
+    low, high = paired_interval(unit.factor * values)
     return f"{number(low, 4)} to {number(high, 4)}"
 
 
@@ -154,7 +157,8 @@ STATISTICS = ("test_reestimated_loss", "test_batch_loss_increase")
 
 def experiment_columns(arms: Mapping[str, Sequence[Row]]) -> Columns:
     """The final metrics of all arms of an experiment, one row per arm."""
-    finals = [row["final"] for rows in arms.values() for row in rows]
+    every = [row for rows in arms.values() for row in rows]
+    finals, model = [row["final"] for row in every], model_of(every)
     shown = [name for name in SHOWN if any(name in final for final in finals)]
     if any(final.get("test_batch_loss_increase") for final in finals):
         shown += STATISTICS
@@ -163,7 +167,7 @@ def experiment_columns(arms: Mapping[str, Sequence[Row]]) -> Columns:
         "learning rate": [tidy(rows[0]["learning_rate"]) for rows in arms.values()],
         "runs": [str(len(rows)) for rows in arms.values()],
         "status": [", ".join(sorted({str(row["status"]) for row in rows})) for rows in arms.values()],
-        **{name: [_spread_of(name, rows) for rows in arms.values()] for name in shown},
+        **{heading(name, model): [_spread_of(name, rows) for rows in arms.values()] for name in shown},
     }
 
 
@@ -171,11 +175,13 @@ def measurement_columns(arms: Mapping[str, Sequence[Row]]) -> Columns:
     """What an experiment without test metrics measured, one row per metric and a column per arm."""
     names = sorted({name for rows in arms.values() for name in rows[0]["final"]}, key=by_number)
     columns = {f"`{arm}`": [_spread_of(name, rows) for name in names] for arm, rows in arms.items()}
-    return {"metric": [f"`{name}`" for name in names], **columns}
+    return {"metric": [f"`{name}`" for name in names], "unit": [unit_of(name).name for name in names], **columns}
 
 
 def _spread_of(name: str, rows: Sequence[Row]) -> str:
-    return _spread([row["final"][name] for row in rows]) if all(name in row["final"] for row in rows) else "-"
+    if not all(name in row["final"] for row in rows):
+        return "-"
+    return _spread([unit_of(name).shown(row["final"][name]) for row in rows])
 
 
 def _spread(values: Sequence[float | None]) -> str:
@@ -218,8 +224,8 @@ def _reached(rows: Sequence[Row], ends: Mapping[int, Row], axis: str) -> str:
     return f"{number(middle)} ({middle / whole:.2f}×)" if math.isfinite(middle) else "never"
 
 
-def _mean_sd(arm: Mapping[str, Any]) -> str:
-    return "-" if arm["mean"] is None else f"{number(arm['mean'], 4)} ± {number(arm['sd'], 2)}"
+def _mean_sd(arm: Mapping[str, Any], unit: Unit) -> str:
+    return "-" if arm["mean"] is None else f"{number(unit.shown(arm['mean']), 4)} ± {number(unit.shown(arm['sd']), 2)}"
 
 
 def estimate_text(verdict: Verdict) -> str:
@@ -233,7 +239,7 @@ def estimate_text(verdict: Verdict) -> str:
     if verdict.ratio is not None:
         ends = tuple(math.exp(min(end, 700.0)) for end in verdict.interval) if verdict.interval else None
         return f"× {number(verdict.ratio)}{span(ends)}"
-    return f"{number(verdict.estimate)}{span(verdict.interval)}"
+    return told(verdict.estimate, verdict.metric, verdict.interval)
 
 
 def _row(cells: Iterable[str]) -> str:

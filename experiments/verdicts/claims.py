@@ -15,6 +15,7 @@ from itertools import count
 from typing import Any, TypeVar
 
 from experiments.records.files import SuiteError
+from experiments.verdicts.units import declared
 from experiments.verdicts.wording import tidy
 
 # Who says what a claim tests, and the families of tests whose errors are controlled together. What holds by
@@ -109,7 +110,8 @@ class Claim:
             return ", ".join(self.labels)
         terms = list(zip(self.labels, self.weights, strict=True))
         if self.against is not None:
-            terms.append((tidy(self.against) if self.against >= 0 else f"({tidy(self.against)})", -1))
+            constant = declared(self.against, self.metric, self.scale)
+            terms.append((constant if self.against >= 0 else f"({constant})", -1))
         terms.sort(key=lambda term: term[1] < 0)
         if [weight for _, weight in terms] == [1, -1]:
             (first, _), (second, _) = terms

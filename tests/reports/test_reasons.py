@@ -22,22 +22,30 @@ def told(rows: list[dict[str, Any]], of: Claim) -> str:
 @pytest.mark.parametrize(
     ("layer", "of", "end"),
     [
-        (spread(0.9), claim(), "; the margin of 0.02 is reached."),
+        (spread(0.9), claim(), "; the margin of 0.02 nats is reached."),
         (spread(0.9), claim(margin=0.0), "9.8e-4 (the least that 10 seeds can give), 9.8e-4 after Holm (paired t: "),
-        (spread(1.1), claim(), "; an effect in the opposite direction of at least the margin of 0.02."),
-        (spread(1.1), SAME, "; a difference of at least the margin of 0.02."),
+        (spread(1.1), claim(), "; an effect in the opposite direction of at least the margin of 0.02 nats."),
+        (spread(1.1), SAME, "; a difference of at least the margin of 0.02 nats."),
         (
             spread(1.0),
             claim(),
-            "equivalence within 0.02: p = 9.8e-4 (the least that 10 seeds can give), 9.8e-4 after Holm (pa",
+            "equivalence within 0.02 nats: p = 9.8e-4 (the least that 10 seeds can give), 9.8e-4 after Holm (pa",
         ),
         (
             spread(1.0),
             SAME,
-            "equivalence within 0.02: p = 9.8e-4 (the least that 10 seeds can give), 9.8e-4 after Holm (pa",
+            "equivalence within 0.02 nats: p = 9.8e-4 (the least that 10 seeds can give), 9.8e-4 after Holm (pa",
         ),
-        (spread(0.981, 0.012), claim(), "; a real effect, but smaller than the margin of 0.02, and not shown to be"),
-        (spread(0.995, 0.05), claim(), "; neither an effect of 0.02 nor its absence is shown; an effect of this size"),
+        (
+            spread(0.981, 0.012),
+            claim(),
+            "; a real effect, but smaller than the margin of 0.02 nats, and not shown to be",
+        ),
+        (
+            spread(0.995, 0.05),
+            claim(),
+            "; neither an effect of 0.02 nats nor its absence is shown; an effect of this size",
+        ),
         (spread(0.995, 0.05), SAME, " would be shown to lie within the margin 4 times in 5 with about {} seeds."),
         (spread(0.95, 0.2), claim(), "; not significant; an effect of this size would be significant and beyond the"),
         ([None] * 8 + [0.5] * 2, claim(), "so only signs count; sign test p = "),
@@ -52,13 +60,13 @@ def test_the_test_and_what_it_decided_are_told(layer: list[float | None], of: Cl
 
 def test_what_a_refutation_means_is_told() -> None:
     told_so = told(arms(spread(1.1), [1.0] * N), claim(refuted={"greater": "It hurts."}))
-    assert told_so.endswith("of at least the margin of 0.02. It hurts.")
+    assert told_so.endswith("of at least the margin of 0.02 nats. It hurts.")
 
 
 def test_effects_are_told_with_their_arms_and_unit() -> None:
-    assert told(arms(spread(0.9), [1.0] * N), claim()).startswith("layer - none = -0.0999 [")
+    assert told(arms(spread(0.9), [1.0] * N), claim()).startswith("layer - none = -0.0999 nats [")
     ratio = told(arms([0.5] * N, [1.0] * N), claim(scale="log"))
-    assert "log(layer / none) = -0.693" in ratio and "(a factor of 0.500)" in ratio
+    assert "log(layer / none) = -0.693" in ratio and "(test_loss, a factor of 0.500)" in ratio
     bound = claim(kind="bound", weights=(), direction="", at_most=1e-9)
     assert told(arms([0.0] * N, [0.0] * 9 + [1e-6]), bound) == (
         "19 of 20 runs keep test_loss <= 1e-9; the worst is 1.00e-6."

@@ -99,7 +99,7 @@ def test_an_equality_is_contradicted_by_what_exceeds_its_margin_not_by_an_estima
 
 def test_a_contrast_may_be_against_a_constant() -> None:
     learns = claim(labels=("layer",), weights=(1.0,), against=4.0, margin=0.0)
-    assert learns.subject() == "layer - 4" and claim(against=-0.05).subject() == "layer - none - (-0.05)"
+    assert learns.subject() == "layer - 4 nats" and claim(against=-0.05).subject() == "layer - none - (-0.05 nats)"
     rows = arms([3.9] * (SEEDS - 1) + [3.99], [1.0] * SEEDS)
     assert verdict(rows, learns).verdict == "supported"
     result = verdict(arms([3.5] * (SEEDS - 1) + [4.001], [1.0] * SEEDS), learns)  # one run of ten decides nothing
