@@ -2,7 +2,8 @@
 
 Needs no training and none of its packages: the table, configs/claims/ and the analysis lead to the same bytes, or
 each file that differs is told with the first place where it does. Without a folder, every study of results/reference/
-and, with the one it tells, README.md's table.
+and what README.md and
+docs/ tell of them.
 """
 
 import re
@@ -19,20 +20,20 @@ from experiments.records.studies import REFERENCE, scale_of, studies
 from experiments.records.table import read_table, write_table
 from experiments.reports.across import PAGE, write_across
 from experiments.reports.forest import published
+from experiments.reports.marked_pages import PAGES, update_pages
 from experiments.reports.page import EVIDENCE
-from experiments.reports.write import update_readme, write_report
+from experiments.reports.write import write_report
 from experiments.verdicts.claims_file import CLAIMS, load_claims
 from experiments.verdicts.claims_json import read_verdicts
-from experiments.verdicts.verdicts import INCOMPLETE, judge
+from experiments.verdicts.verdicts import INCOMPLETE, Verdict, judge
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
 SEPARATORS = r'[\s,;|*()\[\]"<>=]'  # between the words and numbers of any of the files
 SHOWN = 60  # characters of what differs
 
 
-def verify(folder: Path, claims: Path, readme: Path | None = None) -> tuple[str, list[str]]:
-    """What was recomputed, in a line, and a line for each file of `folder` (and for `readme`) that is not the same."""
+def verify(folder: Path, claims: Path) -> tuple[str, list[str]]:
+    """What was recomputed, in a line, and a line for each file of `folder` that is not the same."""
     started = time.perf_counter()
     registry = load_claims(claims).at(scale_of(folder.name)[0])
     rows, origin = read_table(folder)
@@ -42,37 +43,50 @@ def verify(folder: Path, claims: Path, readme: Path | None = None) -> tuple[str,
         write_table(rows, anew, origin)
         write_report(registry, rows, verdicts, anew, origin)
         found = list(differences(folder, anew))
-        if readme:
-            copy = anew / readme.name
-            shutil.copy(readme, copy)
-            update_readme(copy, read_verdicts(anew / "claims.json"), folder.name)
-            found += changes(readme, copy)
     counted = f"{len(verdicts)} claims judged anew from {len(rows)} runs"
     return f"{counted} in {time.perf_counter() - started:.1f} s", [*map(printable, found)]
 
 
-def verify_across(folder: Path, claims: Path) -> list[str]:
-    """A line for each file of what the studies of a folder say together that is not the same."""
+def verify_across(folder: Path, claims: Path, root: Path | None = None) -> list[str]:
+    """A line for each file of what the studies of a folder say together that is not the same, and for each page of
+    `root` that tells them."""
     with tempfile.TemporaryDirectory(prefix="verify-") as name:
-        across(folder, claims, Path(name))
-        return list(differences(folder, Path(name)))
+        anew, pages = Path(name, "studies"), Path(name, "pages")
+        across(folder, claims, anew)
+        found = list(differences(folder, anew))
+        if root:
+            for page in PAGES:
+                (pages / page).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(root / page, pages / page)
+            tell_pages(folder, claims, pages)
+            found += [line for page in PAGES for line in changes(root / page, pages / page)]
+        return found
 
 
 def across(folder: Path, claims: Path, into: Path) -> None:
     """Write what the studies of a folder say together."""
-    found = {study.name: read_verdicts(study / "claims.json") for study in studies(folder)}
     registry = load_claims(claims)
     declared = {claim.id for claim in registry.claims}
-    write_across(registry, found, [effect for effect in published() if effect.claim in declared], into)
+    write_across(registry, verdicts_of(folder), [e for e in published() if e.claim in declared], into)
+
+
+def tell_pages(folder: Path, claims: Path, root: Path) -> None:
+    """Put what the studies of a folder say into the pages of `root`."""
+    update_pages(root, load_claims(claims), verdicts_of(folder), headline(folder).name)
+
+
+def verdicts_of(folder: Path) -> dict[str, list[Verdict]]:
+    return {study.name: read_verdicts(study / "claims.json") for study in studies(folder)}
 
 
 def headline(reference: Path) -> Path:
-    """The study that README.md tells: that of an evening once it answers every claim, until then the laptop's."""
+    """The study that counts most: that of an evening once it answers every claim, until then the laptop's."""
     evening = reference / "evening"
     answered = evening in studies(reference) and all(
         verdict.verdict != INCOMPLETE for verdict in read_verdicts(evening / "claims.json")
     )
-    return evening if answered else reference / "laptop"
+    laptop = reference / "laptop"
+    return evening if answered else laptop if laptop.exists() else studies(reference)[0]
 
 
 def differences(folder: Path, anew: Path) -> Iterator[str]:
@@ -130,15 +144,14 @@ def main() -> None:
 def tell(folder: Path) -> None:
     differing = []
     for study in studies(folder) or [folder]:
-        told = study.parent.resolve() == REFERENCE and study.resolve() == headline(REFERENCE)
-        done, found = verify(study, CLAIMS, README if told else None)
+        done, found = verify(study, CLAIMS)
         if found:
             print(*found, sep="\n")
             differing.append(printable(f"{done}; not the same: {len(found)} files of {study}"))
         else:
             print(printable(f"{done}; all of {study} is the same, byte for byte"))
     together = folder.resolve() == REFERENCE or (folder / PAGE).exists()
-    if together and (found := verify_across(folder, CLAIMS)):
+    if together and (found := verify_across(folder, CLAIMS, ROOT if folder.resolve() == REFERENCE else None)):
         print(*map(printable, found), sep="\n")
         differing.append(
             f"what the studies of {printable(str(folder))} say together is not the same: {len(found)} files"

@@ -18,9 +18,9 @@ sys.path.insert(0, str(ROOT))
 
 from experiments.dashboards.progress import bar
 from experiments.records import files
+from experiments.reports.marked_pages import replace_marked
 from experiments.reports.scales import FRAME, HUES, Scale, named
 from experiments.reports.svg import Drawing, Panel
-from experiments.reports.write import replace_marked
 from models import kernels
 from scripts.bench_cases import NATIVE, PRODUCTS, REFERENCE, SCRIPT, SECTIONS, STEPS, Case
 from scripts.paired_timing import compare

@@ -24,16 +24,15 @@ from experiments.records.one_line import Arguments, of_a_value, told_in_one_line
 from experiments.records.rows import Row
 from experiments.records.studies import REFERENCE, studies, study_name
 from experiments.records.table import Origin, read_table, write_table
-from experiments.reports.write import update_readme, write_report
+from experiments.reports.write import write_report
 from experiments.sweeps.arm import Arm, Name
 from experiments.sweeps.collect import collect_rows
 from experiments.sweeps.composed import composed_arms
 from experiments.sweeps.preflight import declared
 from experiments.verdicts.claims import Registry, check_against
 from experiments.verdicts.claims_file import CLAIMS, load_claims
-from experiments.verdicts.claims_json import read_verdicts
 from experiments.verdicts.verdicts import INCOMPLETE, Verdict, judge
-from experiments.verify import README, across, headline, verify
+from experiments.verify import ROOT, across, tell_pages, verify
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def numbers(rows: Sequence[Row]) -> Mapping[tuple[str, ...], object]:
     return {(*name_of(row), row["role"], row["run"]): (row["status"], row["final"]) for row in rows}
 
 
-def keep(fresh: Recorded, reference: Path, claims: Path, readme: Path, study: Study) -> str:
+def keep(fresh: Recorded, reference: Path, claims: Path, root: Path, study: Study) -> str:
     """Put what these runs lead to into the study's folder; returns what was done, in lines.
 
     Raises ValueError, and touches nothing, unless they may be kept.
@@ -125,13 +124,11 @@ def keep(fresh: Recorded, reference: Path, claims: Path, readme: Path, study: St
     write_report(registry, whole.rows, verdicts, draft, origin)
     swap(draft, folder)
     across(reference, claims, reference)
-    told = folder == headline(reference)
-    if told:
-        update_readme(readme, read_verdicts(folder / "claims.json"), study.name)
-    done, found = verify(folder, claims, readme if told else None)
+    tell_pages(reference, claims, root)
+    done, found = verify(folder, claims)
     if found:
         raise ValueError(f"kept, but not what its own table leads to: {'; '.join(found)}")
-    return "\n".join([*whole.told, f"{done}; kept in {folder}" + (", README.md updated" if told else "")])
+    return "\n".join([*whole.told, f"{done}; kept in {folder}"])
 
 
 def refuse_unfit(rows: Sequence[Row], verdicts: Sequence[Verdict], study: Study) -> None:
@@ -181,7 +178,7 @@ def main() -> None:
 
 def freeze(options: Namespace) -> None:
     study = Study(options.scale, options.first_seed, tuple(options.experiment))
-    print(keep(recorded(options.results, load_claims().at(study.scale), study), REFERENCE, CLAIMS, README, study))
+    print(keep(recorded(options.results, load_claims().at(study.scale), study), REFERENCE, CLAIMS, ROOT, study))
 
 
 if __name__ == "__main__":

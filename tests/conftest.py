@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from experiments.records.table import Origin, rounded, write_table
+from experiments.reports.marked_pages import README, VERDICTS
 from experiments.reports.write import write_report
 from experiments.verdicts.claims import Registry
 from experiments.verdicts.claims_file import load_claims
@@ -77,3 +78,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     started = Browser(program, tmp_path_factory.mktemp("profile"))
     yield started
     started.close()
+
+
+def with_markers(root: Path) -> None:
+    """README.md and docs/verdicts.md with nothing but the places for what is found."""
+    for page, names in ((README, ("summary", "counts")), (VERDICTS, ("verdicts",))):
+        (root / page).parent.mkdir(exist_ok=True)
+        (root / page).write_text("".join(f"<!-- {name}:begin -->\n<!-- {name}:end -->\n" for name in names))

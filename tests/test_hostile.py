@@ -187,6 +187,8 @@ def report(rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory)
             claim["arms"] = [label + WORD for label in claim["arms"]]
     folder = tmp_path_factory.mktemp("hostile")
     (folder / "claims.yaml").write_text(json.dumps(claims))  # JSON is YAML
+    findings = yaml.safe_load((GOLDEN / "summary.yaml").read_text())
+    (folder / "summary.yaml").write_text(json.dumps([found | {"topic": found["topic"] + TEXT} for found in findings]))
     registry = load_claims(folder / "claims.yaml")
     write_table(rows, folder, ORIGIN)
     read, origin = read_table(folder)

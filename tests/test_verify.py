@@ -9,30 +9,35 @@ import pytest
 
 from experiments import verify
 from experiments.reports.across import PAGE
-from experiments.reports.write import update_readme
-from experiments.verdicts.claims_json import read_verdicts
-from tests.conftest import GOLDEN
+from experiments.reports.marked_pages import PAGES
+from tests.conftest import GOLDEN, with_markers
 
 
 @pytest.fixture
 def folder(report: Path, tmp_path: Path) -> Path:
     """A folder as make reproduce leaves it, of the golden runs, and a page with its verdicts."""
     shutil.copytree(report, tmp_path / "laptop")
-    page = tmp_path / "README.md"
-    page.write_text("<!-- verdicts:begin -->\n<!-- verdicts:end -->\n")
-    update_readme(page, read_verdicts(report / "claims.json"))
     return tmp_path / "laptop"
 
 
+@pytest.fixture
+def root(folder: Path) -> Path:
+    """Pages that tell what it says, and what it says with others."""
+    with_markers(folder.parent)
+    verify.across(folder.parent, GOLDEN / "claims.yaml", folder.parent)
+    verify.tell_pages(folder.parent, GOLDEN / "claims.yaml", folder.parent)
+    return folder.parent
+
+
 def found(folder: Path) -> list[str]:
-    return verify.verify(folder, GOLDEN / "claims.yaml", folder.parent / "README.md")[1]
+    return verify.verify(folder, GOLDEN / "claims.yaml")[1]
 
 
 def test_an_untouched_report_is_the_same_whatever_lies_beside_it(folder: Path) -> None:
     (folder / "bench.csv").write_text("of another command")
     (folder / "runs").mkdir()
     before = {path: path.read_bytes() for path in verify.files(folder)}
-    done, differing = verify.verify(folder, GOLDEN / "claims.yaml", folder.parent / "README.md")
+    done, differing = verify.verify(folder, GOLDEN / "claims.yaml")
     assert differing == [] and done.startswith("7 claims judged anew from 93 runs in ")
     assert {path: path.read_bytes() for path in verify.files(folder)} == before
 
@@ -52,14 +57,13 @@ def replaced(old: str, new: str) -> Callable[[str], str]:
         ("report.md", replaced("**supported**", "**contradicted**"), ": contradicted → supported"),
         ("report.md", lambda text: text + "\n\n", " lines"),
         ("report.md", lambda text: text[:-1], " lines"),
-        ("README.md", replaced("✔ supported", "✘ contradicted"), ": ✘ → ✔"),
         ("configs.json", replaced('"layout": 1', '"layout":  1'), ", line 2:  1, → 1,"),
     ],
 )
 def test_a_change_is_told_by_file_line_and_word(
     name: str, change: Callable[[str], str], message: str, folder: Path
 ) -> None:
-    path = folder.parent / name if name == "README.md" else folder / name
+    path = folder / name
     path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
     (told,) = found(folder)
     assert told.startswith(str(path)) and told.endswith(message) and "\n" not in told
@@ -105,12 +109,13 @@ def test_every_study_of_a_folder_is_verified(
     assert f"all of {folder.with_name('evening-100')} is the same" in capsys.readouterr().out
 
 
-def test_what_the_studies_say_together_is_verified_too(folder: Path) -> None:
-    claims, page = GOLDEN / "claims.yaml", folder.parent / PAGE
-    verify.across(folder.parent, claims, folder.parent)
-    assert verify.verify_across(folder.parent, claims) == []
-    page.write_text(page.read_text().replace("✔ supported", "✘ contradicted", 1))
-    (told,) = verify.verify_across(folder.parent, claims)
+@pytest.mark.parametrize("name", [PAGE, *PAGES])
+def test_what_the_studies_say_together_is_verified_too(name: str, root: Path) -> None:
+    claims, page = GOLDEN / "claims.yaml", root / name
+    assert verify.verify_across(root, claims, root) == []
+    assert "✔" in page.read_text()
+    page.write_text(page.read_text().replace("✔", "✘", 1))
+    (told,) = verify.verify_across(root, claims, root)
     assert told.startswith(f"{page}, line ") and told.endswith(": ✘ → ✔")
 
 

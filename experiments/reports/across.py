@@ -8,7 +8,12 @@ from pathlib import Path
 
 from experiments.records.files import write
 from experiments.records.studies import scale_of
+from experiments.reports.claim_figures import Picture
 from experiments.reports.forest import Published, forest
+from experiments.reports.marked_pages import Studies, first_answers
+from experiments.reports.strips import forest as forest_of
+from experiments.reports.strips import places
+from experiments.reports.summary import summary
 from experiments.reports.tables import anchor, estimate_text, markdown, outcome_text
 from experiments.verdicts.claims import Claim, Registry
 from experiments.verdicts.replication import Repeated, agreement, repeated
@@ -16,7 +21,6 @@ from experiments.verdicts.verdicts import INCOMPLETE, Verdict
 from experiments.verdicts.wording import number, span
 
 PAGE = "studies.md"
-Studies = Mapping[str, Sequence[Verdict]]  # by name, the one that counts most first
 
 
 def write_across(registry: Registry, studies: Studies, others: Iterable[Published], folder: Path) -> None:
@@ -24,12 +28,20 @@ def write_across(registry: Registry, studies: Studies, others: Iterable[Publishe
     apart = again(registry)
     whole = {name: found for name, found in studies.items() if scale_of(name)[0] not in apart}
     pictures = forest(registry, whole, others)
-    for picture in pictures:
+    for picture in (*pictures, *findings(registry, studies)):
         write(folder / f"{picture.name}.svg", picture.drawing.standalone(picture.gist))
     figures = [f"![{picture.caption}]({picture.name}.svg)" for picture in pictures]
     parts = ["# The studies together", ABOUT, *by_sentence(registry, whole), *of_other_nets(registry, studies)]
     parts += [*replications(studies), "## Beside what others measured", PUBLISHED, *figures]
     write(folder / PAGE, "\n\n".join(parts) + "\n")
+
+
+def findings(registry: Registry, studies: Studies) -> list[Picture]:
+    """A picture of what is told first; none where no finding has a number."""
+    claims = {claim.id: claim for claim in registry.family}
+    lines = summary(registry, [verdict for _, verdict in first_answers(studies).values()])
+    drawn = [line for line in lines if line.verdict and places(claims[line.verdict.id], line.verdict)]
+    return [forest_of(drawn, claims, "summary")] if drawn else []
 
 
 ABOUT = """What the paper and the two notes say, sentence by sentence, with the verdicts of every study that has runs \
@@ -95,12 +107,12 @@ def replications(studies: Studies) -> Iterable[str]:
         scale, replicates = scale_of(name)
         if replicates and scale in studies and (pairs := repeated(studies[scale], verdicts)):
             yield f"## {name}: the replication of {scale}"
-            yield summary(pairs)
+            yield in_sum(pairs)
             yield "Those that moved:"
             yield moved([pair for pair in pairs if pair.original.verdict != pair.replication.verdict])
 
 
-def summary(pairs: Sequence[Repeated]) -> str:
+def in_sum(pairs: Sequence[Repeated]) -> str:
     found = agreement([pair for pair in pairs if pair.original.kind != "bound"])
     exact = agreement([pair for pair in pairs if pair.original.kind == "bound"])
     moved = found.claims - found.agreed - found.opposed

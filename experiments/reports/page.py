@@ -24,10 +24,11 @@ from experiments.reports.claim_figures import Picture, small_tuning_picture
 from experiments.reports.reasons import reason
 from experiments.reports.scales import arm_styles
 from experiments.reports.settings import norm_of
+from experiments.reports.strips import strip
+from experiments.reports.summary import groups, summary, summary_table
 from experiments.reports.svg import stylesheet
 from experiments.verdicts.claims import SAID_BY, Claim, Registry
 from experiments.verdicts.verdicts import Verdict
-from experiments.verdicts.wording import number
 
 SCRIPT = Markup("\n" + (Path(__file__).parent / "report.js").read_text(encoding="utf-8"))
 EVIDENCE = "evidence"  # the folder of the runs' pages
@@ -47,7 +48,7 @@ def contents(
     registry: Registry, runs: Runs, verdicts: Sequence[Verdict], origin: Origin, pictures: Pictures
 ) -> Contents:
     """All that a report tells, whichever way it is laid out."""
-    claims = {claim.id: claim for claim in registry.family}
+    claims, places = {claim.id: claim for claim in registry.family}, registry.places
     said = [verdict.said_by for verdict in verdicts]
     timed = sentences.timed_arms(runs)
     experiments = [
@@ -55,8 +56,15 @@ def contents(
     ]
     colours = {colour for row in pictures.values() for picture in row for colour in picture.drawing.colours}
     colours |= {colour for experiment in experiments for colour in experiment.pop("colours")}
+    strips = {v.id: drawing for v in verdicts if (drawing := strip(claims[v.id], v))}
+    colours |= {colour for drawing in strips.values() for colour in drawing.colours}
+    inline = {name: drawing.inline(f"interval of {name}") for name, drawing in strips.items()}
     return {
         "verdicts": verdicts,
+        "summary": summary(registry, verdicts),
+        "groups": groups(registry, verdicts),
+        "strips": inline,
+        "places": places,
         "claims": [
             _claim(claims[verdict.id], verdict, registry, runs, pictures.get(verdict.id, ())) for verdict in verdicts
         ],
@@ -70,6 +78,7 @@ def contents(
             for name, arms in sentences.measured_arms(runs).items()
         ],
         "counts": sentences.counts(verdicts),
+        "by_kind": tables.counts_columns(verdicts),
         "said": {someone: said.count(someone) for someone in SAID_BY if someone in said},
         "sentences": sentences.of_sources(registry, verdicts),
         "seeds": runs.seeds(registry.seeds),
@@ -95,15 +104,21 @@ def environment() -> Environment:
         "table": tables.markdown,
         "verdict_table": tables.markdown_table,
         "sentence_table": tables.sentence_table,
+        "summary_table": summary_table,
     }
     environment.globals |= {
         "title": sentences.TITLE,
         "about": sentences.ABOUT,
+        "subtitle": sentences.SUBTITLE,
+        "summary_about": sentences.SUMMARY,
+        "strips_about": sentences.STRIPS,
         "synthetic_warning": sentences.SYNTHETIC,
         "meaning": sentences.MEANING,
         "measured": sentences.MEASURED,
         "symbols": tables.SYMBOLS,
-        "said_text": tables.said_text,
+        "said_where": tables.said_where,
+        "alike": tables.alike,
+        "estimate_text": tables.estimate_text,
         "zipped": _zipped,
         "evidence_link": evidence_link,
         "script": SCRIPT,
@@ -135,8 +150,6 @@ def _claim(
         "verdict": verdict,
         "said": [sentence for sentence in registry.sentences if sentence.id in claim.says],
         "reason": reason(claim, verdict, registry.alpha),
-        "estimate": tables.estimate_text(verdict),
-        "p": number(verdict.p_holm, 2),
         "pictures": list(_shown(claim.id, pictures, claim.resolve, runs)),
         "setup": sentences.setup(claim, verdict, runs),
         "arms": tables.arm_columns(claim, verdict, runs),

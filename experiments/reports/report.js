@@ -3,6 +3,7 @@
 // back from; any other fragment is a place in the page and leaves the filter as it is.
 (() => {
   const rows = [...document.querySelectorAll("[data-claim]")];
+  const groups = document.querySelectorAll(".overview tbody");
   const form = document.getElementById("filter");
   const chips = [...form.querySelectorAll("[data-key]")];
   const words = document.getElementById("words");
@@ -19,6 +20,7 @@
       row.hidden = !matches(row, "verdict", "said");
       document.getElementById(row.dataset.claim).hidden = row.hidden;
     }
+    for (const group of groups) group.hidden = group.querySelectorAll("[data-claim]:not([hidden])").length === 0;
     for (const chip of chips) {
       const { key, value } = chip.dataset;
       const other = key === "verdict" ? "said" : "verdict";

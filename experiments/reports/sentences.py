@@ -22,9 +22,16 @@ from experiments.verdicts.verdicts import (
 from experiments.verdicts.wording import by_number, tidy
 
 TITLE = "Layer Normalization: what the evidence says"
+SUBTITLE = "What the paper (Ba, Kiros and Hinton, 2016) and two notes on it say, and what nets trained here say."
 ABOUT = """The claims of "Layer Normalization" (Ba, Kiros and Hinton, 2016, arXiv:1607.06450) that this suite tests, \
 each with its verdict and the runs behind it. A claim, its test and the smallest effect that counts are declared \
 before its runs; of the frozen studies docs/editions.md says where they were not."""
+SUMMARY = """A line for each statement of the two notes that this suite starts from (A and B, summaries of the paper) \
+and for each section of the paper: what was said, what was found, with a 95 % interval, and the verdicts on all claims \
+about it."""
+STRIPS = """Pictures: multiples of the smallest effect that counts (grey: less), what was said to the right. Seeds \
+alike: on how many the difference has the sign of the estimate, or lies within the margin where it is equivalent; of \
+an identity, the runs that keep it. With all of n alike p is 2^-n, and no effect, however large, gives less."""
 SYNTHETIC = "**Synthetic data**: some runs used generated data; they say nothing about real data."
 MEASURED = "What experiments without a test set measure, by experiments/training/probes: mean ± sd over the seeds."
 MEANING = {

@@ -17,7 +17,7 @@ from experiments.records.arm_rows import Runs
 from experiments.records.printable import printable
 from experiments.records.rows import Row
 from experiments.reports.settings import model_of
-from experiments.verdicts.claims import SAID_BY, Claim, Sentence
+from experiments.verdicts.claims import PAPER, SAID_BY, Claim, Sentence
 from experiments.verdicts.evidence import evaluations, metric_value, updates_to
 from experiments.verdicts.stats import paired_interval
 from experiments.verdicts.units import UPDATES, Unit, heading, told, unit_of
@@ -25,6 +25,7 @@ from experiments.verdicts.verdicts import CONTRADICTED, EQUIVALENT, INCOMPLETE, 
 from experiments.verdicts.wording import by_number, number, span, tidy
 
 Columns = Mapping[str, Sequence[str]]
+Places = Mapping[str, str]  # of the sentences of paper and notes, by their ids
 
 SYMBOLS = {SUPPORTED: "✔", CONTRADICTED: "✘", EQUIVALENT: "≈", INCONCLUSIVE: "?", INCOMPLETE: "…"}
 _TERMINAL = {
@@ -41,22 +42,22 @@ def verdict_table(verdicts: Iterable[Verdict]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in ("claim", "said by", "verdict", "estimate [95 %]"):
         table.add_column(header, overflow="fold")
-    table.add_column("p (Holm)", justify="right")
+    table.add_column("seeds alike", justify="right")
     for verdict in verdicts:
         outcome = Text(outcome_text(verdict), style=_TERMINAL[verdict.verdict])
-        table.add_row(verdict.id, said_text(verdict), outcome, Text(estimate_text(verdict)), number(verdict.p_holm, 2))
+        table.add_row(verdict.id, said_text(verdict), outcome, Text(estimate_text(verdict)), alike(verdict))
     return table
 
 
-def markdown_table(verdicts: Sequence[Verdict], report: str = "") -> str:
+def markdown_table(verdicts: Sequence[Verdict], places: Places, report: str = "") -> str:
     """The verdicts for report.md, and for other pages given the path of the report their links lead to."""
     columns = {
         "claim": [f"[{v.id}]({report}#{anchor(v)})" for v in verdicts],
-        "said by": [said_text(v) for v in verdicts],
+        "said by": [said_where(v, places) for v in verdicts],
         "statement": [v.statement for v in verdicts],
         "verdict": [outcome_text(v) for v in verdicts],
         "estimate [95 %]": [estimate_text(v) for v in verdicts],
-        "p (Holm)": [number(v.p_holm, 2) for v in verdicts],
+        "seeds alike": [alike(v) for v in verdicts],
     }
     return markdown(columns)
 
@@ -88,6 +89,26 @@ def anchor(verdict: Verdict) -> str:
 def said_text(verdict: Verdict) -> str:
     """Who says it and where: `paper 6.6`, `note A2.4`, `suite`."""
     return " ".join(dict.fromkeys((verdict.said_by, verdict.source)))
+
+
+def said_where(verdict: Verdict, places: Places) -> str:
+    """Who says it and where, for those who do not know the names of sentences: `paper, section 3.1`."""
+    place = places.get(verdict.source, "")
+    return f"paper, {place}" if verdict.said_by == PAPER and place else place or verdict.said_by
+
+
+def alike(verdict: Verdict) -> str:
+    """On how many seeds the difference has the sign of the estimate, or where it is equivalent lies within the margin.
+
+    Of a bound, how many runs keep it; nothing where runs diverged, for records do not tell by which sign.
+    """
+    if verdict.kind == "bound":
+        return f"{verdict.kept} of {len(verdict.runs)}" if verdict.kept is not None else "-"
+    if verdict.estimate is None or not verdict.differences or not verdict.finite:
+        return "-"
+    d = np.array(verdict.differences, dtype=float)
+    same = abs(d) < verdict.margin if verdict.verdict == EQUIVALENT else d * verdict.estimate > 0
+    return f"{int(same.sum())} of {d.size}"
 
 
 def counts_columns(verdicts: Sequence[Verdict]) -> Columns:

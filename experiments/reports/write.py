@@ -17,10 +17,9 @@ from experiments.reports.run_pages import run_pages
 from experiments.reports.sentences import measured_arms, trained_arms
 from experiments.reports.series_figures import series_pictures
 from experiments.reports.svg import level
-from experiments.reports.tables import counts_columns, markdown, markdown_table
 from experiments.verdicts.claims import Registry
 from experiments.verdicts.claims_json import claims_json
-from experiments.verdicts.verdicts import SUPPORTED, Verdict
+from experiments.verdicts.verdicts import Verdict
 
 
 def write_report(
@@ -59,33 +58,3 @@ def _write_all(folder: Path, contents: Mapping[str, str], kind: str) -> None:
 
 def _write(path: Path, content: str, *, lasting: bool = True) -> None:
     files.write(path, printable(content, keep="\n"), lasting=lasting)
-
-
-def update_readme(readme: str | Path, verdicts: Sequence[Verdict], study: str = "laptop") -> None:
-    """Replace what stands between the verdicts markers of a page. Raises ValueError if it, or they, are missing."""
-    replace_marked(Path(readme), "verdicts", overview(verdicts, f"results/reference/{study}/report.md"))
-
-
-def overview(verdicts: Sequence[Verdict], report: str) -> str:
-    """The verdicts for a page that has more to tell: counts, what is not simply supported, and, folded away, all."""
-    notable = [verdict for verdict in verdicts if verdict.verdict != SUPPORTED]
-    every = (
-        f"<details><summary>All {len(verdicts)} claims</summary>\n\n{markdown_table(verdicts, report)}\n\n</details>"
-    )
-    parts = [
-        markdown(counts_columns(verdicts)),
-        *(["Those not supported:", markdown_table(notable, report)] if notable else []),
-    ]
-    return "\n\n".join([*parts, every])
-
-
-def replace_marked(page: Path, name: str, content: str) -> None:
-    """Replace what stands between the markers `name` of a page. Raises ValueError if it, or they, are missing."""
-    if not page.is_file():
-        raise ValueError(f"{page} does not exist")
-    first, last = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    before, begin, rest = page.read_text(encoding="utf-8").partition(first)
-    _, end, after = rest.partition(last)
-    if not begin or not end:
-        raise ValueError(f"{page}: the markers {first} and {last} are missing")
-    files.write(page, f"{before}{begin}\n{content}\n{end}{after}")

@@ -141,6 +141,21 @@ class Sentence:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """What is told first of some sentences: the number of one claim, and how it is told whatever it is.
+
+    `found` is a text with {effect}, {ratio} or {value}, and {a|b}, of which a is for a negative number; one without a
+    claim has {held} and {all}, of the identities.
+    """
+
+    topic: str
+    sentences: tuple[str, ...]
+    found: str
+    claim: str = ""
+    first: bool = False
+
+
+@dataclass(frozen=True)
 class Registry:
     """The declared claims, the error rate of their families and the evaluation seeds each needs."""
 
@@ -152,10 +167,16 @@ class Registry:
     # The claims that some scales alone ask, beside those that are asked nowhere else.
     only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     elsewhere: tuple[Claim, ...] = ()  # those that are asked at another scale alone
+    findings: tuple[Finding, ...] = ()
 
     @property
     def family(self) -> tuple[Claim, ...]:
         return self.declared or self.claims
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Where each sentence stands, by its id."""
+        return {sentence.id: sentence.place for sentence in self.sentences}
 
     def tests(self, family: str) -> int:
         """How many p-values Holm corrects together at most."""
@@ -164,6 +185,10 @@ class Registry:
     def on(self, sentence: Sentence) -> list[Claim]:
         """Those of all the declared claims that test a sentence."""
         return [claim for claim in self.family if sentence.id in claim.says]
+
+    def behind(self, finding: Finding) -> list[Claim]:
+        """The declared claims on its sentences."""
+        return [claim for claim in self.family if not set(finding.sentences).isdisjoint(claim.says)]
 
     def arms(self) -> set[tuple[str, str]]:
         """Every (experiment, arm) that one of the claims rests on."""

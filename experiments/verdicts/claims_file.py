@@ -4,14 +4,16 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from experiments.verdicts.claims import Claim, ClaimError, Registry, Sentence, check_known
+from experiments.verdicts.claims import Claim, ClaimError, Finding, Registry, Sentence, check_known
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 CLAIMS, EXPERIMENTS, SENTENCES = CONFIGS / "claims", CONFIGS / "experiment", CONFIGS / "sentences.yaml"
@@ -161,8 +163,29 @@ class Saying(Model):
     sentences: list[Said]
 
 
+class Found(Model):
+    topic: Text
+    sentences: Annotated[list[Text], Field(min_length=1)]
+    claim: str = ""
+    found: Text
+    first: bool = False
+
+    @model_validator(mode="after")
+    def tells_its_number(self) -> "Found":
+        fields = {field for _, field, _, _ in Formatter().parse(self.found) if field}
+        wanted = {"effect", "ratio", "value"} if self.claim else {"held", "all"}
+        if not wanted & fields or not all(field in wanted or "|" in field for field in fields):
+            raise ValueError(f"found: {self.found!r} should tell {' or '.join(sorted(wanted))} in braces")
+        return self
+
+
+class Summary(Model):
+    summary: list[dict[str, Any]]
+
+
 class Document(Part):
     family: dict[str, Any]
+    summary: str = ""  # the file of findings beside this one
     files: list[str] = []  # beside this one, each a list of claims
     only: dict[str, list[str]] = {}  # by scale
 
@@ -194,7 +217,24 @@ def load_claims(path: str | Path = CLAIMS) -> Registry:
         if claim.asked_at:
             check_known(claim.asked_at, document.only, f"claim {claim.id!r}: asked_at, a scale below only:,")
     only = {scale: tuple(ids) for scale, ids in document.only.items()}
-    return Registry(family.alpha, family.seeds, claims, sentences=tuple(sentences.values()), only=only)
+    registry = Registry(family.alpha, family.seeds, claims, sentences=tuple(sentences.values()), only=only)
+    if not document.summary:
+        return registry
+    return replace(registry, findings=findings(path.with_name(f"{document.summary}.yaml"), registry))
+
+
+def findings(path: Path, registry: Registry) -> tuple[Finding, ...]:
+    """What is told first. Raises ClaimError for a sentence or a claim that there is not."""
+    found = []
+    for place, written in enumerate(read(Summary, path, "summary").summary, start=1):
+        entry = checked(Found, written, f"{path}: {written.get('topic', f'finding {place}')}")
+        for said in entry.sentences:
+            check_known(said, [sentence.id for sentence in registry.sentences], f"{path}: {entry.topic}: sentence")
+        finding = Finding(**entry.model_dump() | {"sentences": tuple(entry.sentences)})
+        if finding.claim:
+            check_known(finding.claim, [c.id for c in registry.behind(finding)], f"{path}: {entry.topic}: claim")
+        found.append(finding)
+    return tuple(found)
 
 
 def check_distinct(claims: Iterable[Claim]) -> None:
@@ -238,6 +278,8 @@ def read(model: type[M], path: Path, key: str = "") -> M:
     """A file as a model; with `key`, as the value of that key."""
     try:
         written = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
+    except FileNotFoundError:
+        raise ClaimError(f"{path} does not exist") from None
     except yaml.YAMLError as error:
         raise ClaimError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     return checked(model, {key: written} if key else written, str(path))

@@ -13,7 +13,7 @@ def address(report: Path) -> str:
 
 
 ROWS = "[...document.querySelectorAll('tr[data-claim]')].filter((row) => row.checkVisibility())"
-SHOWN = f"{ROWS}.map((row) => row.dataset.claim.slice(0, 2))"
+SHOWN = f"{ROWS}.map((row) => row.dataset.claim.slice(0, 2)).sort()"
 SECTIONS = "[...document.querySelectorAll('.claim')].filter((c) => c.checkVisibility()).map((c) => c.id.slice(0, 2))"
 PAINTED = "new Promise((done) => requestAnimationFrame(() => setTimeout(done)))"
 ALL = ["G1", "G2", "G3", "G4", "G5", "G6", "G7"]
@@ -28,13 +28,16 @@ def test_the_page_is_whole_at_any_width(browser: Browser, address: str, width: i
     browser.open(address, width, dark)
     browser.run(PAINTED)
     assert browser.run("document.documentElement.scrollWidth") <= browser.run("innerWidth") == width
-    sizes = browser.run("""[...document.querySelectorAll('svg')].map((svg) => {
+    sizes = browser.run("""[...document.querySelectorAll('figure svg')].map((svg) => {
         const box = svg.getBoundingClientRect(), drawn = svg.getBBox();
         return [box.width, box.height, drawn.width, drawn.height];
     })""")
-    assert len(sizes) > 15 and all(min(size) > 20 for size in sizes)
+    assert len(sizes) > 10 and all(min(size) > 20 for size in sizes)
     smallest = "Math.min(...[...document.querySelectorAll('figure text')].map((t) => t.getBoundingClientRect().height))"
     assert browser.run(smallest) > 10
+    width_of = "(svg) => svg.getBoundingClientRect().width"
+    strips = browser.run(f"[...document.querySelectorAll('.finding svg')].map({width_of})")
+    assert strips and min(strips) > 100
     ground = browser.run("getComputedStyle(document.body).backgroundColor")
     assert (ground == "rgb(255, 255, 255)") != dark
     assert browser.complaints() == []

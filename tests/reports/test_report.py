@@ -7,7 +7,6 @@ committing it.
 
 import hashlib
 import json
-import math
 import os
 import random
 import re
@@ -20,8 +19,8 @@ from rich.console import Console
 
 from experiments.records.rows import Row
 from experiments.records.table import Origin
-from experiments.reports.tables import markdown_table, verdict_table
-from experiments.reports.write import overview, update_readme, write_report
+from experiments.reports.tables import verdict_table
+from experiments.reports.write import write_report
 from experiments.verdicts.claims import Registry
 from experiments.verdicts.claims_json import read_claims, read_verdicts
 from experiments.verdicts.verdicts import VERDICTS, Verdict, judge
@@ -101,49 +100,6 @@ def test_no_time_is_shown_that_depends_on_what_else_ran(report: Path) -> None:
     assert "ms per update" not in text
     evidence = (report / "evidence" / "language.html").read_text(encoding="utf-8")
     assert "<td>0.320 (50 %)</td>" in evidence and "wall seconds" not in evidence
-
-
-def test_the_overview_counts_every_claim_once_and_tells_first_what_does_not_hold(verdicts: list[Verdict]) -> None:
-    counts, rest = overview(verdicts, "report.md").split("Those not supported:")
-    cells = [line.split("|")[1:-1] for line in counts.strip().splitlines()[2:]]
-    numbers = [[int(cell) if cell.strip() else 0 for cell in row[1:]] for row in cells]
-    assert [sum(column) for column in zip(*numbers[:-1], strict=True)] == numbers[-1]
-    assert sum(numbers[-1]) == len(verdicts)
-    notable, every = rest.split("<details>")
-    assert notable.count("](report.md#") == sum(verdict.verdict != "supported" for verdict in verdicts)
-    assert markdown_table(verdicts, "report.md") in every
-
-
-def test_readme_gets_the_table_between_its_markers_from_claims_json_alone(
-    verdicts: list[Verdict], tmp_path: Path
-) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- verdicts:begin -->\nold\n<!-- verdicts:end -->\nafter\n")
-    # An infinite estimate is null in JSON, its sign lost; every other cell is that of the report.
-    assert [v.id for v in verdicts if v.estimate is not None and math.isinf(v.estimate)] == ["G5-diverges"]
-    table = overview(verdicts, "results/reference/laptop/report.md").replace("| -∞ |", "| not finite |")
-    for _ in range(2):  # again changes nothing
-        update_readme(readme, read_verdicts(GOLDEN / "claims.json"))
-        text = readme.read_text(encoding="utf-8")
-        assert text == f"before\n<!-- verdicts:begin -->\n{table}\n<!-- verdicts:end -->\nafter\n"
-    assert "[G1-better](results/reference/laptop/report.md#g1-better)" in text and "layer norm \\| none" in text
-
-
-@pytest.mark.parametrize(
-    ("page", "message"),
-    [
-        (None, "README.md does not exist"),
-        ("no markers", "README.md: the markers <!-- verdicts:begin --> and <!-- verdicts:end --> are missing"),
-        ("<!-- verdicts:begin -->", "README.md: the markers"),
-    ],
-)
-def test_a_page_without_markers_is_left_alone(page: str | None, message: str, tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    if page is not None:
-        readme.write_text(page)
-    with pytest.raises(ValueError, match=message):
-        update_readme(readme, [])
-    assert not readme.exists() or readme.read_text() == page
 
 
 def test_claims_json_can_be_read_back_also_as_it_was_once(

@@ -18,7 +18,7 @@ from experiments.verdicts.claims_json import read_claims
 from experiments.verify import files, headline
 from scripts import freeze
 from scripts.freeze import Study
-from tests.conftest import GOLDEN
+from tests.conftest import GOLDEN, with_markers
 from tests.training.test_run import tiny
 
 LAPTOP, EVENING = Study(), Study("evening")
@@ -35,8 +35,11 @@ def place(tmp_path: Path) -> Path:
     """A page, claims that all have their runs, and a reference with a benchmark and an old study."""
     declared = yaml.safe_load((GOLDEN / "claims.yaml").read_text(encoding="utf-8"))
     declared["claims"] = [claim for claim in declared["claims"] if claim["id"] != "G6-missing"]
+    told = yaml.safe_load((GOLDEN / "summary.yaml").read_text(encoding="utf-8"))
+    told = [finding for finding in told if finding.get("claim") != "G6-missing"]
+    (tmp_path / "summary.yaml").write_text(yaml.safe_dump(told), encoding="utf-8")
     (tmp_path / "claims.yaml").write_text(yaml.safe_dump(declared), encoding="utf-8")
-    (tmp_path / "README.md").write_text("<!-- verdicts:begin -->\n<!-- verdicts:end -->\n")
+    with_markers(tmp_path)
     (tmp_path / "reference" / "laptop").mkdir(parents=True)
     (tmp_path / "reference" / "bench.csv").write_text("times")
     (tmp_path / "reference" / "laptop" / "old.md").write_text("of the last run")
@@ -45,12 +48,13 @@ def place(tmp_path: Path) -> Path:
 
 def keep(rows: Sequence[Row], place: Path, study: Study = LAPTOP, arms: Collection[Name] = ()) -> str:
     fresh = freeze.Recorded(rows, arms or {freeze.name_of(row) for row in rows})
-    return freeze.keep(fresh, place / "reference", place / "claims.yaml", place / "README.md", study)
+    return freeze.keep(fresh, place / "reference", place / "claims.yaml", place, study)
 
 
 def told(place: Path) -> set[str]:
     """The studies that the page leads to."""
-    return set(re.findall(r"results/reference/([\w-]+)/report.md", (place / "README.md").read_text(encoding="utf-8")))
+    page = (place / "docs" / "verdicts.md").read_text(encoding="utf-8")
+    return set(re.findall(r"results/reference/([\w-]+)/report.md", page))
 
 
 def contents(place: Path) -> dict[Path, bytes]:
@@ -61,7 +65,7 @@ def test_a_complete_run_is_kept_with_its_table_and_the_benchmark(place: Path, la
     assert keep(laptop, place).startswith("6 claims judged anew from 93 runs")
     names = {path.name for path in (place / "reference" / "laptop").iterdir()}
     made = {"runs.csv", "curves.csv", "configs.json", "claims.json", "report.md", "report.html", "figures", "evidence"}
-    together = {"bench.csv", "studies.md", "laptop"}
+    together = {"bench.csv", "studies.md", "summary.svg", "laptop"}
     assert names == made and {path.name for path in (place / "reference").iterdir()} == together
     assert told(place) == {"laptop"}
 
@@ -139,6 +143,7 @@ def test_the_page_tells_an_evening_once_it_answers_every_claim(place: Path, lapt
     assert {path.name for path in (place / "reference").iterdir()} == {
         "bench.csv",
         "studies.md",
+        "summary.svg",
         "laptop",
         "evening",
         "evening-100",
