@@ -1,4 +1,4 @@
-"""How long things take here beside plain PyTorch: results/reference/bench.csv, its figure, and a table in README.md.
+"""How long things take here beside plain PyTorch: results/reference/bench.csv, its figure, a table in docs/speed.md.
 
 python scripts/bench.py [--quick] [--only TEXT]
 """
@@ -104,7 +104,7 @@ def processor() -> str:
 
 
 def summary(rows: list[Row]) -> str:
-    """The recurrent layers' ratios to PyTorch's own without a norm, for README.md."""
+    """The recurrent layers' ratios to PyTorch's own without a norm, for docs/speed.md."""
     found = {(r.cell, r.T, r.B, r.H, r.implementation, r.norm): r.ratio_to_torch for r in rows}
     columns = [(NATIVE, "none"), (NATIVE, "layer"), (NATIVE, "batch"), (SCRIPT, "layer"), (REFERENCE, "layer")]
     titles = " | ".join(f"{implementation}, {norm}" for implementation, norm in columns)
@@ -165,10 +165,10 @@ if __name__ == "__main__":
     parser.add_argument("--quick", action="store_true", help="few rounds, and no file unless named")
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose section or net contains this")
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="instead of results/reference/bench.csv and README.md"
+        "--output", type=Path, metavar="FILE", help="instead of results/reference/bench.csv and docs/speed.md"
     )
     options = parser.parse_args()
     if options.quick or options.only or options.output:
         main(options.quick, options.only, options.output)
     else:
-        main(False, "", ROOT / "results/reference/bench.csv", ROOT / "README.md")
+        main(False, "", ROOT / "results/reference/bench.csv", ROOT / "docs/speed.md")

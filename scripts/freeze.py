@@ -5,7 +5,7 @@
 Everything is made anew from the records: the table of runs, verdicts, report and figures. Without --experiment only a
 study is kept that answers every declared claim. With it, the arms of these experiments whose runs are all there take
 the place of those the study has, all other arms stay, and claims may be incomplete. No run is synthetic. What was kept
-is then verified, and README.md has the verdicts of the study it tells (`verify.headline`).
+is then verified, and README.md and docs/verdicts.md tell what the studies say.
 """
 
 import shutil

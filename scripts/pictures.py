@@ -1,4 +1,4 @@
-"""The pictures of README.md, as a real Chromium shows the pages: docs/dashboard.png and docs/report.png.
+"""The pictures of docs/dashboards.md, as a real Chromium shows the pages: docs/dashboard.png and docs/report.png.
 
 python scripts/pictures.py [results] [experiment]
 

@@ -32,6 +32,7 @@ from experiments.training.errors import told_in_one_line
 from experiments.training.schema import Config, Optim, Tuning
 from experiments.verdicts.claims import Registry
 from scripts import freeze
+from tests.conftest import with_markers
 from tests.invented import claim
 from tests.training.test_run import tiny
 
@@ -270,10 +271,10 @@ def mirrored(results: Path) -> None:
 
 
 def kept(results: Path) -> None:
-    reference, readme = results.parent / "reference", results.parent / "README.md"
-    readme.write_text("<!-- verdicts:begin -->\n<!-- verdicts:end -->\n")
+    reference = results.parent / "reference"
+    with_markers(results.parent)
     try:
-        freeze.keep(freeze.recorded(results, REGISTRY, STUDY), reference, Path(), readme, STUDY)
+        freeze.keep(freeze.recorded(results, REGISTRY, STUDY), reference, Path(), results.parent, STUDY)
     except ValueError as error:
         assert "\n" not in str(error)
 
