@@ -1,6 +1,9 @@
 """Models: `models/<name>.py` is `model=<name>`, with `build` and `METRICS`; its options are in options.py.
 
 PyTorch is imported with the first model that is built: whoever only asks for options does without.
+
+Installed, this folder is the package `layernorm_reproduced`, of which LSTM, GRU and RNN (layers.py) are public. So its
+files import one another relatively.
 """
 
 import importlib
@@ -8,13 +11,24 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
-if sys.argv[:1] == ["-m"]:  # of `python -m models.kernels`: until it listens, Ctrl-C ends it without a word
+# Of `python -m models.kernels`, not of others' programs: until it listens, Ctrl-C ends it without a word.
+if sys.argv[:1] == ["-m"] and __name__ == "models":
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from models.options import MODELS
+from .errors import KernelError as KernelError
+from .errors import ModelError as ModelError
 
 if TYPE_CHECKING:
-    from models.model import Model
+    from .layers import GRU as GRU
+    from .layers import LSTM as LSTM
+    from .layers import RNN as RNN
+    from .model import Model
+else:
+
+    def __getattr__(name):
+        if name in ("LSTM", "GRU", "RNN"):
+            return getattr(importlib.import_module(f"{__name__}.layers"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class Options(Protocol):
@@ -23,16 +37,10 @@ class Options(Protocol):
     name: str
 
 
-class ModelError(ValueError):
-    """A model that cannot be built for the data it was given; one line with the remedy."""
-
-
-class KernelError(RuntimeError):
-    """A layer that has no native kernel, where one was demanded; one line with the reason."""
-
-
 def available() -> dict[str, type]:
     """Name and options of every model."""
+    from .options import MODELS
+
     return dict(MODELS)
 
 

@@ -7,8 +7,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import ModelError
-from models.case_norms import EPS, Layout, Norm
+from .case_norms import EPS, Layout, Norm
+from .errors import ModelError
 
 # Weight of the newest mini-batch in the running averages, after a warm-up in which they are plain means. Of 0.01, 0.03
 # and 0.1 the one that gave batch norm the lowest validation losses on the tuning seeds: slower averages lag behind in

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import ModelError
-from models.options import own_options
+from .errors import ModelError
+from .options import own_options
 
 EPS = 1e-5
 

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.model import Batch, Model, State
+from .model import Batch, Model, State
 
 METRICS = ("loss", "error")
 

@@ -7,15 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import require
-from models.case_norms import Unnormalized
-from models.classifier import METRICS as METRICS
-from models.classifier import Classifier
-from models.kernels.cnn_updates import CNNUpdates, native_updates
-from models.kernels.maps import relu_of_norm, wrapped
-from models.model import Batch, State
-from models.norms import feedforward, reparametrize
-from models.options import CNNConfig
+from . import require
+from .case_norms import Unnormalized
+from .classifier import METRICS as METRICS
+from .classifier import Classifier
+from .kernels.cnn_updates import CNNUpdates, native_updates
+from .kernels.maps import relu_of_norm, wrapped
+from .model import Batch, State
+from .norms import feedforward, reparametrize
+from .options import CNNConfig
 
 Config = CNNConfig
 CASES_AT_ONCE = 200  # in an evaluation

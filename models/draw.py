@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import ModelError, kernels, require
-from models.model import Batch, Model, State
-from models.options import OF_A_BATCH, DRAWConfig, RecurrentConfig
-from models.rnn import RNN
+from . import kernels, require
+from .errors import ModelError
+from .model import Batch, Model, State
+from .options import OF_A_BATCH, DRAWConfig, RecurrentConfig
+from .rnn import RNN
 
 Config = DRAWConfig
 METRICS = ("loss", "reconstruction", "kl")

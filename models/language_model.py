@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import require
-from models.kernels.recurrent_updates import RecurrentUpdates, native_updates
-from models.model import Batch, Model, State
-from models.options import LanguageModelConfig
-from models.recurrence import state_norm
-from models.rnn import RNN
+from . import require
+from .kernels.recurrent_updates import RecurrentUpdates, native_updates
+from .model import Batch, Model, State
+from .options import LanguageModelConfig
+from .recurrence import state_norm
+from .rnn import RNN
 
 Config = LanguageModelConfig
 METRICS = ("loss", "bits_per_character")

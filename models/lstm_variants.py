@@ -20,11 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models import ModelError
-from models.case_norms import GroupNorm, Norm
-from models.norms import recurrent
-from models.options import RecurrentConfig
-from models.recurrence import RecurrentLayer, States, keep, row
+from .case_norms import GroupNorm, Norm
+from .errors import ModelError
+from .norms import recurrent
+from .options import RecurrentConfig
+from .recurrence import RecurrentLayer, States, keep, row
 
 
 @dataclass(frozen=True)

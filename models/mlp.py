@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models import require
-from models.classifier import METRICS as METRICS
-from models.classifier import Classifier
-from models.kernels.mlp_updates import MLPUpdates, native_updates
-from models.norms import feedforward, reparametrize
-from models.options import MLPConfig
+from . import require
+from .classifier import METRICS as METRICS
+from .classifier import Classifier
+from .kernels.mlp_updates import MLPUpdates, native_updates
+from .norms import feedforward, reparametrize
+from .options import MLPConfig
 
 Config = MLPConfig
 

@@ -20,9 +20,9 @@ so that one seed gives every norm the same initial weights; weight norm's gain s
 
 from torch import nn
 
-from models import batch_norms, case_norms, weight_norm
-from models.case_norms import Norm
-from models.options import FeedforwardNormConfig, NormConfig
+from . import batch_norms, case_norms, weight_norm
+from .case_norms import Norm
+from .options import FeedforwardNormConfig, NormConfig
 
 NORMS: dict[str, type[Norm]] = {
     norm.name: norm

@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import ModelError, require
-from models.model import Batch, Model, State
-from models.options import OrderEmbeddingsConfig
-from models.recurrence import state_norm
-from models.rnn import RNN
+from . import require
+from .errors import ModelError
+from .model import Batch, Model, State
+from .options import OrderEmbeddingsConfig
+from .recurrence import state_norm
+from .rnn import RNN
 
 Config = OrderEmbeddingsConfig
 METRICS = ("loss", "recall_at_1", "recall_at_10", "mean_rank", "median_rank", "log_rank")

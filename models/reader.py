@@ -6,14 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models import require
-from models.classifier import METRICS as METRICS
-from models.classifier import Classifier, graded
-from models.model import Batch, State
-from models.norms import recurrent, reparametrize
-from models.options import ReaderConfig
-from models.recurrence import state_norm
-from models.rnn import RNN
+from . import require
+from .classifier import METRICS as METRICS
+from .classifier import Classifier, graded
+from .model import Batch, State
+from .norms import recurrent, reparametrize
+from .options import ReaderConfig
+from .recurrence import state_norm
+from .rnn import RNN
 
 Config = ReaderConfig
 

@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import kernels
-from models.batch_norms import StepwiseBatchNorm
-from models.case_norms import Norm, Unnormalized
-from models.norms import NORMS, recurrent, reparametrize
-from models.options import RecurrentConfig
+from . import kernels
+from .batch_norms import StepwiseBatchNorm
+from .case_norms import Norm, Unnormalized
+from .norms import NORMS, recurrent, reparametrize
+from .options import RecurrentConfig
 
 # norms that leave the summed inputs alone
 PLAIN = tuple(name for name, norm in NORMS.items() if issubclass(norm, Unnormalized))

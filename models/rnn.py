@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models import ModelError
-from models.case_norms import Norm
-from models.lstm_variants import LSTMVariant
-from models.model import State
-from models.options import RecurrentConfig
-from models.recurrence import PLAIN, RecurrentLayer, States, keep, row
+from .case_norms import Norm
+from .errors import ModelError
+from .lstm_variants import LSTMVariant
+from .model import State
+from .options import RecurrentConfig
+from .recurrence import PLAIN, RecurrentLayer, States, keep, row
 
 
 class TanhLayer(RecurrentLayer):

@@ -5,14 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models import require
-from models.classifier import METRICS as METRICS
-from models.classifier import Classifier, graded
-from models.kernels.recurrent_updates import RecurrentUpdates, native_updates
-from models.model import Batch, State
-from models.options import SequenceClassifierConfig
-from models.recurrence import state_norm
-from models.rnn import RNN
+from . import require
+from .classifier import METRICS as METRICS
+from .classifier import Classifier, graded
+from .kernels.recurrent_updates import RecurrentUpdates, native_updates
+from .model import Batch, State
+from .options import SequenceClassifierConfig
+from .recurrence import state_norm
+from .rnn import RNN
 
 Config = SequenceClassifierConfig
 

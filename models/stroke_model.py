@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import require
-from models.model import Batch, Model, State
-from models.options import StrokeModelConfig
-from models.recurrence import state_norm
-from models.rnn import RNN
+from . import require
+from .model import Batch, Model, State
+from .options import StrokeModelConfig
+from .recurrence import state_norm
+from .rnn import RNN
 
 Config = StrokeModelConfig
 METRICS = ("loss", "sequence_nats", "end_error")

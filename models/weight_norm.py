@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from models.case_norms import Unnormalized
+from .case_norms import Unnormalized
 
 
 class WeightNorm(Unnormalized):

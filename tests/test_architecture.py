@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
+from importlib.util import resolve_name
 from pathlib import Path
 
 import pytest
@@ -71,9 +72,14 @@ def imports(path: Path) -> tuple[tuple[str, tuple[str, ...], bool], ...]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found += [(alias.name, (), node not in late) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.append((node.module, tuple(alias.name for alias in node.names), node not in late))
+        elif isinstance(node, ast.ImportFrom):
+            module = resolve_name("." * node.level + (node.module or ""), package_of(path))
+            found.append((module, tuple(alias.name for alias in node.names), node not in late))
     return tuple(found)
+
+
+def package_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).parent.parts)
 
 
 def is_late(node: ast.AST) -> bool:

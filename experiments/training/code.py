@@ -9,13 +9,15 @@ import re
 import subprocess
 from functools import cache
 from hashlib import sha256
+from importlib.util import resolve_name
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("models", "data", "experiments/training")
 # Names, checks and processes: no number of a run passes through them but by its configuration, which its id tells.
 TRAINING = ("code", "debug", "errors", "identity", "processes", "run", "schema")
-ASIDE = {"models.options", *(f"experiments.training.{name}" for name in TRAINING)}
+# Nor does any pass through models.layers, which the package offers to others.
+ASIDE = {"models.options", "models.layers", *(f"experiments.training.{name}" for name in TRAINING)}
 # Prepares every run; that it also sets up the kernels makes them no part of a run without recurrent layers.
 MACHINE = "experiments.training.machine"
 IMPORT = re.compile(r"^\s*(?:from (\S+) )?import (\([^)]*\)|.+)$", re.MULTILINE)
@@ -36,6 +38,7 @@ def name_of(path: Path) -> str:
 
 
 FILES = sources()
+PACKAGES = {name.rpartition(".")[0] for name in FILES}
 DIGESTS = {name: sha256(content).hexdigest() for name, content in FILES.items()}
 
 
@@ -43,7 +46,9 @@ DIGESTS = {name: sha256(content).hexdigest() for name, content in FILES.items()}
 def imported(module: str) -> frozenset[str]:
     """Those of `FILES` that a module imports, wherever it does."""
     found = {"models.kernels.sources"} if module == "models.kernels" else set()
+    package = module if module in PACKAGES else module.rpartition(".")[0]
     for source, names in IMPORT.findall(FILES[module].decode()):
+        source = resolve_name(source, package)
         for name in re.findall(r"[\w.]+", names):
             found |= {f"{source}.{name}", source} if source else {name}
     return frozenset(found & FILES.keys()) - ASIDE

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import KernelError as KernelError
-from models.batch_norms import StepwiseBatchNorm
-from models.case_norms import GroupNorm, LayerNorm, Norm, Unnormalized
-from models.kernels.library import unavailable as unavailable
-from models.options import KERNELS
+from ..batch_norms import StepwiseBatchNorm
+from ..case_norms import GroupNorm, LayerNorm, Norm, Unnormalized
+from ..errors import KernelError as KernelError
+from ..options import KERNELS
+from .library import unavailable as unavailable
 
 CELLS = ("tanh", "lstm", "gru")  # in the order of the C++ enumeration, as are
 NORMS: tuple[type[Norm], ...] = (Unnormalized, LayerNorm, StepwiseBatchNorm, GroupNorm)

@@ -1,5 +1,5 @@
 """`python -m models.kernels`: compile the kernels for this machine."""
 
-from models.kernels.library import main
+from .library import main
 
 main()

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
-from models import kernels
-from models.kernels import maps, updates
-from models.model import State
+from .. import kernels
+from ..model import State
+from . import maps, updates
 
 
 def refusal(model: Any, optimizer: Optimizer) -> str:

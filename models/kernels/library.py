@@ -23,9 +23,10 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from models.kernels.compiler import SOURCES, CompilerError, compile_to, flags
+from .compiler import SOURCES, CompilerError, compile_to, flags
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+COMMAND = f"`python -m {__package__}`"
 AN_HOUR = 3600.0  # longer than any compiler takes
 failure = ""  # why this process could not compile them
 
@@ -60,11 +61,11 @@ def unavailable() -> str:
     except RuntimeError as error:  # of Path.expanduser: no such user
         return f"no cache folder for the kernels: {error} set XDG_CACHE_HOME to a folder"
     if not path.exists():
-        return failure or "they are not compiled; `python -m models.kernels` does it where there is a C++ compiler"
+        return failure or f"they are not compiled; {COMMAND} does it where there is a C++ compiler"
     try:
         torch.ops.load_library(path)
     except OSError as error:
-        return f"{path}: {error}; remove it and call `python -m models.kernels`"
+        return f"{path}: {error}; remove it and call {COMMAND}"
     return ""
 
 
@@ -79,7 +80,7 @@ def provide() -> str:
     try:
         compile_once(library(), time.monotonic() + seconds())
     except CompilerError as error:
-        failure = f"{error}; `python -m models.kernels` tries again"
+        failure = f"{error}; {COMMAND} tries again"
     except OSError as error:
         failure = f"{root()}: {error.strerror or error}; XDG_CACHE_HOME chooses another folder"
     except RuntimeError:

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models import kernels
-from models.batch_norms import BatchNorm, SyncBatchNorm
-from models.case_norms import GroupNorm, InstanceNorm, LayerNorm, Layout, Norm, RMSNorm, Unnormalized
-from models.kernels.library import unavailable
-from models.kernels.updates import AVERAGES
-from models.weight_norm import WeightNorm
+from .. import kernels
+from ..batch_norms import BatchNorm, SyncBatchNorm
+from ..case_norms import GroupNorm, InstanceNorm, LayerNorm, Layout, Norm, RMSNorm, Unnormalized
+from ..weight_norm import WeightNorm
+from .library import unavailable
+from .updates import AVERAGES
 
 NORMS: tuple[type[Norm], ...] = (
     *(Unnormalized, WeightNorm, LayerNorm, RMSNorm),

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from models import kernels
-from models.batch_norms import BatchNorm
-from models.case_norms import LayerNorm, Norm, Unnormalized
-from models.kernels import updates
-from models.model import State
+from .. import kernels
+from ..batch_norms import BatchNorm
+from ..case_norms import LayerNorm, Norm, Unnormalized
+from ..model import State
+from . import updates
 
 NORMS: tuple[type[Norm], ...] = (Unnormalized, LayerNorm, BatchNorm)  # in the order of the C++ enumeration
 

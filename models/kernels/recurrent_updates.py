@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from models import kernels
-from models.batch_norms import StepwiseBatchNorm
-from models.kernels import updates
-from models.model import State
+from .. import kernels
+from ..batch_norms import StepwiseBatchNorm
+from ..model import State
+from . import updates
 
 
 def native_updates(

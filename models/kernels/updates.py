@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
-from models import kernels
-from models.kernels.library import unavailable
-from models.model import Batch, Batches, State
+from .. import kernels
+from ..model import Batch, Batches, State
+from .library import unavailable
 
 AVERAGES = ("running_mean", "running_variance", "updates")  # of batch norm
 # In a call: a second's work at most, so that a run can be interrupted.
