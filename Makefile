@@ -26,7 +26,7 @@ help: ## this list
 	@echo "  ENTITY=me PROJECT=name     where in wandb (dashboard)"
 	@echo "  PYTHON=python3.12          the interpreter .venv is made with (3.11 or newer)"
 
-setup: .venv/installed ## make .venv with the pinned versions; compile the recurrent kernels
+setup: .venv/bin/layernorm ## make .venv with the pinned versions and the command layernorm; compile the recurrent kernels
 	@$(RUN) -m models.kernels || true
 
 .venv/installed: requirements.txt
@@ -37,6 +37,10 @@ setup: .venv/installed ## make .venv with the pinned versions; compile the recur
 	@sed -n '/^setuptools==/,/[^\\]$$/p' requirements.txt > .venv/build.txt
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/build.txt
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation -r requirements.txt
+	@touch $@
+
+.venv/bin/layernorm: .venv/installed pyproject.toml
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 data: setup ## fetch and verify the data sets, those of the laptop or, DATA='strokes ...', others

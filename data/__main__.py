@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     downloads: dict[str, Callable[[], str]] = {}
     for module in modules().values():
         downloads |= getattr(module, "DOWNLOADS", {})
-    parser = argparse.ArgumentParser(prog="python -m data", description=__doc__)
+    parser = argparse.ArgumentParser(prog="layernorm data", description=__doc__)
     choices = f"{', '.join(downloads)} (default: {' '.join(LAPTOP)})"
     parser.add_argument("names", nargs="*", metavar="name", help=choices)
     names = parser.parse_args(arguments).names or LAPTOP

@@ -1,4 +1,5 @@
-"""The suite's own code. The files here are commands: arguments, call, print. The rest lives in rooms.
+"""The suite's own code. The files here are commands, `layernorm <name>`: arguments, call, print. The rest lives in
+rooms.
 
 records     what is on disk, for everybody
 training    one run: from a configuration to its record

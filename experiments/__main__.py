@@ -1,4 +1,4 @@
-"""`layernorm`, or `python -m experiments`: the commands, one a file here, or what one of them is asked for."""
+"""`layernorm`: lists the commands, one a file here, or leads to one. From a clone also `python -m experiments`."""
 
 import ast
 import runpy
@@ -30,7 +30,7 @@ def main() -> None:
     elif name not in commands():
         sys.exit(f"error: layernorm {name}: choose one of {', '.join(commands())}")
     else:
-        sys.argv[:2] = ["-m"]  # as `python -m` has it while the module is looked for
+        sys.argv[:2] = ["-m"]  # see models/command.py
         runpy.run_module("data" if name == "data" else f"experiments.{name}", run_name="__main__", alter_sys=True)
 
 

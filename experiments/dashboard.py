@@ -28,7 +28,7 @@ def publish(results: Path, entity: str, project: str) -> None:
 
 
 def main() -> None:
-    parser = Arguments(prog="python -m experiments.dashboard", description=__doc__)
+    parser = Arguments(prog="layernorm dashboard", description=__doc__)
     parser.add_argument("results", nargs="?", default="results", type=Path, help="the folder with runs/ (results)")
     parser.add_argument("--port", default=5006, type=int, help="of 127.0.0.1; if taken, the next that is free (5006)")
     parser.add_argument(

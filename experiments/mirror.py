@@ -25,7 +25,7 @@ DEFAULTS = {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}  # the use
 
 
 def main() -> None:
-    parser = Arguments(prog="python -m experiments.mirror", description=__doc__)
+    parser = Arguments(prog="layernorm mirror", description=__doc__)
     parser.add_argument(
         "results", nargs="?", type=Path, default=Path("results"), help="(results) or results/reference/laptop"
     )
@@ -37,7 +37,7 @@ def main() -> None:
     os.environ |= {name: os.environ.get(name) or value for name, value in DEFAULTS.items()}
     logging.raiseExceptions = False  # a full disk is told once, not by each line of wandb's log
     # Beside a sweep this is no error of the sweep.
-    around = {"before": "", "after": "; the records are whole, python -m experiments.mirror shows them later"}
+    around = {"before": "", "after": "; the records are whole, layernorm mirror shows them later"}
     try:
         told_in_one_line(lambda: sys.exit(mirrored(options)), of_a_value, **(around if options.follow else {}))
     except SystemExit as end:

@@ -78,7 +78,7 @@ def made_by(options: argparse.Namespace, first_seed: int) -> str:
 
 
 def main() -> None:
-    options = command_line("python -m experiments.reproduce", __doc__).parse_intermixed_args()
+    options = command_line("layernorm reproduce", __doc__).parse_intermixed_args()
     told_in_one_line(lambda: reproduce(options))
 
 

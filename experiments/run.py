@@ -1,4 +1,4 @@
-"""One run: from a configuration to its record. `python -m experiments.run experiment=online_rnn norm=layer seed=3`."""
+"""One run: from a configuration to its record. `layernorm run experiment=online_rnn norm=layer seed=3`."""
 
 import dataclasses
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is done, running, failed and missing of the runs the claims need. `python -m experiments.status --help`.
+"""What is done, running, failed and missing of the runs the claims need. `layernorm status --help`.
 
 Of chosen experiments (`--experiment`) also what came of each arm; with `--watch` again and again, until all is done.
 """
@@ -62,7 +62,7 @@ def claimed(options: argparse.Namespace, registry: Registry) -> set[Name]:
 
 
 def main() -> None:
-    parser = command_line("python -m experiments.status", __doc__)
+    parser = command_line("layernorm status", __doc__)
     parser.add_argument("--experiment", action="append", help="only this one (repeatable), arm by arm")
     parser.add_argument("--watch", action="store_true", help="look again and again until all is done, or Ctrl-C")
     options = parser.parse_intermixed_args()

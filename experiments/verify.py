@@ -1,4 +1,4 @@
-"""Recompute every verdict and the report from the table of runs, and compare: `python -m experiments.verify [folder]`.
+"""Recompute every verdict and the report from the table of runs, and compare.
 
 Needs no training and none of its packages: the table, configs/claims/ and the analysis lead to the same bytes, or
 each file that differs is told with the first place where it does. Without a folder, every study of results/reference/
@@ -133,7 +133,7 @@ def shortened(text: str) -> str:
 
 
 def main() -> None:
-    parser = Arguments(prog="python -m experiments.verify", description=__doc__)
+    parser = Arguments(prog="layernorm verify", description=__doc__)
     parser.add_argument(
         "folder", nargs="?", type=Path, default=REFERENCE, help="of a report, or of several (results/reference)"
     )

@@ -30,7 +30,7 @@ SWALLOW = """
 ip link set lo up; ip link add v0 type veth peer name v1; ip link set v0 up; ip link set v1 up
 ip addr add 10.9.9.2/24 dev v0; ip route add default via 10.9.9.1; ip neigh add 10.9.9.1 lladdr 02:00:00:00:00:01 dev v0
 """
-LATER = "the records are whole, python -m experiments.mirror shows them later"
+LATER = "the records are whole, layernorm mirror shows them later"
 ONLINE = {"WANDB_MODE": "online", "WANDB_API_KEY": "0" * 40}
 
 

@@ -39,7 +39,7 @@ class ArmOutcome(Protocol):
 def tell_arms(arms: Sequence[ArmOutcome], most: int = MOST) -> None:
     """Print the tables on stderr; of more arms than `most` only how to see them."""
     if len(arms) > most:
-        print(f"{len(arms)} arms: python -m experiments.status --experiment <name> shows their curves", file=sys.stderr)
+        print(f"{len(arms)} arms: layernorm status --experiment <name> shows their curves", file=sys.stderr)
         return
     console = Terminal(stderr=True, width=None if sys.stderr.isatty() else ELSEWHERE)
     for table in arm_tables(arms, plain=console.options.ascii_only):

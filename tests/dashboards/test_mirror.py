@@ -364,7 +364,7 @@ def test_without_an_account_there_is_one_line(
             tell(end(tmp_path, settings, ROWS))
     printed = capfd.readouterr().err
     assert printed.startswith("wandb: ") and printed.count("\n") == 1
-    assert all(word in printed for word in ("WANDB_API_KEY", "wandb login", "WANDB_BASE_URL", "experiments.mirror"))
+    assert all(word in printed for word in ("WANDB_API_KEY", "wandb login", "WANDB_BASE_URL", "layernorm mirror"))
 
 
 @pytest.mark.parametrize(

@@ -89,9 +89,6 @@ def test_each_experiment_has_its_own_metrics_and_scale() -> None:
 def test_many_arms_are_not_told_but_how_to_see_them(capsys: pytest.CaptureFixture[str]) -> None:
     arms = [Outcome("lm", f"arm{place}", 1, []) for place in range(MOST + 1)]
     tell_arms(arms)
-    assert (
-        capsys.readouterr().err
-        == f"{MOST + 1} arms: python -m experiments.status --experiment <name> shows their curves\n"
-    )
+    assert capsys.readouterr().err == f"{MOST + 1} arms: layernorm status --experiment <name> shows their curves\n"
     tell_arms(arms[1:])
     assert capsys.readouterr().err.count("arm") == MOST

@@ -1,4 +1,4 @@
-"""The live page of a sweep: `python -m experiments.dashboard`.
+"""The live page of a sweep: `layernorm dashboard`.
 
 runs.py      the folders of runs, read as they change
 curves.py    groups of runs, their bands, results against a number

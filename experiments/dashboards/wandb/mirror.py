@@ -28,7 +28,7 @@ AT_A_TIME = 8  # runs sent to a server, each of which waits for its answers
 PAUSES = (0.0, 2.0, 5.0)  # seconds before a server is asked whether it has what it was sent
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 DELETED = "wandb takes no deleted id again: restore it in the project, or choose another with WANDB_PROJECT=<name>"
-AGAIN = "once that is mended, python -m experiments.mirror sends it"
+AGAIN = "once that is mended, layernorm mirror sends it"
 
 
 class Mirror:

@@ -24,7 +24,7 @@ def mirroring(tracking: str, results: str) -> Iterator[Tell]:
     """What is given is to be called with the folder of each run that starts, ends or is found done.
 
     With tracking=none, or without wandb, it does nothing. On leaving, what has not been shown yet is; where the block
-    is left by an interruption it waits for `python -m experiments.mirror`.
+    is left by an interruption it waits for `layernorm mirror`.
     """
     if tracking != "wandb" or not wanted():
         yield lambda folder: None
