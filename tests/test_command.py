@@ -5,11 +5,13 @@ import runpy
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 from subprocess import PIPE, Popen
 
 import pytest
+import yaml
 
 from models import command
 
@@ -32,7 +34,7 @@ def test_it_lists_every_command_with_a_line(tmp_path: Path) -> None:
     status, told, _ = finished(layernorm(tmp_path))
     lines = dict(line.split(maxsplit=1) for line in told.splitlines() if line.startswith("  "))
     assert status == 0 and sorted(lines) == NAMES
-    assert all(text[0].isupper() and "`" not in text for text in lines.values())
+    assert all(text[0].isupper() and text[-1] not in ".,:;" for text in lines.values())
 
 
 def test_every_command_has_its_help(tmp_path: Path) -> None:
@@ -68,6 +70,34 @@ def test_processes_that_it_starts_find_the_suite(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(runpy, "run_module", run_module)
     command.main()
     assert started == ["True\n"]
+
+
+@pytest.fixture(scope="module")
+def completion(tmp_path_factory: pytest.TempPathFactory) -> str:
+    status, told, errors = finished(layernorm(tmp_path_factory.mktemp("home"), "completion"))
+    assert (status, errors) == (0, "")
+    return told
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [
+        ("layernorm rep", "reproduce"),
+        (".venv/bin/layernorm rep", "reproduce"),
+        ("layernorm run norm=ren", "renorm"),
+        ("layernorm run -m seed=0,1 optim.learning_r", "optim.learning_rate="),
+        ("layernorm run experiment=lm_", "lm_gru lm_lstm lm_tanh"),
+        ("layernorm reproduce data=cif", "cifar10"),
+        ("layernorm status --scale ev", "evening"),
+        ("layernorm status --experiment mlp_o", "mlp_online"),
+        ("layernorm status --claim P6.3-", "P6.3-time-gru P6.3-time-lstm"),
+        ("layernorm verify norm=ren", ""),
+    ],
+)
+def test_tab_completes(line: str, completed: str, completion: str) -> None:
+    press = f"compopt() {{ :; }}; COMP_LINE={line!r}; COMP_POINT={len(line)}; _layernorm; echo ${{COMPREPLY[@]}}"
+    told = subprocess.run(["bash", "--norc", "-c", f"{completion}\n{press}"], capture_output=True, text=True)
+    assert (told.stdout.strip(), told.stderr) == (completed, "")
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +150,8 @@ def test_without_a_clone_the_command_says_what_is_missing(installed: Path, tmp_p
     assert told.stderr == (
         "error: only the layers are installed here; the commands need a clone of the suite, and make setup there\n"
     )
+
+
+def test_the_version_to_cite_is_that_of_the_package() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
