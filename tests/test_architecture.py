@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
@@ -182,6 +183,12 @@ def reached(module: str, seen: set[str]) -> set[str]:
 def test_verdicts_can_be_verified_with_a_handful_of_packages() -> None:
     tops = {name.split(".")[0] for name in reached("experiments.verify", set())} - set(sys.stdlib_module_names)
     assert tops <= {"experiments", "numpy", "scipy", "matplotlib", "yaml", "rich", "jinja2", "markupsafe", "pydantic"}
+
+
+def test_the_layers_need_what_their_package_declares() -> None:
+    tops = {name.split(".")[0] for name in reached("models.layers", set())} - set(sys.stdlib_module_names) - {"models"}
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert tops == {name.partition(">")[0] for name in declared}
 
 
 @pytest.mark.parametrize("command", ["run", "reproduce", "status", "verify"])
