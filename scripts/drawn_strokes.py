@@ -1,6 +1,6 @@
 """Pen strokes as the nets of section 6.5 draw them: results/reference/section6-strokes.svg.
 
-    python scripts/drawn_strokes.py [--seed 0] [--lines 3]
+    python scripts/drawn_strokes.py [--seed 0] [--lines 2]
 
 Trains each arm of experiment strokes (scale section6) at the rate that the frozen study chose, a minute each. Every
 net reads the beginning of the same lines of the test set (grey), then draws on from its own density, all with the
@@ -36,8 +36,8 @@ from experiments.training.train import train
 from models.stroke_model import LARGEST_LOG_SIGMA, LARGEST_RHO, StrokeModel
 
 SCALE, EXPERIMENT = "section6", "strokes"
-READ, DRAWN = 60, 240  # points of each line
-LINE, WIDTH, LEFT = 34.0, 620.0, 60.0  # of the picture, in its units
+READ, DRAWN = 60, 439  # points of each line
+TALL, WIDTH, LEFT = 16.0, 460.0, 50.0  # a line in units of the data; the picture in its own
 
 
 def main(seed: int, count: int) -> None:
@@ -100,27 +100,27 @@ def points(steps: Tensor) -> Floats:
 def picture(lines: Mapping[str, Sequence[Floats]]) -> Drawing:
     """A line below the other, grey as far as it was read."""
     styles = arm_styles(lines)
-    reach = max(float(np.nanmax(np.ptp(np.nan_to_num(line[:, 0]), axis=0))) for line in lines["test set"])
+    reach = max(float(np.nanmax(line[:, 0])) for line in lines["test set"])
     rows = sum(map(len, lines.values()))
-    high = LINE * rows * reach / (WIDTH - LEFT)
-    panel = Panel("", Scale(0, reach), Scale(high, 0), plot=LINE * rows, width=WIDTH + 12, left=LEFT)
-    middle, step = 0.5 * high / rows, high / rows
+    tall = TALL * rows * (WIDTH - LEFT) / reach
+    panel = Panel("", Scale(0, reach), Scale(TALL * rows, 0), plot=tall, width=WIDTH + 12, left=LEFT)
+    middle = TALL / 2
     for name, drawings in lines.items():
         panel.text(LEFT - 8, float(panel.down([middle])[0]) + 3, name, "end")
         for line in drawings:
-            x, y = line[:, 0], line[:, 1] - float(np.nanmean(line[:, 1])) + middle
+            x, y = line[:, 0], line[:, 1] - float(np.nanmax(line[:, 1]) + np.nanmin(line[:, 1])) / 2 + middle
             inside = (x >= 0) & (x <= reach)
             x = np.where(inside, x, np.nan)
-            panel.line(x[: 2 * READ], y[: 2 * READ], FRAME, 0.7)
+            panel.line(x[: 2 * READ], y[: 2 * READ], FRAME, 0.8, kind="faint")
             colour = INK if name == "test set" else styles[name][0]
             panel.line(x[2 * READ :], y[2 * READ :], colour, 1.0)
-            middle += step
+            middle += TALL
     return Drawing("".join(panel.elements), WIDTH + 12, panel.bottom + 6, frozenset(panel.colours))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Strokes as trained nets draw them.")
     parser.add_argument("--seed", type=int, default=0, help="of the training and of the noise (0)")
-    parser.add_argument("--lines", type=int, default=3, help="how many for each arm (3)")
+    parser.add_argument("--lines", type=int, default=2, help="how many for each arm (2)")
     options = parser.parse_args()
     main(options.seed, options.lines)
