@@ -31,15 +31,16 @@ from experiments.verdicts.verdicts import judge
 def reproduce(options: argparse.Namespace) -> None:
     registry = load_claims().at(options.scale)
     chosen = registry.select(options.claim) if options.claim else registry
-    configs = composed_arms([f"scale={options.scale}", *options.overrides])
-    check_against(registry, *declared(configs))
-    arms = {name: Arm(config, config.evaluation_seeds) for name, config in registry.covered(configs).items()}
+    experiments = {experiment for experiment, _ in chosen.arms()} if options.claim else ()
+    configs = composed_arms([f"scale={options.scale}", *options.overrides], sorted(experiments))
+    check_against(chosen, *declared(configs))
+    arms = {name: Arm(config, config.evaluation_seeds) for name, config in chosen.covered(configs).items()}
     first = [arm for name, arm in arms.items() if name in chosen.arms()]
-    others = [arm for name, arm in arms.items() if name not in registry.arms()]
-    failures = run_and_report(options, registry, arms, first)
+    others = [arm for name, arm in arms.items() if name not in chosen.arms()]
+    failures = run_and_report(options, chosen, arms, first)
     if options.all and others:
-        failures += run_and_report(options, registry, arms, others)
-    elif others and not options.claim:
+        failures += run_and_report(options, chosen, arms, others)
+    elif others:
         print(f"{len(others)} more arms, on which no claim rests, run with --all (make: ALL=1)")
     if failures:
         raise SweepError("; ".join(map(str, failures)), "\n".join(failure.details for failure in failures))
@@ -65,7 +66,7 @@ def run_and_report(
     if config.tracking == "wandb":
         show_all(config.results)
     console = Terminal(width=None if sys.stdout.isatty() else 160)
-    console.print(verdict_table(verdict for verdict in verdicts if verdict.id in (options.claim or [verdict.id])))
+    console.print(verdict_table(verdicts))
     console.print(f"{len(rows)} runs; report: {config.results}/report.html, verdicts: {config.results}/claims.json")
     return failures
 

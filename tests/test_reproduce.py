@@ -47,6 +47,24 @@ def test_verdicts_come_first_and_all_other_arms_follow_only_if_asked_for(
     assert stages(monkeypatch, tmp_path / "one", "--claim", "B4-lstm-better") == [(chosen, False)]
 
 
+def test_of_chosen_claims_only_their_experiments_are_composed_and_the_report_shows_them_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[Sequence[str]] = []
+
+    def composed(overrides: Sequence[str], experiments: Sequence[str] = ()) -> dict[Name, Config]:
+        asked.append(experiments)
+        return compose_arms(overrides, experiments)
+
+    monkeypatch.setattr(reproduce, "composed_arms", composed)
+    stages(monkeypatch, tmp_path, "--claim", "B4-lstm-*", "--claim", "6.6")
+    verdicts, origin = read_claims(tmp_path / "claims.json")
+    chosen = load_claims().at("smoke").select(["B4-lstm-*", "6.6"])
+    assert [verdict["id"] for verdict in verdicts] == [claim.id for claim in chosen.claims] and len(verdicts) > 3
+    assert asked == [sorted({name for name, _ in chosen.arms()})] and len(asked[0]) < 10
+    assert origin.command == "make reproduce SCALE=smoke CLAIM='B4-lstm-* 6.6'"
+
+
 def test_the_state_shown_is_that_of_the_arms_that_claims_need_or_of_all(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

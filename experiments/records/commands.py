@@ -38,8 +38,8 @@ def study(scale: str, first_seed: int) -> dict[str, list[str]]:
 
 
 def make_command(target: str, **variables: Sequence[str]) -> str:
-    """`make reproduce CLAIM='a b'`; of ARGS the words are quoted twice, for make hands them to another shell."""
-    quoted = (
-        f"{name}={shlex.quote(shlex.join(words).replace('$', '$$'))}" for name, words in variables.items() if words
-    )
+    """`make reproduce CLAIM='a b*'`; of ARGS the words are quoted twice, for make hands them to another shell as they
+    are and the others in quotes."""
+    joined = {name: shlex.join(words) if name == "ARGS" else " ".join(words) for name, words in variables.items()}
+    quoted = (f"{name}={shlex.quote(text.replace('$', '$$'))}" for name, text in joined.items() if text)
     return " ".join(["make", target, *quoted])

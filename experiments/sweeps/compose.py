@@ -153,7 +153,7 @@ def command_line(prog: str, description: str | None) -> argparse.ArgumentParser:
     parser = Arguments(prog=prog, description=description)
     parser.add_argument("--scale", default="laptop", help=f"{', '.join(known_scales())} (laptop): configs/scale/")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--claim", action="append", help="only this claim (repeatable): configs/claims/")
+    which.add_argument("--claim", action="append", help="by id, 'B5*', source (paper, 6.6) or experiment (repeatable)")
     which.add_argument("--all", action="store_true", help="also the arms on which no claim rests")
     parser.add_argument("overrides", nargs="*", help="for every run, as on the command line of experiments.run")
     return parser

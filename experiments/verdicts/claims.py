@@ -11,7 +11,9 @@ import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from itertools import count
+from string import ascii_lowercase
 from typing import Any, TypeVar
 
 from experiments.records.files import SuiteError
@@ -70,6 +72,18 @@ class Claim:
     def arms(self) -> list[tuple[str, str]]:
         """Every (experiment, arm) the claim rests on."""
         return [self.resolve(label) for label in self.labels]
+
+    def names(self) -> set[str]:
+        """What a pattern may match: its id and its experiments."""
+        return {self.id, *(experiment for experiment, _ in self.arms())}
+
+    def sources(self) -> set[str]:
+        """Who says it, and where: `paper`, `6.7a` and, as its section, `6.7`."""
+        return {self.said_by, *self.says, *(sentence.rstrip(ascii_lowercase) for sentence in self.says)}
+
+    def answers(self, word: str) -> bool:
+        """Whether a command means this claim by an id, a source, an experiment, or a pattern such as `B5*`."""
+        return word in self.sources() or any(fnmatchcase(name, word) for name in self.names())
 
     @property
     def family(self) -> str:
@@ -194,15 +208,23 @@ class Registry:
         """Every (experiment, arm) that one of the claims rests on."""
         return {arm for claim in self.claims for arm in claim.arms()}
 
-    def select(self, ids: Iterable[str]) -> "Registry":
-        """Only these claims, in the order of the file; the family stays whole: no test gets easier."""
-        wanted = list(ids)
-        for name in wanted:
-            if scale := next((claim.asked_at for claim in self.elsewhere if claim.id == name), ""):
-                raise ClaimError(f"claim {name!r} is asked at scale {scale} alone (make: SCALE={scale})")
-            check_known(name, [claim.id for claim in self.claims], "claim")
-        chosen = tuple(claim for claim in self.claims if claim.id in wanted)
+    def select(self, words: Iterable[str]) -> "Registry":
+        """Only the claims that one of these words means, in the order of the file; the family stays whole: no test
+        gets easier."""
+        wanted = list(words)
+        for word in wanted:
+            if not any(claim.answers(word) for claim in self.claims):
+                raise self.unknown(word)
+        chosen = tuple(claim for claim in self.claims if any(map(claim.answers, wanted)))
         return replace(self, claims=chosen, declared=self.family)
+
+    def unknown(self, word: str) -> ClaimError:
+        """That no claim is meant, and the nearest that are."""
+        if scale := next((claim.asked_at for claim in self.elsewhere if claim.answers(word)), ""):
+            return ClaimError(f"claim {word!r} is asked at scale {scale} alone (make: SCALE={scale})")
+        known = sorted({name for claim in self.claims for name in claim.names() | claim.sources()})
+        near = difflib.get_close_matches(word, known, n=3, cutoff=0)
+        return ClaimError(f"claim {word!r} is unknown; did you mean {' or '.join(map(repr, near))}?")
 
     def at(self, scale: str) -> "Registry":
         """The claims that are asked at a scale; those asked elsewhere alone are of another family."""

@@ -1,6 +1,7 @@
 """What is printed can be pasted: through a shell and Hydra it comes back as the value it was made of."""
 
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from experiments.sweeps.failure import Failure
 from experiments.training.identity import Run
 from tests.training.test_run import tiny
 
+ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ["my results", "a=b", "a,b", "#1", "it's", 'a "b"', "ünï/ç", "$HOME", "${HOME}", "\\${a}", "(x)", "", "null"]
 TEXTS += [
     "True",
@@ -58,3 +60,13 @@ def test_the_command_of_a_failed_run_names_its_results(text: str) -> None:
 def test_the_words_of_make_go_through_two_shells_and_make() -> None:
     (_, _, args) = shlex.split(make_command("reproduce", ARGS=[override("results", "my $x's")]))
     assert shlex.split(args.removeprefix("ARGS=").replace("$$", "$")) == [override("results", "my $x's")]
+
+
+def test_patterns_reach_the_command_as_they_are_given() -> None:
+    """Through two shells in a folder with a file that the pattern matches."""
+    (_, _, claims) = shlex.split(make_command("reproduce", CLAIM=["B5*", "6.6"]))
+    assert claims == "CLAIM=B5* 6.6"
+    made = subprocess.run(["make", "-n", "reproduce", claims], cwd=ROOT, capture_output=True, text=True, check=True)
+    words = shlex.split(made.stdout.splitlines()[-1])
+    assert [words[place + 1] for place, word in enumerate(words) if word == "--claim"] == ["B5*", "6.6"]
+    assert "'B5*'" in made.stdout  # which no shell expands

@@ -213,6 +213,43 @@ def test_select_suggests_near_names_and_keeps_the_family() -> None:
         registry.select(["B4-ltsm"])
 
 
+@pytest.mark.parametrize(
+    ("words", "chosen"),
+    [
+        (["B4*"], {"B4-lstm", "B4-gru"}),
+        (["*gru", "P-border"], {"B4-gru", "P-border"}),
+        (["paper"], {"P-border"}),
+        (["note"], {"B4-lstm"}),
+        (["6.7b"], {"P-border"}),
+        (["6.7"], {"P-border"}),  # the section
+        (["cnn_gap"], {"P-border", "L-group"}),  # also where it is that of one arm alone
+        (["lm_*"], {"B4-lstm", "B4-gru", "L-group"}),
+        (["literature", "B4.1"], {"B4-gru", "L-group", "B4-lstm"}),
+    ],
+)
+def test_claims_are_found_by_id_source_experiment_and_pattern(words: list[str], chosen: set[str]) -> None:
+    registry = Registry(
+        0.05,
+        SEEDS,
+        (
+            claim(id="B4-lstm", says=("B4.1",), experiment="lm_lstm"),
+            claim(id="B4-gru", said_by="literature", experiment="lm_gru"),
+            claim(id="P-border", said_by="paper", says=("6.7b",), experiment="cnn_gap"),
+            claim(id="L-group", said_by="literature", experiment="lm_tanh", labels=("cnn_gap/group", "none")),
+        ),
+    )
+    assert {found.id for found in registry.select(words).claims} == chosen
+
+
+@pytest.mark.parametrize(("word", "near"), [("b4*", "B4-lstm"), ("6.8", "6.7"), ("lm_ltsm", "lm_lstm"), ("", "B4")])
+def test_what_means_no_claim_is_told_with_the_nearest_words(word: str, near: str) -> None:
+    registry = Registry(0.05, SEEDS, (claim(id="B4-lstm", said_by="paper", says=("6.7b",), experiment="lm_lstm"),))
+    with pytest.raises(ClaimError) as told:
+        registry.select([word])
+    assert f"claim {word!r} is unknown; did you mean " in str(told.value) and near in str(told.value)
+    assert "\n" not in str(told.value)
+
+
 def test_claims_are_checked_against_what_exists() -> None:
     registry = Registry(0.05, SEEDS, (claim(tuned=True),))
     known = {"lm": {"layer", "none"}}, {"lm": {"test_loss"}}
