@@ -10,18 +10,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from experiments.dashboards.sparklines import tell_arms
+from experiments.dashboards.standing import expected_line
 from experiments.dashboards.terminal import Terminal
 from experiments.dashboards.wandb.process import show_all
 from experiments.records.commands import make_command, study
-from experiments.records.table import Origin, write_table
+from experiments.records.studies import frozen
+from experiments.records.table import Origin, read_table, write_table
 from experiments.reports.tables import verdict_table
 from experiments.reports.write import write_report
 from experiments.sweeps.arm import Arm, Name
 from experiments.sweeps.collect import collect_rows
 from experiments.sweeps.compose import SCIENCE, command_line, launcher
 from experiments.sweeps.composed import composed_arms
+from experiments.sweeps.expected import expected
 from experiments.sweeps.failure import SweepError
 from experiments.sweeps.preflight import declared
+from experiments.sweeps.sweep import cores
 from experiments.training.errors import told_in_one_line
 from experiments.verdicts.claims import Registry, check_against
 from experiments.verdicts.claims_file import load_claims
@@ -51,6 +55,7 @@ def run_and_report(
 ) -> list[SweepError]:
     """Run the wanted arms, judge by all the runs there are, also those of another day; returns how runs failed."""
     config, failures = wanted[0].config, []
+    print(cost(wanted), file=sys.stderr)
     try:
         launcher([f"scale={options.scale}", *options.overrides]).run_arms(
             [arm.at_seed(seed) for arm in wanted for seed in arm.seeds]
@@ -69,6 +74,16 @@ def run_and_report(
     console.print(verdict_table(verdicts))
     console.print(f"{len(rows)} runs; report: {config.results}/report.html, verdicts: {config.results}/claims.json")
     return failures
+
+
+def cost(wanted: Sequence[Arm]) -> str:
+    """How many runs are missing and how long they will take, in a line."""
+    for arm in wanted:
+        arm.look()
+    config = wanted[0].config
+    study = frozen(config.scale)
+    found = expected(wanted, read_table(study)[0] if study else ())
+    return expected_line(found, config.n_jobs or cores(config), f"results/reference/{config.scale}")
 
 
 def made_by(options: argparse.Namespace, first_seed: int) -> str:

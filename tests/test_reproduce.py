@@ -48,7 +48,7 @@ def test_verdicts_come_first_and_all_other_arms_follow_only_if_asked_for(
 
 
 def test_of_chosen_claims_only_their_experiments_are_composed_and_the_report_shows_them_alone(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[Sequence[str]] = []
 
@@ -63,6 +63,7 @@ def test_of_chosen_claims_only_their_experiments_are_composed_and_the_report_sho
     assert [verdict["id"] for verdict in verdicts] == [claim.id for claim in chosen.claims] and len(verdicts) > 3
     assert asked == [sorted({name for name, _ in chosen.arms()})] and len(asked[0]) < 10
     assert origin.command == "make reproduce SCALE=smoke CLAIM='B4-lstm-* 6.6'"
+    assert " runs are missing; how long they take is unknown" in capsys.readouterr().err.splitlines()[0]
 
 
 def test_the_state_shown_is_that_of_the_arms_that_claims_need_or_of_all(

@@ -36,6 +36,22 @@ class Standing(Protocol):
     def outcomes(self) -> Sequence[ArmOutcome]: ...
 
 
+class Expected(Protocol):
+    """What a sweep is going to make: its missing runs, by where runs like them were timed, and their CPU time."""
+
+    @property
+    def runs(self) -> int: ...
+    @property
+    def missing(self) -> Counter[str]:
+        """Counts of `study`, `here` and, of no known time, `nowhere`."""
+
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def open(self) -> bool:
+        """Whether more may turn out to be missing."""
+
+
 def watch(standing: Standing, console: Console, *, curves: bool) -> None:
     """Look again and again until all is done. Ctrl-C ends the looking, not the runs."""
     terminal = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else nullcontext()
@@ -71,6 +87,21 @@ def line(standing: Standing) -> str:
     parts = [f"{count[DONE]} of {count.total()} runs done"]
     parts += [f"{count[state]} {state}" for state in STATES if state != DONE and count[state]]
     return ", ".join(parts) + ("" if left is None else f"; {minutes(left)} left")
+
+
+def expected_line(expected: Expected, at_once: int, study: str) -> str:
+    """Before a sweep, such as `90 of 120 runs are missing: about 04:00 of CPU time, at best 02:00 with 2 at a time, as
+    such runs took in results/reference/laptop`."""
+    missing = expected.missing
+    if not missing.total():
+        return f"all {expected.runs} runs are done"
+    count = f"{'at least ' * expected.open}{missing.total()} of {expected.runs} runs are missing"
+    if missing["nowhere"] == missing.total():
+        return f"{count}; how long they take is unknown, for no run like them is done"
+    took = " and ".join(where for key, where in (("study", f"in {study}"), ("here", "here")) if missing[key])
+    cpu, wall = minutes(expected.seconds), minutes(expected.seconds / at_once)
+    rest = f"; that of {missing['nowhere']} is unknown" if missing["nowhere"] else ""
+    return f"{count}: about {cpu} of CPU time, at best {wall} with {at_once} at a time, as such runs took {took}{rest}"
 
 
 def state_table(standing: Standing, *, whole: bool) -> Table:

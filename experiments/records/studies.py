@@ -20,6 +20,12 @@ def studies(folder: Path) -> list[Path]:
     return sorted((path.parent for path in folder.glob(f"[!.]*/{CONFIGS}")), key=place_of)
 
 
+def frozen(scale: str, first_seed: int = 0) -> Path | None:
+    """The study of a scale, None where there is none."""
+    folder = REFERENCE / study_name(scale, first_seed)
+    return folder if folder in studies(REFERENCE) else None
+
+
 def scale_of(name: str) -> tuple[str, bool]:
     """The scale of a study, and whether it is a replication."""
     scale, _, first_seed = name.partition("-")
