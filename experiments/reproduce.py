@@ -16,7 +16,8 @@ from experiments.dashboards.wandb.process import show_all
 from experiments.records.commands import make_command, study
 from experiments.records.studies import frozen
 from experiments.records.table import Origin, read_table, write_table
-from experiments.reports.tables import verdict_table
+from experiments.reports.beside import beside_columns, beside_study
+from experiments.reports.tables import terminal_table, verdict_table
 from experiments.reports.write import write_report
 from experiments.sweeps.arm import Arm, Name
 from experiments.sweeps.collect import collect_rows
@@ -27,6 +28,7 @@ from experiments.sweeps.failure import SweepError
 from experiments.sweeps.preflight import declared
 from experiments.sweeps.sweep import cores
 from experiments.training.errors import told_in_one_line
+from experiments.training.schema import Config
 from experiments.verdicts.claims import Registry, check_against
 from experiments.verdicts.claims_file import load_claims
 from experiments.verdicts.verdicts import judge
@@ -65,13 +67,15 @@ def run_and_report(
     rows = collect_rows(arms)
     tell_arms([arm.outcome() for arm in wanted])
     verdicts = judge(registry, rows)
-    origin = Origin(made_by(options, config.first_seed), datetime.now(UTC).isoformat(timespec="seconds"))
+    origin = origin_of(options, registry, config)
     write_table(rows, config.results, origin)
     write_report(registry, rows, verdicts, Path(config.results), origin)
     if config.tracking == "wandb":
         show_all(config.results)
     console = Terminal(width=None if sys.stdout.isatty() else 160)
     console.print(verdict_table(verdicts))
+    if pairs := beside_study(origin.beside, verdicts):
+        console.print(terminal_table(beside_columns(pairs, origin.beside), f"beside results/reference/{origin.beside}"))
     console.print(f"{len(rows)} runs; report: {config.results}/report.html, verdicts: {config.results}/claims.json")
     return failures
 
@@ -86,11 +90,18 @@ def cost(wanted: Sequence[Arm]) -> str:
     return expected_line(found, config.n_jobs or cores(config), f"results/reference/{config.scale}")
 
 
-def made_by(options: argparse.Namespace, first_seed: int) -> str:
-    """What makes the same report again, in the words of the Makefile."""
+def origin_of(options: argparse.Namespace, registry: Registry, config: Config) -> Origin:
+    """What the report comes from: of chosen claims, and on other seeds, it stands beside the frozen study of its scale,
+    unless that has runs of another kind."""
     changes = [text for text in options.overrides if text.lstrip("+~").partition("=")[0].partition(".")[0] in SCIENCE]
     chosen = {"CLAIM": options.claim or [], "ALL": ["1"] if options.all else []}
-    return make_command("reproduce", **study(options.scale, first_seed), **chosen, ARGS=changes)
+    told = (options.claim or config.first_seed) and not changes and frozen(config.scale)
+    return Origin(
+        make_command("reproduce", **study(options.scale, config.first_seed), **chosen, ARGS=changes),
+        datetime.now(UTC).isoformat(timespec="seconds"),
+        tuple(claim.id for claim in registry.claims) if options.claim else (),
+        config.scale if told else "",
+    )
 
 
 def main() -> None:

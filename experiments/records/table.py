@@ -40,10 +40,20 @@ REMEDY = "make reproduce writes it anew, make freeze those of results/reference"
 
 @dataclass(frozen=True)
 class Origin:
-    """What a table and the report of it come from: a command and, of all but old tables, the time it ended, in UTC."""
+    """What a table and the report of it come from: a command and, of all but old tables, the time it ended, in UTC.
+
+    And what the report is of, if not of all the declared claims alone.
+    """
 
     command: str
     made: str | None = None  # ISO 8601, to the second
+    claims: tuple[str, ...] = ()  # the ids of those that were chosen
+    beside: str = ""  # the frozen study whose verdicts are shown beside these
+
+    def of(self) -> dict[str, Any]:
+        """What is recorded of it only where it is said."""
+        said = {"made": self.made, "claims": list(self.claims), "beside": self.beside}
+        return {key: value for key, value in said.items() if value}
 
 
 class TableError(files.SuiteError):
@@ -71,7 +81,7 @@ def write_table(rows: Iterable[Row], folder: str | Path, origin: Origin) -> None
     about = {
         "layout": LAYOUT,
         "command": origin.command,
-        **({"made": origin.made} if origin.made else {}),
+        **origin.of(),
         "runs": len(ordered),
         "environments": [json.loads(text) for text in environments],
         "arms": _arm_configs(ordered),
@@ -148,7 +158,8 @@ def read_table(folder: str | Path) -> tuple[list[dict[str, Any]], Origin]:
         if len(row["history"]) != expected:
             found = f"run {row['run']} has {len(row['history'])} of {expected} evaluations"
             raise TableError(f"{folder / CURVES}: {found}; {REMEDY}")
-    return rows, Origin(about["command"], about.get("made"))
+    said = {key: about[key] for key in ("made", "beside") if key in about}
+    return rows, Origin(about["command"], claims=tuple(about.get("claims", ())), **said)
 
 
 def _read_about(path: Path) -> dict[str, Any]:
@@ -160,7 +171,10 @@ def _read_about(path: Path) -> dict[str, Any]:
     kinds = {"layout": int, "command": str, "runs": int, "environments": list, "arms": dict}
     found = about if isinstance(about, dict) else {}
     wrong = [f"no {key}" for key, kind in kinds.items() if not isinstance(found.get(key), kind)]
-    wrong += ["made is no text"] if not isinstance(found.get("made", ""), str) else []
+    wrong += [f"{key} is no text" for key in ("made", "beside") if not isinstance(found.get(key, ""), str)]
+    chosen = found.get("claims", [])
+    if not isinstance(chosen, list) or not all(isinstance(name, str) for name in chosen):
+        wrong.append("claims are no ids")
     if not wrong and found["layout"] != LAYOUT:
         wrong = [f"layout {found['layout']}, expected {LAYOUT}"]
     if not wrong:

@@ -2,12 +2,12 @@
 effects beside those that others measured. Written beside the studies, as studies.md and forest-*.svg.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from experiments.records.files import write
 from experiments.records.studies import scale_of
+from experiments.reports.beside import shown, together
 from experiments.reports.claim_figures import Picture
 from experiments.reports.forest import Published, forest
 from experiments.reports.marked_pages import Studies, first_answers
@@ -18,7 +18,7 @@ from experiments.reports.tables import anchor, estimate_text, markdown, outcome_
 from experiments.verdicts.claims import Claim, Registry
 from experiments.verdicts.replication import Repeated, agreement, repeated
 from experiments.verdicts.verdicts import INCOMPLETE, Verdict
-from experiments.verdicts.wording import number, span
+from experiments.verdicts.wording import number
 
 PAGE = "studies.md"
 
@@ -131,16 +131,3 @@ def moved(pairs: Sequence[Repeated]) -> str:
         "both together": [together(pair) for pair in pairs],
     }
     return markdown(columns) if pairs else "none."
-
-
-def together(pair: Repeated) -> str:
-    if pair.pooled is None:
-        return "-"
-    if pair.original.ratio is None:
-        return number(pair.pooled[0]) + span(pair.pooled[1:])
-    middle, *ends = map(math.exp, pair.pooled)
-    return f"× {number(middle)}{span(tuple(ends))}"
-
-
-def shown(verdict: Verdict) -> str:
-    return f"{outcome_text(verdict)} {estimate_text(verdict)}"

@@ -20,6 +20,7 @@ from experiments.records.arm_rows import Runs
 from experiments.records.rows import Row
 from experiments.records.table import Origin
 from experiments.reports import sentences, tables
+from experiments.reports.beside import beside_columns, beside_study, beside_text
 from experiments.reports.claim_figures import Picture, small_tuning_picture
 from experiments.reports.reasons import reason
 from experiments.reports.scales import arm_styles
@@ -82,7 +83,10 @@ def contents(
         "said": {someone: said.count(someone) for someone in SAID_BY if someone in said},
         "sentences": sentences.of_sources(registry, verdicts),
         "seeds": runs.seeds(registry.seeds),
-        "facts": sentences.facts(registry, runs) | {"Made by": sentences.made_by(origin)},
+        "facts": sentences.facts(registry, runs)
+        | {"Made by": sentences.made_by(origin)}
+        | sentences.of_claims(registry, origin),
+        "beside": _beside(verdicts, origin.beside),
         "synthetic": sentences.is_synthetic(runs),
         "method": sentences.method(registry),
         "timing": (sentences.timing_text(timed), tables.step_time_columns(timed)) if timed else None,
@@ -141,6 +145,13 @@ def marked(text: str) -> Markup:
     """`code` and **strong**, marked as in report.md, for HTML; everything else is escaped."""
     safe = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
     return Markup(re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", safe))
+
+
+def _beside(verdicts: Sequence[Verdict], study: str) -> dict[str, Any] | None:
+    """The verdicts beside those of a frozen study."""
+    if not (pairs := beside_study(study, verdicts)):
+        return None
+    return {"study": study, "text": beside_text(pairs, study), "columns": beside_columns(pairs, study)}
 
 
 def _claim(

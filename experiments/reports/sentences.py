@@ -98,6 +98,16 @@ def _made_with(environments: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join(filter(None, parts))
 
 
+def of_claims(registry: Registry, origin: Origin) -> dict[str, str]:
+    """Where only some claims were asked, how many of how many, and what that does to p."""
+    if not origin.claims:
+        return {}
+    asked, every = len(registry.claims), len(registry.family)
+    text = f"""{asked} of {every}, chosen. p is corrected as if all were asked, those that were not counting with \
+p = 1: to ask for few may cost a verdict, never win one"""
+    return {"Claims": text}
+
+
 def is_synthetic(runs: Runs) -> bool:
     return any(row["synthetic"] for row in runs.rows())
 

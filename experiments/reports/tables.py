@@ -49,6 +49,15 @@ def verdict_table(verdicts: Iterable[Verdict]) -> Table:
     return table
 
 
+def terminal_table(columns: Columns, title: str = "") -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title or None, title_justify="left")
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*map(Text, cells))
+    return table
+
+
 def markdown_table(verdicts: Sequence[Verdict], places: Places, report: str = "") -> str:
     """The verdicts for report.md, and for other pages given the path of the report their links lead to."""
     columns = {

@@ -14,12 +14,18 @@ AGREED, MOVED, OPPOSED = "agreed", "moved", "opposed"
 
 @dataclass(frozen=True)
 class Repeated:
-    """A claim in both studies; `pooled`: mean and 95 % interval over the seeds of both, None where some diverged."""
+    """A claim in both studies; `pooled`: mean and 95 % interval over the seeds of both, None where some diverged or
+    are the same."""
 
     original: Verdict
     replication: Verdict
     outcome: str
     pooled: tuple[float, float, float] | None
+
+    @property
+    def shared(self) -> set[int]:
+        """The seeds that both have."""
+        return {*self.original.seeds} & {*self.replication.seeds}
 
 
 @dataclass(frozen=True)
@@ -40,14 +46,21 @@ def repeated(original: Sequence[Verdict], replication: Sequence[Verdict]) -> lis
 
     Raises ValueError where both have a seed in common: it would count twice.
     """
-    anew = {verdict.id: verdict for verdict in replication if verdict.verdict != INCOMPLETE}
-    pairs = [(one, anew[one.id]) for one in original if one.verdict != INCOMPLETE and one.id in anew]
-    for one, other in pairs:
-        if shared := set(one.seeds) & set(other.seeds):
+    pairs = compared(original, replication)
+    for pair in pairs:
+        if pair.shared:
+            seed = min(pair.shared)
             raise ValueError(
-                f"claim {one.id}: both studies have seed {min(shared)}; a replication has seeds of its own"
+                f"claim {pair.original.id}: both studies have seed {seed}; a replication has seeds of its own"
             )
-    return [Repeated(one, other, outcome(one, other), pooled(one, other)) for one, other in pairs]
+    return pairs
+
+
+def compared(original: Sequence[Verdict], other: Sequence[Verdict]) -> list[Repeated]:
+    """As `repeated`, of any two studies; nothing is pooled where they have a seed in common."""
+    anew = {verdict.id: verdict for verdict in other if verdict.verdict != INCOMPLETE}
+    pairs = [(one, anew[one.id]) for one in original if one.verdict != INCOMPLETE and one.id in anew]
+    return [Repeated(*pair, outcome(*pair), pooled(*pair)) for pair in pairs]
 
 
 def outcome(original: Verdict, replication: Verdict) -> str:
@@ -59,7 +72,11 @@ def outcome(original: Verdict, replication: Verdict) -> str:
 def pooled(original: Verdict, replication: Verdict) -> tuple[float, float, float] | None:
     """As if both were one study with as many seeds; each chose its learning rates by itself."""
     d = [*original.differences, *replication.differences]
-    if not d or any(value is None or not math.isfinite(value) for value in d):
+    if (
+        not d
+        or {*original.seeds} & {*replication.seeds}
+        or any(value is None or not math.isfinite(value) for value in d)
+    ):
         return None
     found = np.array(d, dtype=float)
     return float(found.mean()), *paired_interval(found)

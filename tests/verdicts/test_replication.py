@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.verdicts.replication import agreement, rank_correlation, repeated
+from experiments.verdicts.replication import agreement, compared, rank_correlation, repeated
 from experiments.verdicts.stats import paired_interval
 from experiments.verdicts.verdicts import Verdict
 from tests.invented import SEEDS, arms, claim, spread, verdict
@@ -45,6 +45,15 @@ def test_a_replication_shares_no_seed_and_has_all_its_runs() -> None:
     incomplete = [replace(one, verdict="incomplete") for one in study(100, a=0.9)]
     assert repeated(study(0, a=0.9), incomplete) == repeated(study(0, a=0.9), study(100, b=0.9)) == []
     assert math.isnan(agreement([]).rank_correlation)
+
+
+def test_seeds_that_both_have_are_compared_and_not_pooled() -> None:
+    original = study(0, a=0.9, b=0.9)
+    (same, moved) = compared(original, study(5, a=0.9, b=1.0))
+    assert (same.outcome, moved.outcome) == ("agreed", "moved")
+    assert same.pooled is None and same.shared == {*range(5, SEEDS)}
+    apart = study(SEEDS, a=0.8)
+    assert compared(original, apart) == repeated(original, apart) and compared(original, apart)[0].pooled is not None
 
 
 def test_rank_correlation_is_of_the_order_alone() -> None:

@@ -1,0 +1,52 @@
+"""Verdicts beside those of another study of the same claims: in a report, on the page of all studies, in a terminal."""
+
+import math
+from collections.abc import Sequence
+
+from experiments.records.studies import REFERENCE
+from experiments.reports.tables import Columns, estimate_text, outcome_text
+from experiments.verdicts.claims_json import read_verdicts
+from experiments.verdicts.replication import Repeated, agreement, compared
+from experiments.verdicts.verdicts import Verdict
+from experiments.verdicts.wording import number, span
+
+
+def beside_study(study: str, verdicts: Sequence[Verdict]) -> list[Repeated]:
+    """The verdicts with those of a frozen study; none without a study."""
+    return compared(read_verdicts(REFERENCE / study / "claims.json"), verdicts) if study else []
+
+
+def beside_columns(pairs: Sequence[Repeated], original: str, other: str = "here") -> Columns:
+    columns = {
+        "claim": [pair.original.id for pair in pairs],
+        other: [shown(pair.replication) for pair in pairs],
+        original: [shown(pair.original) for pair in pairs],
+        "outcome": [pair.outcome for pair in pairs],
+        "both together": [together(pair) for pair in pairs],
+    }
+    return {heading: cells for heading, cells in columns.items() if {*cells} != {"-"}}
+
+
+def beside_text(pairs: Sequence[Repeated], study: str) -> str:
+    """How many verdicts are those of the study, and what is shown beside them."""
+    found = agreement(pairs)
+    moved = found.claims - found.agreed - found.opposed
+    count = f"""Of {found.claims} claims that `results/reference/{study}` answers too {found.agreed} have the same \
+verdict (agreed), {moved} moved and {found.opposed} changed sides (opposed)"""
+    if any(pair.shared for pair in pairs):
+        return f"{count}, on the same seeds."
+    return f"""{count}, on seeds of their own. Both together: mean and 95 % interval over the seeds of both, each at \
+the learning rates that it chose; none where runs diverged or a claim has no test."""
+
+
+def together(pair: Repeated) -> str:
+    if pair.pooled is None:
+        return "-"
+    if pair.original.ratio is None:
+        return number(pair.pooled[0]) + span(pair.pooled[1:])
+    middle, *ends = map(math.exp, pair.pooled)
+    return f"× {number(middle)}{span(tuple(ends))}"
+
+
+def shown(verdict: Verdict) -> str:
+    return f"{outcome_text(verdict)} {estimate_text(verdict)}"
