@@ -52,7 +52,7 @@ def verdict_table(verdicts: Iterable[Verdict]) -> Table:
 def terminal_table(columns: Columns, title: str = "") -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title or None, title_justify="left")
     for name in columns:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=not table.columns)  # the first says what a row is about
     for cells in zip(*columns.values(), strict=True):
         table.add_row(*map(Text, cells))
     return table
