@@ -4,6 +4,8 @@ SCALE ?= laptop
 SEEDS ?=
 EXPERIMENT ?=
 CLAIM ?=
+CLAIMS ?=
+CONFIGS ?=
 ALL ?=
 ARGS ?=
 RESULTS ?=
@@ -20,6 +22,8 @@ help: ## this list
 	@echo "  SCALE=smoke|laptop|evening|width2|width4|figure6|section6|paper   size of everything (laptop)"
 	@echo "  SEEDS=100                  a replication: evaluation seeds from 100 on, and tuning seeds of its own (0)"
 	@echo "  CLAIM='<id> B5* 6.6'       reproduce only these claims: ids, patterns, sources (paper, 6.6), experiments"
+	@echo "  CLAIMS=my.yaml             claims of your own, judged alone, in the place of those of configs/claims/"
+	@echo "  CONFIGS=folder             with experiments of your own: experiment/<name>.yaml"
 	@echo "  ALL=1       also run the arms on which no claim rests, after the others"
 	@echo "  ARGS='key=value ...'       for every run, e.g. ARGS='n_jobs=8 tracking=none results=elsewhere'"
 	@echo "  RESULTS=results            the folder to verify (results/reference), to freeze or to watch (results)"
@@ -47,7 +51,7 @@ data: setup ## fetch and verify the data sets, those of the laptop or, DATA='str
 	@$(RUN) -m data $(DATA)
 
 reproduce: data ## tune, run, judge and report: results/report.html, report.md, claims.json, runs.csv
-	@$(RUN) -m experiments.reproduce --scale $(SCALE) $(foreach word,$(CLAIM),--claim '$(word)') $(if $(ALL),--all) $(if $(SEEDS),first_seed=$(SEEDS)) $(ARGS)
+	@$(RUN) -m experiments.reproduce --scale $(SCALE) $(foreach word,$(CLAIM),--claim '$(word)') $(if $(CLAIMS),--claims '$(CLAIMS)') $(if $(CONFIGS),--config-dir '$(CONFIGS)') $(if $(ALL),--all) $(if $(SEEDS),first_seed=$(SEEDS)) $(ARGS)
 
 verify: .venv/installed ## recompute every verdict and the report from results/reference/ and compare
 	@$(RUN) -m experiments.verify $(RESULTS)

@@ -14,31 +14,36 @@ from experiments.dashboards.standing import expected_line
 from experiments.dashboards.terminal import Terminal
 from experiments.dashboards.wandb.process import show_all
 from experiments.records.commands import make_command, study
-from experiments.records.studies import frozen
+from experiments.records.studies import check_not_frozen, frozen
 from experiments.records.table import Origin, read_table, write_table
 from experiments.reports.beside import beside_columns, beside_study
 from experiments.reports.tables import terminal_table, verdict_table
 from experiments.reports.write import write_report
 from experiments.sweeps.arm import Arm, Name
 from experiments.sweeps.collect import collect_rows
-from experiments.sweeps.compose import SCIENCE, command_line, launcher
+from experiments.sweeps.compose import SCIENCE, command_line, launcher, overrides_of
 from experiments.sweeps.composed import composed_arms
 from experiments.sweeps.expected import expected
 from experiments.sweeps.failure import SweepError
+from experiments.sweeps.options import known_experiments, register
 from experiments.sweeps.preflight import declared
 from experiments.sweeps.sweep import cores
 from experiments.training.errors import told_in_one_line
-from experiments.training.schema import Config
+from experiments.training.schema import Config, ConfigError
 from experiments.verdicts.claims import Registry, check_against
-from experiments.verdicts.claims_file import load_claims
+from experiments.verdicts.claims_file import CLAIMS, load_claims
 from experiments.verdicts.verdicts import judge
 
 
 def reproduce(options: argparse.Namespace) -> None:
-    registry = load_claims().at(options.scale)
-    chosen = registry.select(options.claim) if options.claim else registry
-    experiments = {experiment for experiment, _ in chosen.arms()} if options.claim else ()
-    configs = composed_arms([f"scale={options.scale}", *options.overrides], sorted(experiments))
+    if options.all and options.claims:
+        raise ConfigError("--all is for the claims of the suite; leave it out, or --claims (make: ALL, CLAIMS)")
+    register(options.config_dir)
+    chosen = load_claims(options.claims or CLAIMS).at(options.scale)
+    if some := options.claim or options.claims:
+        chosen = chosen.select(options.claim or ["*"])
+    experiments = chosen.experiments(known_experiments()) if some else []
+    configs = composed_arms(overrides_of(options, chosen.seeds), experiments)
     check_against(chosen, *declared(configs))
     arms = {name: Arm(config, config.evaluation_seeds) for name, config in chosen.covered(configs).items()}
     first = [arm for name, arm in arms.items() if name in chosen.arms()]
@@ -57,9 +62,10 @@ def run_and_report(
 ) -> list[SweepError]:
     """Run the wanted arms, judge by all the runs there are, also those of another day; returns how runs failed."""
     config, failures = wanted[0].config, []
+    check_not_frozen(config.results)
     print(cost(wanted), file=sys.stderr)
     try:
-        launcher([f"scale={options.scale}", *options.overrides]).run_arms(
+        launcher(overrides_of(options, registry.seeds)).run_arms(
             [arm.at_seed(seed) for arm in wanted for seed in arm.seeds]
         )
     except SweepError as error:  # the other runs are there: judge what can be judged, then tell
@@ -94,13 +100,17 @@ def origin_of(options: argparse.Namespace, registry: Registry, config: Config) -
     """What the report comes from: of chosen claims, and on other seeds, it stands beside the frozen study of its scale,
     unless that has runs of another kind."""
     changes = [text for text in options.overrides if text.lstrip("+~").partition("=")[0].partition(".")[0] in SCIENCE]
+    own = {"CLAIMS": options.claims, "CONFIGS": options.config_dir}
+    own = {name: path for name, path in own.items() if path}
     chosen = {"CLAIM": options.claim or [], "ALL": ["1"] if options.all else []}
-    told = (options.claim or config.first_seed) and not changes and frozen(config.scale)
+    chosen |= {name: [path] for name, path in own.items()}
+    told = (options.claim or config.first_seed) and not (changes or options.claims) and frozen(config.scale)
     return Origin(
         make_command("reproduce", **study(options.scale, config.first_seed), **chosen, ARGS=changes),
         datetime.now(UTC).isoformat(timespec="seconds"),
-        tuple(claim.id for claim in registry.claims) if options.claim else (),
+        tuple(claim.id for claim in registry.claims) if options.claim or options.claims else (),
         config.scale if told else "",
+        own,
     )
 
 

@@ -1,6 +1,7 @@
 """One run: from a configuration to its record. `layernorm run experiment=online_rnn norm=layer seed=3`."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import hydra
@@ -13,7 +14,7 @@ from experiments.records.files import from_json
 from experiments.records.folder import CONFIG, DONE, RunFolder
 from experiments.sweeps.arms import run_tuned
 from experiments.sweeps.compose import configured
-from experiments.sweeps.options import register
+from experiments.sweeps.options import named_folder, register
 from experiments.training import schema, torchrun
 from experiments.training.errors import one_line, told_in_one_line
 from experiments.training.identity import Run
@@ -70,6 +71,11 @@ def recorded(results: str, name: str) -> Config:
     return config
 
 
+def start() -> None:
+    folder, sys.argv[1:] = named_folder(sys.argv[1:])
+    register(folder)
+    torchrun.led(main)
+
+
 if __name__ == "__main__":
-    register()
-    told_in_one_line(lambda: torchrun.led(main))
+    told_in_one_line(start)

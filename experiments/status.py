@@ -10,20 +10,22 @@ from experiments.dashboards.sparklines import MOST
 from experiments.dashboards.standing import outcome_tables, state_table, watch
 from experiments.dashboards.terminal import Terminal
 from experiments.sweeps.arm import Arm, Name
-from experiments.sweeps.compose import command_line, known_experiments
+from experiments.sweeps.compose import command_line, overrides_of
 from experiments.sweeps.composed import composed_arms
+from experiments.sweeps.options import known_experiments, register
 from experiments.sweeps.standing import Standing
 from experiments.training.errors import told_in_one_line
 from experiments.training.schema import ConfigError
 from experiments.verdicts.claims import Registry
-from experiments.verdicts.claims_file import load_claims
+from experiments.verdicts.claims_file import CLAIMS, load_claims
 
 
 def status(options: argparse.Namespace) -> None:
-    registry = load_claims().at(options.scale)
+    register(options.config_dir)
+    registry = load_claims(options.claims or CLAIMS).at(options.scale)
     named = claimed(options, registry)
-    overrides = [f"scale={options.scale}", *options.overrides]
-    configs = registry.covered(composed_arms(overrides, experiments(options, named)))
+    overrides = overrides_of(options, registry.seeds)
+    configs = registry.covered(composed_arms(overrides, experiments(options, registry, named)))
     asked, console = wanted(options, configs.keys(), named), Terminal()
     standing = Standing([Arm(config, config.evaluation_seeds) for name, config in configs.items() if name in asked])
     curves = bool(options.experiment) and len(asked) <= MOST
@@ -35,13 +37,15 @@ def status(options: argparse.Namespace) -> None:
         console.print(failure, highlight=False, soft_wrap=True)
 
 
-def experiments(options: argparse.Namespace, named: Collection[Name]) -> list[str]:
+def experiments(options: argparse.Namespace, registry: Registry, named: Collection[Name]) -> list[str]:
     """Those of the chosen claims and experiments; without any, none."""
     for name in options.experiment or []:
         if name not in (known := known_experiments()):
             raise ConfigError(f"--experiment {name}: choose one of {', '.join(known)}")
-    if not options.claim and not options.experiment:
+    if not (options.claim or options.claims or options.experiment):
         return []
+    if options.claims:
+        registry.experiments(known_experiments())  # all of which there are
     return sorted({*(options.experiment or []), *(experiment for experiment, _ in named)})
 
 

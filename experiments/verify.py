@@ -36,7 +36,7 @@ def verify(folder: Path, claims: Path) -> tuple[str, list[str]]:
     """What was recomputed, in a line, and a line for each file of `folder` that is not the same."""
     started = time.perf_counter()
     rows, origin = read_table(folder)
-    registry = load_claims(claims).at(rows[0]["scale"] if rows else scale_of(folder.name)[0])
+    registry = load_claims(origin.own.get("CLAIMS", claims)).at(rows[0]["scale"] if rows else scale_of(folder.name)[0])
     registry = registry.select(origin.claims) if origin.claims else registry
     with tempfile.TemporaryDirectory(prefix="verify-") as name:
         anew = Path(name)

@@ -39,7 +39,8 @@ from tests.training.test_run import tiny
 CLAIM = claim(id="C", experiment="tiny", labels=("layer", "none"), margin=0.5, tuned=True)
 REGISTRY = Registry(0.05, 2, (CLAIM,))
 STUDY = freeze.Study()
-OPTIONS = argparse.Namespace(scale="smoke", overrides=[], claim=None, all=False, experiment=["tiny"], watch=False)
+ASKED = {"claim": None, "claims": None, "config_dir": None, "all": False, "experiment": ["tiny"]}
+OPTIONS = argparse.Namespace(scale="smoke", overrides=[], watch=False, **ASKED)
 EXAMPLES = int(os.environ.get("GARBAGE", "15"))
 
 

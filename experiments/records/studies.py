@@ -5,6 +5,7 @@ Each is named by its scale and, where it is a replication, its first seed: `lapt
 
 from pathlib import Path
 
+from experiments.records.files import SuiteError
 from experiments.records.table import CONFIGS
 
 ORDER = ("paper", "evening", "laptop", "width2", "width4", "section6", "figure6", "smoke")  # of the scales
@@ -18,6 +19,12 @@ def study_name(scale: str, first_seed: int) -> str:
 def studies(folder: Path) -> list[Path]:
     """Those in a folder, without drafts: longer trainings first, replications last."""
     return sorted((path.parent for path in folder.glob(f"[!.]*/{CONFIGS}")), key=place_of)
+
+
+def check_not_frozen(results: str) -> None:
+    """Refuse to write runs and reports where studies are kept."""
+    if Path(results).resolve().is_relative_to(REFERENCE):
+        raise SuiteError(f"results={results}: there studies are frozen (make freeze); choose another folder")
 
 
 def frozen(scale: str, first_seed: int = 0) -> Path | None:

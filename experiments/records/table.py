@@ -16,7 +16,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,11 @@ class Origin:
     made: str | None = None  # ISO 8601, to the second
     claims: tuple[str, ...] = ()  # the ids of those that were chosen
     beside: str = ""  # the frozen study whose verdicts are shown beside these
+    own: Mapping[str, str] = field(default_factory=dict)  # of the user: variables of make, CLAIMS and CONFIGS
 
     def of(self) -> dict[str, Any]:
         """What is recorded of it only where it is said."""
-        said = {"made": self.made, "claims": list(self.claims), "beside": self.beside}
+        said = {"made": self.made, "claims": list(self.claims), "beside": self.beside, "own": dict(self.own)}
         return {key: value for key, value in said.items() if value}
 
 
@@ -158,7 +159,7 @@ def read_table(folder: str | Path) -> tuple[list[dict[str, Any]], Origin]:
         if len(row["history"]) != expected:
             found = f"run {row['run']} has {len(row['history'])} of {expected} evaluations"
             raise TableError(f"{folder / CURVES}: {found}; {REMEDY}")
-    said = {key: about[key] for key in ("made", "beside") if key in about}
+    said = {key: about[key] for key in ("made", "beside", "own") if key in about}
     return rows, Origin(about["command"], claims=tuple(about.get("claims", ())), **said)
 
 
@@ -172,9 +173,12 @@ def _read_about(path: Path) -> dict[str, Any]:
     found = about if isinstance(about, dict) else {}
     wrong = [f"no {key}" for key, kind in kinds.items() if not isinstance(found.get(key), kind)]
     wrong += [f"{key} is no text" for key in ("made", "beside") if not isinstance(found.get(key, ""), str)]
-    chosen = found.get("claims", [])
-    if not isinstance(chosen, list) or not all(isinstance(name, str) for name in chosen):
-        wrong.append("claims are no ids")
+    wrong += [] if NAME.fullmatch(str(found.get("beside", "none"))) else ["beside is no study"]
+    for key, kind in (("claims", list), ("own", dict)):
+        said = found.get(key, kind())
+        texts = said.values() if isinstance(said, dict) else said
+        if not isinstance(said, kind) or not all(isinstance(text, str) for text in texts):
+            wrong.append(f"{key} are no texts")
     if not wrong and found["layout"] != LAYOUT:
         wrong = [f"layout {found['layout']}, expected {LAYOUT}"]
     if not wrong:

@@ -67,7 +67,8 @@ def contents(
         "strips": inline,
         "places": places,
         "claims": [
-            _claim(claims[verdict.id], verdict, registry, runs, pictures.get(verdict.id, ())) for verdict in verdicts
+            _claim(claims[verdict.id], verdict, registry, runs, pictures.get(verdict.id, ()), origin.own)
+            for verdict in verdicts
         ],
         "experiments": experiments,
         "measurements": [
@@ -155,7 +156,7 @@ def _beside(verdicts: Sequence[Verdict], study: str) -> dict[str, Any] | None:
 
 
 def _claim(
-    claim: Claim, verdict: Verdict, registry: Registry, runs: Runs, pictures: Sequence[Picture]
+    claim: Claim, verdict: Verdict, registry: Registry, runs: Runs, pictures: Sequence[Picture], own: Mapping[str, str]
 ) -> dict[str, Any]:
     return {
         "verdict": verdict,
@@ -165,7 +166,7 @@ def _claim(
         "setup": sentences.setup(claim, verdict, runs),
         "arms": tables.arm_columns(claim, verdict, runs),
         "outlook": sentences.outlook(claim),
-        "command": sentences.command_of(claim, verdict.scale, sentences.first_seed(runs)),
+        "command": sentences.command_of(claim, verdict.scale, sentences.first_seed(runs), own),
         "runs": [(arm, evidence_link(*claim.resolve(arm)), ids) for arm, ids in sentences.run_ids(claim, runs).items()],
     }
 

@@ -99,13 +99,13 @@ def _made_with(environments: Sequence[Mapping[str, Any]]) -> str:
 
 
 def of_claims(registry: Registry, origin: Origin) -> dict[str, str]:
-    """Where only some claims were asked, how many of how many, and what that does to p."""
-    if not origin.claims:
-        return {}
+    """Where claims of one's own, or some alone, were asked: which, of how many, and what that does to p."""
     asked, every = len(registry.claims), len(registry.family)
-    text = f"""{asked} of {every}, chosen. p is corrected as if all were asked, those that were not counting with \
-p = 1: to ask for few may cost a verdict, never win one"""
-    return {"Claims": text}
+    told = [f"{every} of `{origin.own['CLAIMS']}`, a family of their own"] if "CLAIMS" in origin.own else []
+    if origin.claims and asked < every:
+        told.append(f"""{asked} of {every}, chosen; p is corrected as if all were asked, those that were not counting \
+with p = 1: to ask for few may cost a verdict, never win one""")
+    return {"Claims": "; ".join(told)} if told else {}
 
 
 def is_synthetic(runs: Runs) -> bool:
@@ -140,8 +140,10 @@ def outlook(claim: Claim) -> dict[str, str]:
     return {term: text for term, text in told.items() if text}
 
 
-def command_of(claim: Claim, scale: str, first_seed: int) -> str:
-    return make_command("reproduce", **study("" if scale == "laptop" else scale, first_seed), CLAIM=[claim.id])
+def command_of(claim: Claim, scale: str, first_seed: int, own: Mapping[str, str]) -> str:
+    """`own`: variables of make that name the user's files."""
+    whose = {name: [path] for name, path in own.items()}
+    return make_command("reproduce", **study("" if scale == "laptop" else scale, first_seed), CLAIM=[claim.id], **whose)
 
 
 def first_seed(runs: Runs) -> int:

@@ -21,17 +21,13 @@ from experiments.records.files import SCIENTIFIC, flat, one_name
 from experiments.records.one_line import Arguments
 from experiments.sweeps.arm import Name
 from experiments.sweeps.naming import name_among
-from experiments.sweeps.options import known_scales, register
+from experiments.sweeps.options import known_experiments, known_scales, register
 from experiments.training import schema
 from experiments.training.errors import one_line
 from experiments.training.schema import Config, ConfigError
 
 # By these overrides runs, their number or what they are compared by change.
 SCIENCE = {*SCIENTIFIC, "ranks", "training_cases", "arms", "tuning", "seeds"}
-
-
-def known_experiments() -> list[str]:
-    return sorted(path.stem for path in (schema.CONFIGS / "experiment").glob("*.yaml"))
 
 
 def compose_config(experiment: str, overrides: Sequence[str] = ()) -> Config:
@@ -155,8 +151,18 @@ def command_line(prog: str, description: str | None) -> argparse.ArgumentParser:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--claim", action="append", help="by id, 'B5*', source (paper, 6.6) or experiment (repeatable)")
     which.add_argument("--all", action="store_true", help="also the arms on which no claim rests")
+    parser.add_argument(
+        "--claims", metavar="FILE", help="claims of your own, judged alone, in the place of the suite's"
+    )
+    parser.add_argument("--config-dir", metavar="DIR", help="with experiments of your own: experiment/<name>.yaml")
     parser.add_argument("overrides", nargs="*", help="for every run, as on the command line of experiments.run")
     return parser
+
+
+def overrides_of(options: argparse.Namespace, seeds: int) -> list[str]:
+    """What such a command line says of every run; claims of the user's own are asked of as many seeds as they need."""
+    own = [f"seeds={seeds}"] if options.claims else []
+    return [f"scale={options.scale}", *own, *options.overrides]
 
 
 def launcher(overrides: Sequence[str]) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 
 from data import cache
 from experiments.records import files
+from experiments.sweeps.options import OUTSIDE
 from experiments.training import code, schema
 
 MOST = 32  # answers kept, the newest
@@ -31,7 +32,9 @@ def root() -> Path:
 
 
 def place(question: object) -> Path | None:
-    """Where the answer is, or will be; None if it depends on more than is known here."""
+    """Where the answer is, or will be; None if it depends on more than is known here, as on a user's folder."""
+    if OUTSIDE:
+        return None
     try:
         configs = {str(path.relative_to(schema.CONFIGS)): path.read_bytes() for path in schema.CONFIGS.rglob("*.yaml")}
         folder = root()

@@ -9,7 +9,7 @@ Every mistake in a declaration is a ClaimError of one line.
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from itertools import count
@@ -22,7 +22,7 @@ from experiments.verdicts.wording import tidy
 
 # Who says what a claim tests, and the families of tests whose errors are controlled together. What holds by
 # construction is no matter of chance and has no test.
-PAPER, NOTE, LITERATURE, SUITE = SAID_BY = ("paper", "note", "literature", "suite")
+PAPER, NOTE, LITERATURE, SUITE, OWN = SAID_BY = ("paper", "note", "literature", "suite", "own")  # own: the user
 IDENTITIES, SAID, ADDED = FAMILIES = ("identities", "said", "added")
 T = TypeVar("T")
 MANY = 50  # valid names, of which an error lists the nearest alone
@@ -207,6 +207,13 @@ class Registry:
     def arms(self) -> set[tuple[str, str]]:
         """Every (experiment, arm) that one of the claims rests on."""
         return {arm for claim in self.claims for arm in claim.arms()}
+
+    def experiments(self, known: Collection[str]) -> list[str]:
+        """Those that the claims rest on. Raises ClaimError for one that is not known."""
+        for claim in self.claims:
+            for experiment, _ in claim.arms():
+                check_known(experiment, known, f"claim {claim.id!r}: experiment")
+        return sorted({experiment for experiment, _ in self.arms()})
 
     def select(self, words: Iterable[str]) -> "Registry":
         """Only the claims that one of these words means, in the order of the file; the family stays whole: no test

@@ -64,7 +64,7 @@ class OfAnyKind(BaseModel):
 class Declared(OfAnyKind, Model):
     id: Id
     says: list[Text] = []
-    said_by: Literal["literature", "suite"] | None = None
+    said_by: Literal["literature", "suite", "own"] | None = None
     statement: Text
     experiment: Text
     metric: Text
@@ -251,7 +251,10 @@ def to_claim(entry: dict[str, Any], place: int, sentences: Mapping[str, Sentence
     where = f"claim {entry['id']!r}" if "id" in entry else f"claim number {place}"
     model = kinds.get(str(entry.get("kind")), OfAnyKind)
     if "experiment" in entry and "deviations" not in entry:
-        check_known(entry["experiment"], (path.stem for path in EXPERIMENTS.glob("*.yaml")), f"{where}: experiment")
+        try:
+            check_known(entry["experiment"], (path.stem for path in EXPERIMENTS.glob("*.yaml")), f"{where}: experiment")
+        except ClaimError as error:
+            raise ClaimError(f"{error}; of an experiment of your own the claim itself has `deviations`") from None
         entry = stated(entry["experiment"]) | entry
     declared: Any = checked(model, entry, where)
     plain = declared.model_dump() | {"refuted": declared.meaning, "says": tuple(declared.says)}

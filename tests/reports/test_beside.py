@@ -30,7 +30,7 @@ def chosen(report: Path, registry: Registry, rows: list[Row], tmp_path: Path, mo
 
 def test_it_shows_the_chosen_claims_beside_those_of_the_study(chosen: Path, registry: Registry) -> None:
     text = (chosen / "report.md").read_text(encoding="utf-8")
-    assert f"Claims: {len(CHOSEN)} of {len(registry.claims)}, chosen." in text
+    assert f"Claims: {len(CHOSEN)} of {len(registry.claims)}, chosen; p is" in text
     assert [line[3:] for line in text.splitlines() if line.startswith("## G")] == [*CHOSEN]
     _, _, table = text.partition("## Beside results\n")
     assert "2 have the same verdict (agreed), 0 moved and 0 changed sides (opposed), on the same seeds." in table

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments.verdicts.claims import Claim, ClaimError, Registry, check_against
+from experiments.verdicts.claims import OWN, Claim, ClaimError, Registry, check_against
 from experiments.verdicts.claims_file import CLAIMS, load_claims, stated
 from experiments.verdicts.stats import holm
 from tests.invented import SEEDS, claim
@@ -187,6 +187,10 @@ def test_a_comparison_is_one_claim(tmp_path: Path) -> None:
     other = ENTRY | {"id": "x"}
     for change in ({"metric": "test_error"}, {"scale": "log"}, {"against": 1}, {"contrast": {"layer": 1, "rms": -1}}):
         assert len(load(tmp_path, ENTRY, other | change).claims) == 2
+
+
+def test_no_claim_of_the_suite_is_its_users() -> None:
+    assert OWN not in {claim.said_by for claim in load_claims().claims}
 
 
 def test_every_sentence_has_a_claim_or_a_reason_why_not() -> None:
