@@ -1,4 +1,4 @@
-"""Two studies beside each other: verdicts, estimates, runs and configurations. `python -m experiments.compare [A] [B]`.
+"""Two studies beside each other: verdicts, estimates, runs and configurations. `layernorm compare [A] [B]`.
 
 Each is a folder as make reproduce leaves it, or the runs.csv in it: such as results, results/reference/evening. Without
 B the frozen study of A's scale, without A your own results.
@@ -13,7 +13,7 @@ from experiments.reports.comparison import Study, comparison, read_study
 
 
 def main() -> None:
-    parser = Arguments(prog="python -m experiments.compare", description=__doc__)
+    parser = Arguments(prog="layernorm compare", description=__doc__)
     parser.add_argument("first", nargs="?", type=Path, default=Path("results"), metavar="A", help="(results)")
     parser.add_argument("second", nargs="?", type=Path, metavar="B", help="(the frozen study of A's scale)")
     parser.add_argument("--all", action="store_true", help="also the claims whose verdicts agree")

@@ -12,8 +12,7 @@ import data
 import models
 from experiments.__main__ import commands
 from experiments.records.one_line import Arguments
-from experiments.sweeps.compose import known_experiments
-from experiments.sweeps.options import known_scales
+from experiments.sweeps.options import known_experiments, known_scales
 from experiments.training.schema import Config
 from experiments.verdicts.claims_file import load_claims
 
@@ -27,7 +26,7 @@ _layernorm() {{
     "--experiment "*) words="{experiments}" ;;
     "--scale "*) words="{scales}" ;;
     *layernorm" "*layernorm) words="{commands}" ;;
-    *" run"* | *" reproduce"* | *" status"*) words="{settings} --claim --scale --all --experiment --watch --help" ;;
+    *" run"* | *" reproduce"* | *" status"*) words="{settings} {flags}" ;;
   esac
   COMPREPLY=($(compgen -W "$words" -- "$word"))
   [[ ${{COMPREPLY[0]}} == *= ]] && compopt -o nospace
@@ -53,7 +52,8 @@ def main() -> None:
     parser.parse_args()
     registry, groups = load_claims(), {"model": models.available(), "data": data.available()}
     words = {"commands": [*commands()], "experiments": known_experiments(), "scales": known_scales()}
-    words["claims"] = [claim.id for claim in (*registry.claims, *registry.elsewhere)]
+    words["claims"] = [word for claim in registry.claims for word in (*claim.names(), *claim.sources())]
+    words["flags"] = ["--claim", "--claims", "--config-dir", "--scale", "--all", "--experiment", "--watch", "--help"]
     words["settings"] = [*settings(Config()), *(f"experiment={name}" for name in known_experiments())]
     words["settings"] += [f"scale={name}" for name in known_scales()]
     for group, nodes in groups.items():
