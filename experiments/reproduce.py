@@ -16,8 +16,8 @@ from experiments.dashboards.wandb.process import show_all
 from experiments.records.commands import make_command, study
 from experiments.records.studies import check_not_frozen, frozen
 from experiments.records.table import Origin, read_table, write_table
-from experiments.reports.beside import beside_columns, beside_study
-from experiments.reports.tables import terminal_table, verdict_table
+from experiments.reports.beside import beside_lines, beside_study
+from experiments.reports.tables import verdict_table
 from experiments.reports.write import write_report
 from experiments.sweeps.arm import Arm, Name
 from experiments.sweeps.collect import collect_rows
@@ -81,7 +81,7 @@ def run_and_report(
     console = Terminal(width=None if sys.stdout.isatty() else 160)
     console.print(verdict_table(verdicts))
     if pairs := beside_study(origin.beside, verdicts):
-        console.print(terminal_table(beside_columns(pairs, origin.beside), f"beside results/reference/{origin.beside}"))
+        console.print(f"beside results/reference/{origin.beside}:\n{beside_lines(pairs, origin.beside)}")
     console.print(f"{len(rows)} runs; report: {config.results}/report.html, verdicts: {config.results}/claims.json")
     return failures
 

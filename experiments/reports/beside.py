@@ -7,8 +7,11 @@ from experiments.records.studies import REFERENCE
 from experiments.reports.tables import Columns, estimate_text, outcome_text
 from experiments.verdicts.claims_json import read_verdicts
 from experiments.verdicts.replication import Repeated, agreement, compared
+from experiments.verdicts.units import told
 from experiments.verdicts.verdicts import Verdict
 from experiments.verdicts.wording import number, span
+
+OUTCOME = len("✘ contradicted")
 
 
 def beside_study(study: str, verdicts: Sequence[Verdict]) -> list[Repeated]:
@@ -27,6 +30,18 @@ def beside_columns(pairs: Sequence[Repeated], original: str, other: str = "here"
     return {heading: cells for heading, cells in columns.items() if {*cells} != {"-"}}
 
 
+def beside_lines(pairs: Sequence[Repeated], original: str, other: str = "here") -> str:
+    """The same for a terminal of 80 columns: of each claim a line for the outcome and one for each study."""
+    width, lines = max(len(original), len(other), len("both")), list[str]()
+    for pair in pairs:
+        lines.append(f"{pair.original.id}: {pair.outcome}")
+        for name, verdict in ((other, pair.replication), (original, pair.original)):
+            lines.append(f"  {name:{width}}  {outcome_text(verdict):{OUTCOME}}  {estimate_text(verdict)}")
+        if (both := together(pair)) != "-":
+            lines.append(f"  {'both':{width}}  {'':{OUTCOME}}  {both}")
+    return "\n".join(lines)
+
+
 def beside_text(pairs: Sequence[Repeated], study: str) -> str:
     """How many verdicts are those of the study, and what is shown beside them."""
     found = agreement(pairs)
@@ -43,7 +58,7 @@ def together(pair: Repeated) -> str:
     if pair.pooled is None:
         return "-"
     if pair.original.ratio is None:
-        return number(pair.pooled[0]) + span(pair.pooled[1:])
+        return told(pair.pooled[0], pair.original.metric, pair.pooled[1:])
     middle, *ends = map(math.exp, pair.pooled)
     return f"× {number(middle)}{span(tuple(ends))}"
 

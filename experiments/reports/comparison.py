@@ -10,7 +10,7 @@ from rich.table import Table
 from experiments.records.differences import Difference, Differences, differences
 from experiments.records.rows import Row
 from experiments.records.table import RUNS, Origin, read_table
-from experiments.reports.beside import beside_columns
+from experiments.reports.beside import beside_lines
 from experiments.reports.tables import terminal_table
 from experiments.verdicts.claims_json import read_verdicts
 from experiments.verdicts.replication import AGREED, Repeated, compared
@@ -51,7 +51,7 @@ def comparison(first: Study, second: Study, *, every: bool = False) -> Iterator[
     yield claims_line(pairs, first, second)
     if told := [pair for pair in pairs if every or pair.outcome != AGREED]:
         told.sort(key=lambda pair: pair.outcome == AGREED)
-        yield terminal_table(beside_columns(told, "B", "A"))
+        yield beside_lines(told, "B", "A")
     found = differences(first.rows, second.rows)
     yield runs_line(found)
     if found.runs:
