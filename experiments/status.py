@@ -15,7 +15,7 @@ from experiments.sweeps.composed import composed_arms
 from experiments.sweeps.options import known_experiments, register
 from experiments.sweeps.standing import Standing
 from experiments.training.errors import told_in_one_line
-from experiments.training.schema import ConfigError
+from experiments.training.schema import ConfigError, unknown_value
 from experiments.verdicts.claims import Registry
 from experiments.verdicts.claims_file import CLAIMS, load_claims
 
@@ -41,7 +41,7 @@ def experiments(options: argparse.Namespace, registry: Registry, named: Collecti
     """Those of the chosen claims and experiments; without any, none."""
     for name in options.experiment or []:
         if name not in (known := known_experiments()):
-            raise ConfigError(f"--experiment {name}: choose one of {', '.join(known)}")
+            raise unknown_value("experiment", name, known)
     if not (options.claim or options.claims or options.experiment):
         return []
     if options.claims:

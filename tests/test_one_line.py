@@ -31,7 +31,7 @@ WRONG: list[tuple[tuple[str, ...], dict[str, str | None], tuple[str, ...]]] = [
     ((*MIRROR, made("file")), {"WANDB_MODE": "onlin"}, ("WANDB_MODE=onlin", "choose one of")),
     (("dashboard", "--port", "x"), {}, ("--port", "'x'", "--help")),
     (("dashboard", "--port", "0"), {}, ("--port 0", "choose one")),
-    ((*STATUS, "--scale", "huge"), {}, ("huge", "evening figure6 laptop paper section6 smoke")),
+    ((*STATUS, "--scale", "huge"), {}, ("huge", "evening, figure6, laptop, paper, section6, smoke")),
     ((*RUN, "optim=sgd"), {}, ("optim=sgd", "optim.name=sgd")),
     ((*RUN, "batch_size=abc"), {}, ("batch_size=abc", "whole number")),
     ((*RUN, "results=a=b"), {}, ("results=a=b", "quote")),

@@ -147,7 +147,9 @@ def run_of(composed: DictConfig, experiment: str, scale: str) -> Config:
 def command_line(prog: str, description: str | None) -> argparse.ArgumentParser:
     """What commands about claims have in common."""
     parser = Arguments(prog=prog, description=description)
-    parser.add_argument("--scale", default="laptop", help=f"{', '.join(known_scales())} (laptop): configs/scale/")
+    parser.add_argument(
+        "--scale", default="laptop", type=known_scale, help=f"{', '.join(known_scales())} (laptop): configs/scale/"
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--claim", action="append", help="by id, 'B5*', source (paper, 6.6) or experiment (repeatable)")
     which.add_argument("--all", action="store_true", help="also the arms on which no claim rests")
@@ -163,6 +165,12 @@ def overrides_of(options: argparse.Namespace, seeds: int) -> list[str]:
     """What such a command line says of every run; claims of the user's own are asked of as many seeds as they need."""
     own = [f"seeds={seeds}"] if options.claims else []
     return [f"scale={options.scale}", *own, *options.overrides]
+
+
+def known_scale(name: str) -> str:
+    if name not in (known := known_scales()):
+        raise argparse.ArgumentTypeError(str(schema.unknown_value("scale", name, known)))
+    return name
 
 
 def launcher(overrides: Sequence[str]) -> Any:

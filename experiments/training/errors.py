@@ -5,14 +5,14 @@ import os
 import re
 from collections.abc import Callable
 
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
 import data
 import models
 from experiments.records import one_line as endings
+from experiments.training.schema import settable, unknown_key, unknown_value
 
-UNSET = ("arm", "sizes", "deviations")  # keys that no command line sets
 GROUP = "Config group override"  # begins Hydra's ValueError for model=null
 # Lines of Hydra's and OmegaConf's messages that tell a user nothing.
 HYDRA_CONTEXT = ("full_key:", "object_type=", "reference_type=")
@@ -22,6 +22,7 @@ REMEDIES = {
     "converted to Float": "give a number",
     "is not a valid bool": "give true or false",
     "Invalid type assigned": "set its keys one by one, such as optim.name=sgd or tuning.seeds=[1000]",
+    "not in 'LauncherConfig'": "on a cluster, give hydra/launcher=slurm before its options",
     "mismatched input": "quote a value with such characters twice, \"key='value'\"",
     "extraneous input": "quote a value with such characters twice, \"key='value'\"",
     "no viable alternative": "quote a value with such characters twice, \"key='value'\"",
@@ -33,6 +34,10 @@ EXPECTED = (data.DataError, models.ModelError, models.KernelError)
 
 def one_line(error: BaseException) -> str:
     """The message of an error without the paragraphs that Hydra and OmegaConf put around it."""
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        # Which of these data images are is up to the scale (experiments/sweeps/options.py).
+        return str(unknown_value(group, name, (found for found in error.options if not found.startswith("images_"))))
     cause = error.__cause__ if isinstance(error, HydraException) else None
     text = str(error) if cause is None or str(cause) in str(error) else f"{error}; {cause}"
     override = getattr(error, "override", None) or ""
@@ -41,9 +46,8 @@ def one_line(error: BaseException) -> str:
     text = text.split("Config search path:")[0].split("Set the environment variable")[0]
     lines = [line.strip() for line in text.splitlines() if not line.lstrip().startswith(HYDRA_CONTEXT)]
     known = getattr(cause or error, "object_type", None)
-    if dataclasses.is_dataclass(known) and "' not in '" in text:
-        valid = [field.name for field in dataclasses.fields(known) if field.name not in UNSET]
-        lines.append(f"; valid keys: {', '.join(valid)}")
+    if dataclasses.is_dataclass(known) and isinstance(known, type) and settable(known) and "' not in '" in text:
+        lines.append(f"; {unknown_key(getattr(cause or error, 'full_key', None) or '', known)}")
     said = " ".join(line for line in lines if line).replace(" ;", ";").partition(" See https://hydra.cc")[0]
     return said + next((f"; {remedy}" for words, remedy in REMEDIES.items() if words in said), "")
 

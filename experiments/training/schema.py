@@ -1,7 +1,7 @@
 """The configuration of a run: typed once, here for what all runs share, beside their code for models and data sets."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, reduce
 from math import isfinite
@@ -13,6 +13,7 @@ from omegaconf import MISSING, OmegaConf
 import data
 import models
 from experiments.records.files import SCIENTIFIC, SuiteError
+from experiments.records.nearest import did_you_mean, nearest, nearest_key
 from experiments.training import probes
 from models.options import KERNELS, NORMS, unrecorded
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 LARGEST = {int: 10**9, float: 3.4e38}  # what a float32 can hold
+GROUPS: dict[str, Callable[[], dict[str, type]]] = {"model": models.available, "data": data.available}
+UNSET = ("_target_", "arm", "sizes", "deviations")  # keys that no command line sets
 ANY_SEED = {"minimum": 0, "maximum": 2**63 - 1}
 
 
@@ -120,15 +123,15 @@ def check(node: "DataclassInstance", prefix: str = "") -> None:
     """
     specs = {spec.name: spec for spec in dataclasses.fields(node)}
     for unknown in sorted(vars(node).keys() - specs):  # +key=value on the command line adds one
-        raise ConfigError(f"{prefix}{unknown}: there is no such key; valid keys: {', '.join(specs)}")
+        raise ConfigError(f"{prefix}{unknown}: there is no such key; {unknown_key(prefix + unknown, node.__class__)}")
     for name, spec in specs.items():
         value, key, rules = getattr(node, name), prefix + name, spec.metadata
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             check(value, key + ".")
         choices = rules.get("choices")
         if choices and value not in (spec.default, *choices):
-            raise ConfigError(f"{key}={value}: choose one of {', '.join(map(str, choices))}")
-        if name == "name" and not choices and value != spec.default:
+            raise unknown_value(key, value, map(str, choices))
+        if is_chosen(spec) and value != spec.default:
             raise ConfigError(f"{key}={value}: the name is not set but chosen, with {prefix[:-1]}=<name>")
         if rules.get("empty") is False and not value:
             raise ConfigError(f"{key}={value}: must not be empty")
@@ -138,6 +141,41 @@ def check(node: "DataclassInstance", prefix: str = "") -> None:
             check_number(key, number, rules)
         if rules.get("distinct") and len(set(value)) < len(value):
             raise ConfigError(f"{key}={value}: the values must differ")
+
+
+def unknown_value(key: str, value: object, choices: Iterable[str]) -> ConfigError:
+    valid = list(choices)
+    return ConfigError(f"{key}={value}: {did_you_mean(nearest(str(value), valid))}choose one of {', '.join(valid)}")
+
+
+def unknown_key(key: str, node: type["DataclassInstance"]) -> str:
+    """What to say of a key that these options do not have: what may be meant, where there is one, what is valid."""
+    own = [spec.name for spec in settable(node)]
+    prefix, everywhere = key[: key.rfind(".") + 1], every_key()
+    near = nearest_key(key, [prefix + name for name in own]) or nearest_key(key, everywhere.keys() - {key})
+    others = f"it is one of {', '.join(everywhere[key])}; " if key in everywhere else ""
+    return f"{others}{did_you_mean(near)}valid keys: {', '.join(own)}"
+
+
+def every_key() -> dict[str, list[str]]:
+    """Every key of every model and data set, and which of them have it."""
+    nodes: dict[str, type[DataclassInstance]] = {"a run": Config, "optim": Optim, "tuning": Tuning}
+    nodes |= {f"{group}={name}": node for group in GROUPS for name, node in GROUPS[group]().items()}
+    found: dict[str, list[str]] = {}
+    for owner, node in nodes.items():
+        prefix = "" if node is Config else owner.partition("=")[0] + "."
+        for spec in settable(node):
+            found.setdefault(prefix + spec.name, []).append(owner)
+    return found
+
+
+def settable(node: type["DataclassInstance"]) -> list[dataclasses.Field[Any]]:
+    """The options that a command line may set: all but the names of models and data sets, which are chosen."""
+    return [spec for spec in dataclasses.fields(node) if spec.name not in UNSET and not is_chosen(spec)]
+
+
+def is_chosen(spec: dataclasses.Field[Any]) -> bool:
+    return spec.name == "name" and "choices" not in spec.metadata
 
 
 def check_number(key: str, number: object, rules: Mapping[str, Any]) -> None:

@@ -7,7 +7,6 @@
 Every mistake in a declaration is a ClaimError of one line.
 """
 
-import difflib
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from string import ascii_lowercase
 from typing import Any, TypeVar
 
 from experiments.records.files import SuiteError
+from experiments.records.nearest import did_you_mean, nearest
 from experiments.verdicts.units import declared
 from experiments.verdicts.wording import tidy
 
@@ -292,11 +292,11 @@ def check_known(name: Any, known: Iterable[str], what: str) -> None:
     valid = sorted(known)
     if name in valid:
         return
-    near = difflib.get_close_matches(str(name), valid, n=3)
-    hints = [f"did you mean {' or '.join(map(repr, near))}?"] if near else []
+    near = nearest(str(name), valid)
+    hint = did_you_mean([repr(other) for other in near])
     if not near or len(valid) <= MANY:
-        hints.append(f"valid: {', '.join(valid) or 'none'}")
-    raise ClaimError(f"{what} {name!r} is unknown; {' '.join(hints)}")
+        hint += f"valid: {', '.join(valid) or 'none'}"
+    raise ClaimError(f"{what} {name!r} is unknown; {hint.rstrip()}")
 
 
 def _factor(weight: float) -> str:

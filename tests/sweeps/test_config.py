@@ -244,8 +244,8 @@ def test_a_run_that_is_no_arm_is_named_by_what_differs(tmp_path: Path) -> None:
     ("values", "message"),
     [
         ("{norm: foo}", "custom: arms.mine: norm=foo: choose one of none, layer, rms"),
-        ("{nrm: layer}", "custom: arms.mine.nrm: Key 'nrm' not in 'Config'; valid keys: method, norm"),
-        ("{model: {gane: 1}}", "custom: arms.mine.model.gane: Key 'gane' not in 'MLPConfig'; valid keys: detach"),
+        ("{nrm: layer}", "custom: arms.mine.nrm: Key 'nrm' not in 'Config'; did you mean norm"),
+        ("{model: {gane: 1}}", "custom: arms.mine.model.gane: Key 'gane' not in 'MLPConfig'; did you mean model.gain"),
         ("{batch_size: abc}", "custom: arms.mine.batch_size: Value 'abc' of type 'str' could not be converted to Int"),
         ("{model: cnn}", "custom: arms.mine: cnn is no mapping of keys to values, such as {norm: layer}"),
     ],
@@ -323,8 +323,8 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["modle=mlp"], "Key 'modle' not in 'Config'; valid keys: method, norm"),
-        (["model=transformer"], "Could not find 'model/transformer' Available options in 'model': cnn"),
+        (["modle=mlp"], "Key 'modle' not in 'Config'; did you mean model? valid keys: method, norm"),
+        (["model=transformer"], "model=transformer: choose one of cnn, draw"),
         (["results=/proc/nowhere", "data.source=synthetic"], "cannot write to /proc/nowhere"),
     ],
 )
