@@ -13,6 +13,7 @@ from experiments.dashboards.sparklines import tell_arms
 from experiments.dashboards.standing import expected_line
 from experiments.dashboards.terminal import Terminal
 from experiments.dashboards.wandb.process import show_all
+from experiments.records.columns import entries
 from experiments.records.commands import make_command, study
 from experiments.records.studies import check_not_frozen, frozen
 from experiments.records.table import Origin, read_table, write_table
@@ -42,6 +43,8 @@ def reproduce(options: argparse.Namespace) -> None:
     chosen = load_claims(options.claims or CLAIMS).at(options.scale)
     if some := options.claim or options.claims:
         chosen = chosen.select(options.claim or ["*"])
+    if options.list:
+        return print(entries((claim.id, claim.statement) for claim in chosen.claims))
     experiments = chosen.experiments(known_experiments()) if some else []
     configs = composed_arms(overrides_of(options, chosen.seeds), experiments)
     check_against(chosen, *declared(configs))
@@ -115,7 +118,9 @@ def origin_of(options: argparse.Namespace, registry: Registry, config: Config) -
 
 
 def main() -> None:
-    options = command_line("layernorm reproduce", __doc__).parse_intermixed_args()
+    parser = command_line("layernorm reproduce", __doc__)
+    parser.add_argument("--list", action="store_true", help="only list the claims, each with what it states")
+    options = parser.parse_intermixed_args()
     told_in_one_line(lambda: reproduce(options))
 
 

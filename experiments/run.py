@@ -14,6 +14,7 @@ from experiments.records.files import from_json
 from experiments.records.folder import CONFIG, DONE, RunFolder
 from experiments.sweeps.arms import run_tuned
 from experiments.sweeps.compose import configured
+from experiments.sweeps.help import offer_help, short_help
 from experiments.sweeps.options import named_folder, register
 from experiments.training import schema, torchrun
 from experiments.training.errors import one_line, told_in_one_line
@@ -74,6 +75,9 @@ def recorded(results: str, name: str) -> Config:
 def start() -> None:
     folder, sys.argv[1:] = named_folder(sys.argv[1:])
     register(folder)
+    offer_help()
+    if len(sys.argv) == 1:
+        return print(short_help())
     torchrun.led(main)
 
 

@@ -38,9 +38,11 @@ class NormConfig:
     )
     # into so many the units of a layer, or its channels, are divided
     groups: int = field(default=4, metadata={"needs": {"norm": ("group",)}, "recorded": "always"})
-    # batch renormalisation: limits of its corrections (those of Ioffe 2017), and the updates over which they grow
+    # batch renormalisation: the limit of its correction of the scale (Ioffe 2017)
     r_max: float = field(default=3.0, metadata={"minimum": 1, "needs": {"norm": ("renorm",)}})
+    # that of its correction of the mean
     d_max: float = field(default=5.0, metadata={"needs": {"norm": ("renorm",)}})
+    # the updates over which these limits grow
     renorm_warmup: int = field(default=300, metadata={"minimum": 0, "needs": {"norm": ("renorm",)}})
 
 
@@ -55,8 +57,8 @@ class FeedforwardNormConfig(NormConfig):
 @dataclass
 class MLPConfig(FeedforwardNormConfig):
     name: str = "mlp"
-    hidden_sizes: list[int] = field(default_factory=lambda: [256, 256])
-    # Which summed inputs are normalised: the hidden layers', or all including the logits (section 6.6 does so for
+    hidden_sizes: list[int] = field(default_factory=lambda: [256, 256])  # units of each hidden layer
+    # which summed inputs are normalised: the hidden layers', or all including the logits (section 6.6 does so for
     # batch norm: "batch normalization is applied to all layers").
     normalize: str = field(default="hidden", metadata={"choices": ("hidden", "all"), "needs": {"norm": NORMALIZING}})
 
@@ -66,11 +68,12 @@ class CNNConfig(FeedforwardNormConfig):
     name: str = "cnn"
     depth: int = field(default=8, metadata={"maximum": 1000})  # convolutions, 3x3
     width: int = 16  # channels of the first half; the second half has twice as many
-    # What reads the last maps: all their units, or global average pooling.
+    # what reads the last maps: all their units, or global average pooling.
     head: str = field(default="gap", metadata={"choices": ("flatten", "gap")})
     hidden_size: int = field(default=0, metadata={"minimum": 0})  # units of a normalised fully connected layer; 0: none
-    # What lies beyond the border of a map: zeros, or its opposite side.
+    # what lies beyond the border of a map: zeros, or its opposite side.
     padding: str = field(default="zeros", metadata={"choices": ("zeros", "circular")})
+    # layer norm's statistics and gains: of a whole map a channel, of it a unit, of the channels of a pixel
     layer_axes: str = field(default="channel", metadata={"choices": LAYER_AXES, "needs": {"norm": ("layer",)}})
     # shortcuts around pairs of convolutions (He et al. 2016)
     residual: bool = field(default=False, metadata={"recorded": "changed"})
@@ -80,9 +83,10 @@ class CNNConfig(FeedforwardNormConfig):
 class RecurrentConfig(NormConfig):
     """What all models with recurrent layers have in common."""
 
-    cell: str = field(default="lstm", metadata={"choices": ("tanh", "lstm", "gru")})
-    hidden_size: int = 64
-    layers: int = field(default=1, metadata={"maximum": 1000})
+    cell: str = field(default="lstm", metadata={"choices": ("tanh", "lstm", "gru")})  # of the recurrent layers
+    hidden_size: int = 64  # units of a layer
+    layers: int = field(default=1, metadata={"maximum": 1000})  # one above the other
+    # forms of the layer normalised LSTM in papers and public code (models/lstm_variants.py)
     variant: str = field(
         default="paper", metadata={"choices": VARIANTS, "needs": {"norm": ("layer",), "model.cell": ("lstm",)}}
     )
@@ -94,7 +98,7 @@ class RecurrentConfig(NormConfig):
         metadata={"choices": ("per_step", "pooled"), "needs": {"norm": OF_A_BATCH}},
     )
     recurrent_scale: float = 1.0  # multiplies the initial recurrent weights
-    # How those start: as PyTorch's, or each gate's an orthogonal matrix of its own (Saxe et al. 2014).
+    # how those start: as PyTorch's, or each gate's an orthogonal matrix of its own (Saxe et al. 2014).
     recurrent_init: str = field(default="uniform", metadata={"choices": RECURRENT_INITS, "recorded": "changed"})
     # multiplies the initial weights of the inputs; sqrt(hidden_size) makes those of one-hot inputs lie in [-1, 1]
     input_scale: float = field(default=1.0, metadata={"recorded": "changed"})
@@ -119,8 +123,8 @@ class SequenceClassifierConfig(RecurrentConfig):
 @dataclass
 class ReaderConfig(RecurrentConfig):
     name: str = "reader"
-    embedding_size: int = 64
-    # Which summed inputs are normalised: the recurrent layers', as in section 6.2, or also those of the attention and
+    embedding_size: int = 64  # of a word's vector
+    # which summed inputs are normalised: the recurrent layers', as in section 6.2, or also those of the attention and
     # of what is made of it ("BN-everywhere" of Cooijmans et al. 2016).
     normalize: str = field(
         default="recurrent", metadata={"choices": ("recurrent", "all"), "needs": {"norm": NORMALIZING}}
@@ -131,29 +135,32 @@ class ReaderConfig(RecurrentConfig):
 class OrderEmbeddingsConfig(RecurrentConfig):
     name: str = "order_embeddings"
     embedding_size: int = 64  # of a word's vector
-    # What reads a text: the recurrent net, or none, and its words' vectors are averaged.
+    # what reads a text: the recurrent net, or none, and its words' vectors are averaged.
     encoder: str = field(default="rnn", metadata={"choices": ("rnn", "mean")})
 
 
 @dataclass
 class DRAWConfig(NormConfig):
     name: str = "draw"
-    glimpses: int = field(default=8, metadata={"maximum": 1000})
+    glimpses: int = field(default=8, metadata={"maximum": 1000})  # in which an image is painted
     hidden_size: int = 128  # of the encoder, and of the decoder
     latent_size: int = 20  # latent variables of each glimpse
     # whether a glimpse reads and writes patches, chosen by the decoder, or the whole image
     attention: bool = False
-    # pixels along each side of these patches
+    # pixels along each side of the patches that are read
     read_size: int = field(default=2, metadata={"maximum": 28, "needs": {"model.attention": (True,)}})
+    # and of those that are written
     write_size: int = field(default=5, metadata={"maximum": 28, "needs": {"model.attention": (True,)}})
+    # forms of the layer normalised LSTM (models/lstm_variants.py)
     variant: str = field(default="paper", metadata={"choices": VARIANTS, "needs": {"norm": ("layer",)}})
-    gain: float | None = field(default=None, metadata={"needs": {"norm": SCALING}})  # as in RecurrentConfig
+    # initial gain of the norms; null: 1, for batch norm 0.1
+    gain: float | None = field(default=None, metadata={"needs": {"norm": SCALING}})
 
 
 @dataclass
 class StrokeModelConfig(RecurrentConfig):
     name: str = "stroke_model"
-    layers: int = field(default=3, metadata={"maximum": 1000})
+    layers: int = field(default=3, metadata={"maximum": 1000})  # each sees the input, and the output all layers
     mixtures: int = 20  # Gaussians of the density of a step
 
 

@@ -200,7 +200,7 @@ def test_nothing_needs_a_dashboards_library(command: str) -> None:
 def test_who_trains_nothing_does_without_torch() -> None:
     """A second of every command that lists options, counts runs, or finds all of them done."""
     asks = "import data, models, sys; from experiments import reproduce, run, status"
-    lists = "from experiments.sweeps import options; options.register(); options.options_text(); options.groups_text()"
+    lists = "from experiments.sweeps import help, options; options.register(); help.short_help()"
     composes = "from experiments.sweeps.compose import compose_arms, launcher; launcher(['experiment=lm_lstm'])"
     code = f"{asks}; {lists}; {composes}; print([name for name in ('torch', 'torchvision') if name in sys.modules])"
     told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -1,27 +1,21 @@
-"""What Hydra knows of the options: the schema, a group for models, data and sizes, and a text for --help."""
+"""What Hydra knows of the options: the schema, and a group for models, data and sizes."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
 
 import data
 import models
 from experiments.records.one_line import Arguments
 from experiments.training import schema
-from experiments.training.schema import Config, ConfigError, Optim
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+from experiments.training.schema import Config, ConfigError
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 IMAGES = {"paper": "cifar10"}  # the data of CNNs by scale, data=images_<scale>, where they are not MNIST
 OUTSIDE: list[Path] = []  # folders of configurations beside configs/
-NOT_SET = ("name", "experiment", "scale", "arm", "deviations")  # but chosen, or said in a file
 
 
 def register(outside: str | None = None) -> None:
@@ -32,8 +26,6 @@ def register(outside: str | None = None) -> None:
     """
     if outside:
         add_folder(Path(outside))
-    OmegaConf.register_new_resolver("options", options_text, replace=True)
-    OmegaConf.register_new_resolver("groups", groups_text, replace=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for group, options in (("model", models.available()), ("data", data.available())):
@@ -91,32 +83,3 @@ def read(path: Path) -> dict[str, Any]:
 
 def known_scales() -> list[str]:
     return sorted(path.stem for path in (schema.CONFIGS / "scale").glob("*.yaml"))
-
-
-def groups_text() -> str:
-    """The groups a command line chooses from; for --help. Hydra itself would list every folder of configs/."""
-    groups = {
-        "experiment": known_experiments(),
-        "scale": known_scales(),
-        "model": models.available(),
-        "data": data.available(),
-    }
-    return "\n".join(f"{group}: {', '.join(choices)}" for group, choices in groups.items())
-
-
-def options_text() -> str:
-    """Every option with its default and, where there is a fixed set, its choices; for --help."""
-    nodes: dict[str, Any] = {"run": Config(), "optim": Optim()}
-    for group, found in (("model", models.available()), ("data", data.available())):
-        nodes |= {f"{group}={name}": node() for name, node in found.items()}
-    return "\n".join(f"{title}: {', '.join(options_of(node))}" for title, node in nodes.items())
-
-
-def options_of(node: "DataclassInstance") -> list[str]:
-    """`name=default`, or `name=default (choice|choice)`, of each option of a configuration."""
-    lines = []
-    for spec in dataclasses.fields(node):
-        value, valid = getattr(node, spec.name), spec.metadata.get("choices")
-        if spec.name not in NOT_SET and isinstance(value, str | int | float | list | None):
-            lines.append(f"{spec.name}={value}" + (f" ({'|'.join(map(str, valid))})" if valid else ""))
-    return lines

@@ -37,18 +37,18 @@ class ClusterError(files.SuiteError):
 class Options:
     """What is asked of the cluster, which decides where there is null."""
 
-    # Or local: the same tasks as processes of this machine, for trying it out.
+    # slurm, or local: the same tasks as processes of this machine, for trying it out.
     cluster: str = field(default="slurm", metadata={"choices": ("slurm", "local")})
-    partition: str | None = None
-    account: str | None = None
-    # After which a task goes back into the queue. Slurm says so 90 seconds before the end, or up to a minute earlier.
+    partition: str | None = None  # of the cluster
+    account: str | None = None  # that pays
+    # after which a task goes back into the queue. Slurm says so 90 seconds before the end, or up to a minute earlier.
     time_minutes: int = field(default=60, metadata={"minimum": 3})
     memory_gb: float | None = None  # of a task
     cpus: int = 4  # of a task; without GPU that many runs at a time, unless n_jobs says otherwise
     gpus: int = field(default=0, metadata={"minimum": 0})  # of a task, for device=cuda: as many as a run has ranks
     runs_per_task: int = 16  # the array gets a task for so many missing runs ...
     tasks: int = 32  # ... but not more than this
-    requeues: int = field(default=20, metadata={"minimum": 0})  # of a task that is out of time
+    requeues: int = field(default=20, metadata={"minimum": 0})  # how often a task that is out of time goes back
     additional: dict[str, Any] = field(default_factory=dict)  # more for sbatch: +hydra.launcher.additional.qos=long
 
 

@@ -32,10 +32,12 @@ class ConfigError(SuiteError):
 
 @dataclass
 class Optim:
-    name: str = field(default="adam", metadata={"choices": ("adam", "sgd")})
+    name: str = field(default="adam", metadata={"choices": ("adam", "sgd")})  # the optimiser
     learning_rate: float | None = None  # null: the best of tuning.learning_rates on the tuning seeds
+    # of SGD
     momentum: float = field(default=0.9, metadata={"maximum": 1.0, "needs": {"optim.name": ("sgd",)}})
-    schedule: str = field(default="linear", metadata={"choices": ("linear", "cosine", "constant")})  # decay to 0
+    # how the learning rate decays to 0, or that it does not
+    schedule: str = field(default="linear", metadata={"choices": ("linear", "cosine", "constant")})
     clip_norm: float = 0.0  # largest gradient norm; 0: no clipping
 
 
@@ -43,12 +45,13 @@ class Optim:
 class Tuning:
     """How each arm gets its learning rate: the same grid and the same seeds, none of which is ever reported."""
 
-    # Spaced by 3; the best must not be the first or last.
+    # the rates to choose from, spaced by 3; the best must not be the first or last
     learning_rates: list[float] = field(default_factory=list, metadata={"distinct": True})
+    # the middle rates are tried on these first
     seeds: list[int] = field(
         default_factory=lambda: [1000, 1001], metadata={**ANY_SEED, "distinct": True, "empty": False}
     )
-    # On these the two best rates are looked at again; empty: not.
+    # on these the two best rates are looked at again; empty: not
     further_seeds: list[int] = field(
         default_factory=lambda: [1002, 1003, 1004], metadata={**ANY_SEED, "distinct": True}
     )
@@ -60,14 +63,14 @@ class Tuning:
 
 @dataclass
 class Config:
-    # What is measured: a training run, or one of the exact properties and probes of probes/.
+    # what is measured: a training run, or one of the exact properties and probes of probes/
     method: str = field(default="train", metadata={"choices": ("train", *probes.NAMES)})
-    norm: str = field(default="layer", metadata={"choices": NORMS})
-    seed: int = field(default=0, metadata=ANY_SEED)
-    batch_size: int = 32
+    norm: str = field(default="layer", metadata={"choices": NORMS})  # what normalises the summed inputs
+    seed: int = field(default=0, metadata=ANY_SEED)  # of the initial weights and the order of the data
+    batch_size: int = 32  # cases, or sequences, of a mini-batch
     ranks: int = 1  # processes that share each mini-batch
     updates: int = 300  # optimiser steps
-    # Above 0: the number of training cases, which then, divided by the batch size, gives the updates.
+    # above 0: the number of training cases, which then, divided by the batch size, gives the updates.
     training_cases: int = field(default=0, metadata={"minimum": 0})
     evaluations: int = 10  # on the validation set, evenly spaced
     model: Any = MISSING
@@ -83,20 +86,23 @@ class Config:
     deviations: str = ""  # from the paper, for the claims on the experiment
     tuning: Tuning = field(default_factory=Tuning)
     seeds: int = 12  # evaluation seeds of `python -m experiments.reproduce`, from the first one on
-    # Above 0, a replication: its evaluation begins there, and its tuning seeds lie as much higher (`replicated`).
+    # above 0, a replication: its evaluation begins there, and its tuning seeds lie as much higher
     first_seed: int = field(default=0, metadata={"minimum": 0})
     results: str = field(default="results", metadata={"empty": False})  # folder of the records
     rerun_changed: bool = False  # make runs anew whose record was made by other code than this
     resume: str = ""  # the id of a run that was started below `results`: that run goes on, whatever else is given
+    # whether runs are mirrored to wandb, offline unless WANDB_MODE=online
     tracking: str = field(default="wandb", metadata={"choices": ("wandb", "none")})
+    # auto: a GPU where there is one
     device: str = field(default="cpu", metadata={"choices": ("cpu", "cuda", "auto")})
-    # Of each process; several processes of one thread beat one of several on small nets.
+    # of each process; several processes of one thread beat one of several on small nets.
     threads: int = field(default=1, metadata={"maximum": 1024})
     n_jobs: int = field(default=0, metadata={"minimum": 0})  # runs of a sweep at a time; 0: one for each core
-    # Recurrent layers, updates of MLPs and CNNs: compiled kernels where they apply, only those, or the reference.
+    # recurrent layers, updates of MLPs and CNNs: compiled kernels where they apply, only those, or the reference.
     kernel: str = field(default="auto", metadata={"choices": KERNELS})
-    checkpoint_seconds: float = 20.0
-    # A look at how a single run trains, without a record (debug.py).
+    checkpoint_seconds: float = 20.0  # between two checkpoints, from which a run that was stopped goes on
+    # a look at how a single run trains, without a record: one mini-batch again and again, the whole path once in a few
+    # updates, or where the first value arises that is not finite
     debug: str = field(default="", metadata={"choices": ("overfit", "fast", "nan")})
 
     @property

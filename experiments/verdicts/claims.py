@@ -7,6 +7,7 @@
 Every mistake in a declaration is a ClaimError of one line.
 """
 
+import difflib
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace

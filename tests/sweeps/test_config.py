@@ -18,12 +18,11 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 import data
-import models
 from data import mnist, recall, text
 from experiments.records.files import flat
 from experiments.sweeps import compose as compose_module
 from experiments.sweeps.arm import Arm, Name
-from experiments.sweeps.options import groups_text, register
+from experiments.sweeps.options import register
 from experiments.sweeps.preflight import declared
 from experiments.training import schema
 from experiments.training.schema import Config, ConfigError
@@ -333,9 +332,3 @@ def test_the_command_line_tells_mistakes_in_one_line(arguments: list[str], messa
     assert done.returncode != 0 and message in done.stderr
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert not list(tmp_path.rglob("result.json"))
-
-
-def test_help_lists_what_a_command_line_can_choose() -> None:
-    """And no folder of claims, no part of a group."""
-    groups = {"experiment": EXPERIMENTS, "scale": SCALES, "model": models.available(), "data": data.available()}
-    assert groups_text().splitlines() == [f"{group}: {', '.join(sorted(names))}" for group, names in groups.items()]
