@@ -3,7 +3,8 @@
 hydra/launcher=sweep, the default, or hydra/launcher=slurm with the options of `experiments.sweeps.slurm.Options`.
 """
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,14 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.sweeps.audience import unheard
 from experiments.sweeps.slurm import Options
 
 if TYPE_CHECKING:  # Hydra reads this file at every start, also for --help
     from experiments.sweeps.audience import Audience
     from experiments.training.schema import Config
+
+    Hear = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass
@@ -54,22 +58,23 @@ class SweepLauncher(Launcher):
 
         jobs = Jobs(lambda overrides: self.context.config_loader.load_sweep_config(self.config, overrides))
         configs = jobs.configs(job_overrides)
+        line = line_for_each(configs)
         try:
-            self.run_arms(configs)
+            self.run_arms(configs, lambda record: line(record) if record["role"] == "evaluate" else None)
         except SweepError:  # the other runs are there
-            tell(configs)
+            tell(configs, line)
             raise
-        tell(configs)
+        tell(configs, line)
         return [JobReturn(overrides=list(o), status=JobStatus.COMPLETED) for o in job_overrides]
 
-    def run_arms(self, configs: "Sequence[Config]") -> None:
+    def run_arms(self, configs: "Sequence[Config]", hear: "Hear" = unheard) -> None:
         """Run them before the eyes of whoever gave the command: in the terminal and, unless refused, in wandb."""
         from experiments.dashboards import progress
         from experiments.dashboards.wandb.process import mirroring
         from experiments.sweeps.audience import Audience
 
         with mirroring(configs[0].tracking, configs[0].results) as show:
-            self.run_before(Audience(show, progress.display, progress.tasks), configs)
+            self.run_before(Audience(show, progress.display, progress.tasks, hear), configs)
 
     def run_before(self, audience: "Audience", configs: "Sequence[Config]") -> None:
         from experiments.sweeps import arms
@@ -77,17 +82,36 @@ class SweepLauncher(Launcher):
         arms.run_arms(configs, n_jobs=configs[0].n_jobs, audience=audience)
 
 
-def tell(configs: "Sequence[Config]") -> None:
-    """A line for each run that is done, then one for each arm."""
-    from experiments.dashboards.sparklines import tell_arms
-    from experiments.sweeps.arms import read_arms
+def line_for_each(configs: "Sequence[Config]") -> "Hear":
+    """Gives what prints a line of a run that is done, once, with what sets it apart."""
+    from experiments.reports.settings import apart_by
     from experiments.training.measured import outcome_line
 
-    outcomes = [arm.outcome() for arm in read_arms(configs)]
-    for outcome in outcomes:
-        for record in outcome.runs:
-            print(outcome_line(record))
-    tell_arms(outcomes)
+    told, names = set[str](), apart_by({config.arm for config in configs})
+
+    def line(record: Mapping[str, Any]) -> None:
+        if (text := outcome_line(record)) not in told:
+            told.add(text)
+            print(text, names.get(record["group"], ""), sep="  ", flush=True)
+
+    return line
+
+
+def tell(configs: "Sequence[Config]", line: "Hear") -> None:
+    """A line for each run that is done and was not seen to end, then one for each arm, and where their files are."""
+    from experiments.dashboards.sparklines import tell_arms
+    from experiments.reports.sweep_files import write_sweep
+    from experiments.sweeps.arms import read_arms
+    from experiments.sweeps.collect import to_row
+
+    arms = read_arms(configs)
+    runs = [(arm, run.kept) for arm in arms for run in arm.evaluations if run.kept]
+    for _, record in runs:
+        line(record)
+    tell_arms([arm.outcome() for arm in arms])
+    rows = [to_row(record, *arm.name, "evaluate", arm.config.scale) for arm, record in runs]
+    for path in write_sweep(rows, configs[0].results):
+        print(path, file=sys.stderr)
 
 
 class SlurmLauncher(SweepLauncher):

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from rich.console import Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -114,7 +115,15 @@ def display(sweep: SweepState) -> Iterator[Callable[[], None]]:
 
     console = Terminal(stderr=True)
     if console.is_terminal:
-        with Live(get_renderable=lambda: sweep_view(sweep), console=console, refresh_per_second=2, transient=True):
+        # What is printed meanwhile goes above it; where that is read by a program, not through it.
+        above = sys.stdout.isatty()
+        with Live(
+            get_renderable=lambda: sweep_view(sweep),
+            console=console,
+            refresh_per_second=2,
+            transient=True,
+            redirect_stdout=above,
+        ):
             yield print_line
     else:
         yield print_line
@@ -143,12 +152,15 @@ def minutes(seconds: float) -> str:
 def sweep_view(sweep: SweepState) -> Group:
     """The state of a sweep and its runs in progress."""
     done, total = done_of(sweep)
-    return Group(state_of(sweep), ProgressBar(total=total, completed=done, width=60), lines_of(sweep.active.values()))
+    bar = Padding(ProgressBar(total=total, completed=done, width=60), 0)  # by itself it does not end its line
+    return Group(state_of(sweep), bar, lines_of(sweep.active.values()))
 
 
 def lines_of(running: Iterable[InProgress]) -> Table:
     """A line for each of the first runs in progress: name, updates so far, last validation loss, time."""
     table = Table.grid(padding=(0, 2))
+    for numbers in (False, True, True, True):  # where there is no room for all, the name is cut
+        table.add_column(no_wrap=numbers, overflow="ellipsis")
     for one in islice(running, SHOWN):
         row: dict[str, float | None] = one.run.folder.last_evaluation()
         at = f"{row['update']:.0f} of {one.run.config.updates} updates" if "update" in row else ""

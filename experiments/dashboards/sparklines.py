@@ -10,13 +10,16 @@ from itertools import takewhile
 from typing import Any, Protocol
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from experiments.dashboards.terminal import Terminal
+from experiments.reports.settings import apart_by, shared_by
 from experiments.verdicts.wording import METRICS, number, tidy
 
 BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-=+*%#"  # low to high; the second where the terminal's encoding is not of Unicode
-WIDEST = 24  # characters of a curve
+WIDEST, NARROW = 24, 10  # characters of a curve on a terminal of ROOMY columns, and of fewer
+ROOMY, TIGHT = 100, 80  # with fewer than these, what a table shows of each arm becomes less
 HEADING = 12  # characters of a heading, of several lines if need be
 MOST = 40  # arms that are shown without being asked for
 DECADE = 10.0  # losses that span more are drawn by their logarithms
@@ -42,34 +45,40 @@ def tell_arms(arms: Sequence[ArmOutcome], most: int = MOST) -> None:
         print(f"{len(arms)} arms: layernorm status --experiment <name> shows their curves", file=sys.stderr)
         return
     console = Terminal(stderr=True, width=None if sys.stderr.isatty() else ELSEWHERE)
-    for table in arm_tables(arms, plain=console.options.ascii_only):
+    for table in arm_tables(arms, console):
         console.print(table)
 
 
-def arm_tables(arms: Sequence[ArmOutcome], *, plain: bool) -> Iterator[Table]:
-    """A table for each experiment; its curves share one scale, so that they can be compared."""
+def arm_tables(arms: Sequence[ArmOutcome], console: Console) -> Iterator[Table]:
+    """A table for each experiment, fit for a console; its curves share one scale, so that they can be compared."""
     for experiment in dict.fromkeys(arm.experiment for arm in arms):
-        yield arm_table([arm for arm in arms if arm.experiment == experiment], plain)
+        yield arm_table([arm for arm in arms if arm.experiment == experiment], console)
 
 
-def arm_table(arms: Sequence[ArmOutcome], plain: bool) -> Table:
+def arm_table(arms: Sequence[ArmOutcome], console: Console) -> Table:
+    plain, widest = console.options.ascii_only, WIDEST if console.width >= ROOMY else NARROW
     curves = [mean_curve(arm.runs) for arm in arms]
     scale = LossScale.around([loss for curve in curves for loss in curve])
-    metrics = shown_metrics(arms)
-    ends = ["diverged"] + ["undefined"] * any(run["status"] == "undefined" for arm in arms for run in arm.runs)
+    metrics = shown_metrics(arms)[0 if console.width >= TIGHT else -1 :]
+    statuses = {run["status"] for arm in arms for run in arm.runs}
+    ends, names = sorted(statuses & {"diverged", "undefined"}), [arm.arm for arm in arms]
+    apart, shared = apart_by(names), shared_by(names)
     table = Table(arms[0].experiment, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.caption, table.caption_justify = scale.caption(), "left"
+    about = [f"all with {' '.join(shared)}"] * bool(shared) + [scale.caption()] * any(curves)
+    table.caption, table.caption_justify = "; ".join(about), "left"
     if any(curves):
         table.add_column(textwrap.fill("validation loss", HEADING))
     for name in ("runs", "learning rate", *metrics, *ends):
         table.add_column(textwrap.fill(name.replace("_", " "), HEADING), justify="right")
     for arm, curve in zip(arms, curves, strict=True):
-        lines = [sparkline(curve, scale, PLAIN if plain else BLOCKS)] if any(curves) else []
+        lines = [sparkline(curve, scale, PLAIN if plain else BLOCKS, widest)] if any(curves) else []
         numbers = [mean_sd(arm.runs, metric, plain) for metric in metrics]
         counts = [sum(run["status"] == end for run in arm.runs) for end in ends]
-        cells = [arm.arm, *lines, f"{len(arm.runs)}/{arm.asked}", rate_of(arm), *numbers]
+        cells = [apart[arm.arm], *lines, f"{len(arm.runs)}/{arm.asked}", rate_of(arm), *numbers]
         table.add_row(*cells, *(str(count or "") for count in counts))
-    for column in table.columns:
+    first, *others = table.columns
+    first.overflow = "fold"  # where there is no room for all
+    for column in others:
         column.no_wrap = True
     return table
 
@@ -125,13 +134,11 @@ class LossScale:
         return (loss - self.low) / (self.high - self.low)
 
     def caption(self) -> str:
-        if math.isnan(self.low):
-            return ""
         return f"losses from {number(self.low)} to {number(self.high)}{', log scale' if self.log else ''}"
 
 
-def sparkline(losses: Sequence[float], scale: LossScale, levels: str) -> str:
-    """A character an evaluation, or `WIDEST` of them evenly."""
-    last, width = len(losses) - 1, min(len(losses), WIDEST)
+def sparkline(losses: Sequence[float], scale: LossScale, levels: str, widest: int = WIDEST) -> str:
+    """A character an evaluation, or so many of them evenly."""
+    last, width = len(losses) - 1, min(len(losses), widest)
     shown = [losses[round(place * last / max(width - 1, 1))] for place in range(width)]
     return "".join(levels[min(int(scale(loss) * len(levels)), len(levels) - 1)] for loss in shown)

@@ -120,4 +120,4 @@ def state_table(standing: Standing, *, whole: bool) -> Table:
 
 
 def outcome_tables(standing: Standing, console: Console) -> Iterable[Table]:
-    return arm_tables(standing.outcomes(), plain=console.options.ascii_only)
+    return arm_tables(standing.outcomes(), console)

@@ -13,14 +13,14 @@ Row = Mapping[str, Any]
 
 Floats = NDArray[np.float64]
 
-Curve = tuple[Floats, Floats]  # updates and validation losses of one run
+Curve = tuple[Floats, Floats]  # updates and validation losses, or another metric, of one run
 
 
 AXES = ("update", "seconds", "cpu_seconds")  # what an evaluation has beside its metrics; times are of training alone
 
 
-def loss_curve(row: Row) -> Curve:
-    """Updates and validation losses of a run, NaN where the loss was not finite."""
-    points = [(point["update"], point["validation_loss"]) for point in row["history"] if "validation_loss" in point]
+def loss_curve(row: Row, metric: str = "validation_loss") -> Curve:
+    """Updates and validation losses of a run, or another metric, NaN where it was not finite."""
+    points = [(point["update"], point[metric]) for point in row["history"] if metric in point]
     table = np.array(points, dtype=float).reshape(-1, 2)  # None becomes NaN
     return table[:, 0], np.where(np.isfinite(table[:, 1]), table[:, 1], np.nan)

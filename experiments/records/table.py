@@ -90,8 +90,8 @@ def write_table(rows: Iterable[Row], folder: str | Path, origin: Origin) -> None
     numbers = {text: place for place, text in enumerate(environments)}
     curves = {(row["experiment"], row["run"]): row["history"] for row in ordered}  # once, whichever arms share the run
     points = [{"experiment": name, "run": run, **point} for (name, run), curve in curves.items() for point in curve]
-    files.write(folder / RUNS, _csv(RUN_COLUMNS, [_cells(row, numbers) for row in ordered]))
-    files.write(folder / CURVES, _csv(CURVE_COLUMNS, points))
+    files.write(folder / RUNS, csv_text(RUN_COLUMNS, [_cells(row, numbers) for row in ordered]))
+    files.write(folder / CURVES, csv_text(CURVE_COLUMNS, points))
     files.write(folder / CONFIGS, json.dumps(about, indent=1) + "\n")
 
 
@@ -124,7 +124,7 @@ def _cells(row: Row, environments: Mapping[str, int]) -> dict[str, Any]:
     return {**plan, "environment": number, "evaluations": len(row["history"]), **times, **row["final"]}
 
 
-def _csv(first: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> str:
+def csv_text(first: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> str:
     """The columns `first`, then times, then metrics, both in order of name."""
     others = {name for line in lines for name in line} - set(first)
     columns = [*first, *sorted(others, key=lambda name: (not name.startswith(TIMING), name))]

@@ -64,18 +64,21 @@ def claim_pictures(claim: Claim, verdict: Verdict, runs: Runs) -> list[Picture]:
     curves = {label: found for label, group in rows.items() if (found := _curves(group))}
     tuning = {label: arm for label, arm in arms.items() if claim.tuned and arm.tuning}
     title = heading("validation_loss", model_of(row for arm in arms.values() for row in arm.every))
-    pictures = [_learning_curves(title, curves, styles, claim.summary)] if curves else []
+    pictures = [learning_curves(title, curves, styles, claim.summary)] if curves else []
     pictures += [_differences(claim, verdict)] if verdict.differences else []
     over = effects(claim, runs)
     pictures += [_effect(claim, over)] if len(over) > 1 else []
     return pictures + ([tuning_picture(tuning, styles)] if tuning else [])
 
 
-def _learning_curves(title: str, curves: Mapping[str, list[Curve]], styles: Styles, summary: str) -> Picture:
+def learning_curves(
+    title: str, curves: Mapping[str, Sequence[Curve]], styles: Styles, summary: str, **size: float
+) -> Picture:
+    """Every run and the middle of each arm, in a panel of the usual size or another."""
     updates, losses = _joined([seed for seeds in curves.values() for seed in seeds])
     last = float(np.nanmax(updates))
     shown = {label: styles[label] for label in curves}
-    panel = Panel(title, linear(0, last * 1.02), fitting(losses), "updates", legend=shown)
+    panel = Panel(title, linear(0, last * 1.02), fitting(losses), "updates", legend=shown, **size)
     ends = []
     for label, seeds in curves.items():
         colour, dashes = styles[label]

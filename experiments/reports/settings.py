@@ -66,6 +66,18 @@ def lines(arms: Arms, key: str) -> dict[str, dict[float, str]]:
     return {label: dict(sorted(found[label].items())) for label in sorted(found)}
 
 
+def apart_by(arms: Iterable[str]) -> dict[str, str]:
+    """What to call arms beside each other, by their names: `layer` of `layer model.depth=3` where all are so deep."""
+    shared = shared_by(names := list(arms))
+    return {name: " ".join(word for word in name.split(" ") if word not in shared) for name in names}
+
+
+def shared_by(arms: Iterable[str]) -> list[str]:
+    """The settings that are in the names of all these arms."""
+    first, *others = [name.split(" ") for name in arms] or [[]]
+    return [word for word in first if "=" in word and all(word in words for words in others)]
+
+
 def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 

@@ -198,6 +198,7 @@ class Sweep:
             with suppress(Busy), run.folder.hold():
                 run.folder.tidy()
         self.audience.tell(run.folder.path)
+        self.audience.hear(record)
         self.counts[where] += 1
         self.order.timed(run, record["timing"]["wall_seconds"])
         self.add(self.on_done(run, record))

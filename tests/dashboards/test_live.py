@@ -29,7 +29,7 @@ from experiments.records.files import RecordError
 from experiments.records.folder import FAILED, RESULT, RunFolder
 from experiments.records.locks import hold
 from experiments.records.table import read_table
-from experiments.reports.settings import RATE
+from experiments.reports.settings import RATE, apart_by, shared_by
 from scripts.browser import Browser
 from scripts.live_speed import DRAWN, EXPERIMENT, NEWEST, append, begin, config, described, end, history, served, until
 
@@ -261,7 +261,7 @@ def test_arms_are_named_by_what_sets_them_apart(tmp_path: Path) -> None:
     assert list(curves.grouped(read(tmp_path), "arm")) == page.table.source.data["arm"] == named
     assert [label for _, label in page.widgets["only"].options] == named
     assert page.texts["about"].text.endswith("All arms with <code>model.depth=3</code>.")
-    assert curves.shared_by([]) == [] and curves.apart_by(["layer a=1"]) == {"layer a=1": "layer"}
+    assert shared_by([]) == [] and apart_by(["layer a=1"]) == {"layer a=1": "layer"}
 
 
 def test_lines_are_runs_that_differ_only_in_the_number(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Curves in characters, and the tables they stand in."""
 
+import io
 from typing import Any
 
 import pytest
@@ -25,10 +26,11 @@ def record(losses: list[float | None], **changes: Any) -> dict[str, Any]:
     return plain | {"final": {"validation_loss": losses[-1], "test_loss": 2.0, "test_error": 0.25}} | changes
 
 
-def shown(*arms: Outcome, plain: bool = False) -> str:
-    console = Console(width=100, color_system=None)
+def shown(*arms: Outcome, plain: bool = False, width: int = 100) -> str:
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii" if plain else "utf-8")
+    console = Console(width=width, color_system=None, file=terminal)
     with console.capture() as captured:
-        for table in arm_tables(arms, plain=plain):
+        for table in arm_tables(arms, console):
             console.print(table)
     return captured.get()
 
@@ -84,6 +86,22 @@ def test_each_experiment_has_its_own_metrics_and_scale() -> None:
     assert "company" in text and "residual" in text and "third" not in text and "undefined" in text
     alone = shown(Outcome("exact", "layer", 1, [measured]))
     assert alone in text and "losses" not in alone and "0.500" in alone and "±" not in alone
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_a_table_fits_its_terminal_and_shows_every_name_and_the_result(width: int) -> None:
+    losses: list[float | None] = [3.0 - at / 40 for at in range(40)]
+    final = {"validation_bits_per_character": 4.125, "test_bits_per_character": 4.375}
+    arms = [
+        Outcome("lm", f"{norm} data=text batch_size=16", 2, [record(losses, final=final)] * 2)
+        for norm in ("none", "layer")
+    ]
+    text = shown(*arms, Outcome("lm", "layer data=text batch_size=2", 2, []), width=width)
+    assert max(map(len, text.splitlines())) <= width
+    words = " ".join(text.split())
+    assert "all with data=text" in words and text.count("data=text") == 1 and "…" not in text
+    assert text.count("batch_size=16") == 2 and text.count("4.38 ± 0") == 2 and "2/2" in text
+    assert text.count("4.12 ± 0") == (2 if width >= 80 else 0)
 
 
 def test_many_arms_are_not_told_but_how_to_see_them(capsys: pytest.CaptureFixture[str]) -> None:

@@ -162,6 +162,8 @@ def test_two_sweeps_on_one_folder_divide_the_work(tmp_path: Path) -> None:
     assert sum(here) == 16
     assert len(list(tmp_path.rglob("result.json"))) == 16
     assert all(len(out.splitlines()) == 16 for out, _ in told)
+    made = [str(path) for path in sorted((tmp_path / "sweeps").iterdir())]
+    assert len(made) == 2 and all(set(made) <= {*error.splitlines()} for _, error in told)
     left = {path.name for path in (tmp_path / "runs").rglob("*") if path.is_file()}
     assert left == {"result.json", "metrics.jsonl"}
 
@@ -192,6 +194,21 @@ with RunFolder(pathlib.Path({str(wanted.folder.path)!r})).hold():
     other.wait()
     sweep.run_all([wanted])
     assert wanted.record()
+
+
+def test_each_run_is_heard_of_as_it_ends(tmp_path: Path) -> None:
+    configs, heard = [tiny(tmp_path, seed=seed) for seed in range(3)], list[str]()
+
+    @contextmanager
+    def watched(sweep: object) -> Iterator[Look]:
+        yield lambda: seen.append(len(heard))
+
+    seen = list[int]()
+    run_arms(configs, n_jobs=1, audience=Audience(display=watched, hear=lambda record: heard.append(record["run"])))
+    assert sorted(heard) == sorted(Run(config).id for config in configs)
+    assert seen == sorted(seen) and {0, 1, 2, 3} == {*seen}
+    run_arms(configs, audience=Audience(hear=lambda record: heard.append(record["run"])))  # found done
+    assert len(heard) == 6
 
 
 def test_a_damaged_record_is_named_and_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

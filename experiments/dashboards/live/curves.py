@@ -13,7 +13,7 @@ from experiments.records.rows import Floats
 from experiments.records.tuning import choose
 from experiments.reports import settings
 from experiments.reports.series_figures import RATE as AT_RATE
-from experiments.reports.settings import RATE, is_number
+from experiments.reports.settings import RATE, apart_by, is_number
 from experiments.verdicts.wording import by_number
 
 Groups = dict[str, list[SeenRun]]  # by label
@@ -60,18 +60,6 @@ def grouped(runs: Iterable[SeenRun], key: str) -> Groups:
             groups.setdefault(label, []).extend(same)
     names = apart_by(groups)
     return in_order({names[label]: same for label, same in groups.items()})
-
-
-def apart_by(arms: Iterable[str]) -> dict[str, str]:
-    """What to call arms beside each other, by their names: `layer` of `layer model.depth=3` where all are so deep."""
-    shared = shared_by(names := list(arms))
-    return {name: " ".join(word for word in name.split(" ") if word not in shared) for name in names}
-
-
-def shared_by(arms: Iterable[str]) -> list[str]:
-    """The settings that are in the names of all these arms."""
-    first, *others = [name.split(" ") for name in arms] or [[]]
-    return [word for word in first if "=" in word and all(word in words for words in others)]
 
 
 def among(groups: Groups, runs: Iterable[SeenRun]) -> Groups:

@@ -24,7 +24,7 @@ from experiments.dashboards.live.runs import SEED, LiveResults, SeenRun
 from experiments.dashboards.live.table import RunTable
 from experiments.records.printable import printable
 from experiments.reports.scales import Styles, arm_styles
-from experiments.reports.settings import RATE
+from experiments.reports.settings import RATE, apart_by, shared_by
 from experiments.verdicts.wording import by_number
 
 Choice = dict[str, Any]  # by the name of the widget
@@ -175,7 +175,7 @@ class Page:
         self.choose("result", spoken(finals), curves.end_metric(self.widgets["metric"].value, runs))
         arms = sorted({run.arm for run in runs}, key=by_number)
         # What this one offers, it shows as HTML.
-        self.widgets["only"].options = [(arm, str(escape(name))) for arm, name in curves.apart_by(arms).items()]
+        self.widgets["only"].options = [(arm, str(escape(name))) for arm, name in apart_by(arms).items()]
         wanted = self.picks.get("only", [])
         wanted = wanted.split(",") if isinstance(wanted, str) else wanted
         self.widgets["only"].value = [arm for arm in wanted if arm in arms]
@@ -206,7 +206,7 @@ class Page:
         self.place("curves", bool(groups), anew, partial(chart.figure, metric, axis, log))
         self.say("legend", texts.legend(groups, styles))
         about = texts.about_curves(groups, metric, axis, each) if groups else texts.no_curves(runs)
-        self.say("about", f"{about}{texts.shared(curves.shared_by({run.arm for run in runs}))}")
+        self.say("about", f"{about}{texts.shared(shared_by({run.arm for run in runs}))}")
 
     def draw_rates(self, runs: Sequence[SeenRun], shown: Sequence[SeenRun], choice: Choice, anew: bool) -> None:
         """How the end of tuning runs depends on their learning rate."""

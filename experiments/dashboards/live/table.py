@@ -9,10 +9,9 @@ from bokeh.models.sources import ColumnDataSource
 from bokeh.models.widgets.tables import DataTable, HTMLTemplateFormatter, NumberFormatter, TableColumn
 from markupsafe import escape
 
-from experiments.dashboards.live.curves import apart_by
 from experiments.dashboards.live.runs import SeenRun
 from experiments.dashboards.live.texts import short
-from experiments.reports.settings import RATE
+from experiments.reports.settings import RATE, apart_by
 
 FIRST = ("running", "failed", "stopped", "unreadable", "diverged", "undefined", "completed")
 STATE = '<span class="state <%- value %>"><%- value %></span>'
