@@ -175,6 +175,11 @@ class RunFolder:
     def begin(self, start: Mapping[str, Any]) -> None:
         write(self.path / CONFIG, json.dumps(start, indent=1) + "\n")
 
+    def withdraw(self) -> None:
+        """Take back a start to which nothing came."""
+        if not any(self.stamp(name) for name in (METRICS, CHECKPOINT)):
+            (self.path / CONFIG).unlink(missing_ok=True)
+
     def finish(self, record: Mapping[str, Any]) -> None:
         """Write result.json: first the SHA-256 of all that follows, then the record."""
         body = json.dumps(finite(record), indent=1)[1:] + "\n"

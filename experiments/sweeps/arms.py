@@ -9,6 +9,7 @@ from experiments.sweeps.arm import Arm, Plan, arms_of
 from experiments.sweeps.audience import QUIET, Audience
 from experiments.sweeps.preflight import check_runnable, check_several, check_sweep
 from experiments.sweeps.sweep import changed_text, cores, run_all
+from experiments.training.errors import EXPECTED
 from experiments.training.identity import Run
 from experiments.training.schema import Config
 
@@ -66,7 +67,11 @@ def run_tuned(
         tell(wanted.folder.path)
         if (record := wanted.record()) is not None:
             found.append((wanted, record))
-        return record or perform(wanted, observe)
+        try:
+            return record or perform(wanted, observe)
+        except EXPECTED:  # it was refused: nothing was stopped that could go on
+            wanted.folder.withdraw()
+            raise
 
     for trial in arm.trials:  # which grow as they are done
         arm.after(trial, made(trial))

@@ -25,7 +25,7 @@ from experiments.records.folder import CONFIG, FAILED, KEPT, RESULT, RunFolder, 
 from experiments.records.locks import Busy
 from experiments.sweeps import collect, failure, sweep, workers
 from experiments.sweeps.arm import Arm, Plan, arms_of
-from experiments.sweeps.arms import read_arms, run_arms
+from experiments.sweeps.arms import read_arms, run_arms, run_tuned
 from experiments.sweeps.audience import QUIET, Audience, Look
 from experiments.sweeps.order import Order
 from experiments.training import schema
@@ -318,6 +318,28 @@ def test_a_run_reads_the_text_its_configuration_was_made_for_or_none(
     assert [Run(config).record() is not None for config in configs] == [True, False, False]
     with pytest.raises(DataError, match="is another text"):
         run(recorded(str(tmp_path), Run(configs[1]).id))
+
+
+def test_a_run_that_is_refused_is_none_that_was_stopped(tmp_path: Path) -> None:
+    own = tmp_path / "mine.txt"
+    own.write_text("to be or not to be " * 200)
+    source = text.identified(text.Config(path=str(own), sequence_length=8, validation_size=100, test_size=100))
+    config = tiny(tmp_path, model=language_model.Config(hidden_size=4), data=source)
+
+    def overwrite(folder: Path) -> None:  # after the command has looked at the text, before the run reads it
+        own.write_text("that is the question " * 200)
+
+    def interrupt_later(history: list[dict[str, float]]) -> None:
+        if history:
+            raise InterruptedError
+
+    for state in ("missing", "stopped"):
+        with pytest.raises(DataError, match="is another text"):
+            run_tuned(config, tell=overwrite)
+        assert Run(config).folder.state == state  # what is there of an earlier attempt stays
+        own.write_text("to be or not to be " * 200)
+        with pytest.raises(InterruptedError):
+            run_tuned(config, interrupt_later)
 
 
 def test_no_copied_file_changes_the_choice_of_a_rate(tmp_path: Path) -> None:
