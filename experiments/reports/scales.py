@@ -24,16 +24,17 @@ HUES = {  # the first three are those of Okabe and Ito: the colour-blind can tel
     "weight": "#8c6d1f",
     "renorm": "#c2185b",
 }
+WHITE, BLACK = "#ffffff", "#000000"
 OTHERS = ("#222222", "#56b4e9", "#b59f00", "#a0522d")
 DASHES: tuple[Dashes, ...] = ((), (4, 1.5), (1, 1), (5, 1, 1, 1))
 ALARM, SIZE = "#b00020", "#0b5d1e"  # bounds and divergence; estimate and interval
 INK, FRAME, BAND = "#222222", "#555555", "#e9e9e9"  # text; axes; the margin
 
 
-def arm_styles(labels: Iterable[str], norms: Mapping[str, str] | None = None) -> Styles:
+def arm_styles(labels: Iterable[str], norms: Mapping[str, str] | None = None, shade: str = WHITE) -> Styles:
     """Colour and dashes of each label: one hue for a norm on every figure, shades and dashes for its arms.
 
-    A label not in `norms` is taken as the name of one.
+    A label not in `norms` is taken as the name of one. Shades go towards a colour, on white lighter or darker.
     """
     styles: dict[str, tuple[str, Dashes]] = {}
     hues: list[str] = []
@@ -42,13 +43,26 @@ def arm_styles(labels: Iterable[str], norms: Mapping[str, str] | None = None) ->
         hue = HUES.get((norms or {}).get(label, label), other)
         again = hues.count(hue)
         hues.append(hue)
-        styles[label] = _lighter(hue, 0.2 * ((again + again // 4) % 4)), DASHES[again % 4]
+        styles[label] = _mixed(hue, shade, 0.2 * ((again + again // 4) % 4)), DASHES[again % 4]
     return styles
 
 
-def _lighter(colour: str, share: float) -> str:
-    channels = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return "#" + "".join(f"{round(channel + (255 - channel) * share):02x}" for channel in channels)
+def _mixed(colour: str, other: str, share: float) -> str:
+    pairs = zip(*([int(one[i : i + 2], 16) for i in (1, 3, 5)] for one in (colour, other)), strict=True)
+    return "#" + "".join(f"{round(mine + (theirs - mine) * share):02x}" for mine, theirs in pairs)
+
+
+def legible(colour: str, contrast: float = 3.0) -> str:
+    """The colour, or as much darker as it takes to stand out from white (WCAG 2.2, 1.4.11)."""
+    while 1.05 / (luminance(colour) + 0.05) < contrast:
+        colour = _mixed(colour, BLACK, 0.05)
+    return colour
+
+
+def luminance(colour: str) -> float:
+    channels = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    linear = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in channels)
+    return sum(share * part for share, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 def on_dark(colour: str) -> str:

@@ -17,18 +17,21 @@ import pytest
 pytest.importorskip("bokeh")
 
 from bokeh.document import Document
+from bokeh.models import LogScale
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 from tornado.websocket import websocket_connect
 
 from experiments import dashboard
 from experiments.dashboards.live import curves, server, texts
-from experiments.dashboards.live.page import Page
+from experiments.dashboards.live.page import LOOKS, Page, styles_of
 from experiments.dashboards.live.runs import LiveResults, SeenRun, names, results_below
 from experiments.dashboards.live.server import PORTS, PortError, serve, started
+from experiments.dashboards.sparklines import LossScale
 from experiments.records.files import RecordError
 from experiments.records.folder import FAILED, RESULT, RunFolder
 from experiments.records.locks import hold
 from experiments.records.table import read_table
+from experiments.reports.scales import HUES, OTHERS, luminance
 from experiments.reports.settings import RATE, apart_by, shared_by
 from scripts.browser import Browser
 from scripts.live_speed import DRAWN, EXPERIMENT, NEWEST, append, begin, config, described, end, history, served, until
@@ -264,6 +267,100 @@ def test_arms_are_named_by_what_sets_them_apart(tmp_path: Path) -> None:
     assert shared_by([]) == [] and apart_by(["layer a=1"]) == {"layer a=1": "layer"}
 
 
+@pytest.mark.parametrize(
+    ("ends", "axis"),
+    [
+        ([(8, 80)], "update"),
+        ([(2, 80), (8, 80)], "update"),
+        ([(2, 320), (8, 80)], "samples"),
+        ([(2, 300), (8, 80), (16, 40)], "samples"),
+    ],
+)
+def test_curves_are_compared_where_runs_end_together(ends: list[tuple[int, int]], axis: str, tmp_path: Path) -> None:
+    for batch_size, updates in ends:
+        settings = config("layer", batch_size, 0, updates)
+        end(tmp_path, settings, history(settings, POINTS))
+    page = Page(Document(), LiveResults(tmp_path))
+    assert page.widgets["axis"].value == curves.fair_axis(read(tmp_path)) == axis
+    page.widgets["axis"].value = "seconds"
+    page.settle()
+    assert page.widgets["axis"].value == "seconds" and curves.fair_axis([]) == "update"
+
+
+@pytest.mark.parametrize(("factor", "scale"), [(1.0, "linear"), (0.05, "log"), (0.0, "linear")])
+def test_losses_of_more_than_a_decade_open_on_a_logarithmic_scale(factor: float, scale: str, tmp_path: Path) -> None:
+    """As in the terminal; where one of them is 0 there is no such scale."""
+    settings = config("layer", 8, 0, 80)
+    rows = history(settings, POINTS)
+    rows[-1]["validation_loss"] *= factor
+    end(tmp_path, settings, rows)
+    values = [row["validation_loss"] for row in rows]
+    page = Page(Document(), LiveResults(tmp_path))
+    assert page.widgets["scale"].value == scale == ("log" if LossScale.around(values).log else "linear")
+
+
+def test_metrics_have_their_units_and_errors_are_per_cents(tmp_path: Path) -> None:
+    settings = config("layer", 8, 0, 80)
+    rows = history(settings, POINTS)
+    end(tmp_path, settings, rows)
+    page = Page(Document(), LiveResults(tmp_path))
+
+    def drawn() -> Any:
+        return page.holders["curves"].children[0]
+
+    def shown() -> Any:
+        last: Any = page.curves.sources["means"].data["ys"]
+        return drawn().title.text.text, page.table.last.title, last[0][-1]
+
+    loss = rows[-1]["validation_loss"]
+    assert shown() == ("validation loss, nats", "last validation loss, nats", pytest.approx(loss))
+    page.widgets["metric"].value = "validation_error"
+    assert shown() == ("validation error, %", "last validation error, %", pytest.approx(100 * loss / 5))
+    assert page.table.source.data["last"] == [pytest.approx(100 * loss / 5)]
+    assert page.table.source.data["batch"] == [8]
+    page.widgets["axis"].value, page.widgets["scale"].value = "samples", "log"
+    assert drawn().xaxis[0].axis_label.text == "samples" and isinstance(drawn().y_scale, LogScale)
+    assert texts.titled("validation_bits_per_character", "language_model") == "validation bits per character"
+    assert texts.titled("validation_loss", "order_embeddings") == "validation loss"
+
+
+def test_the_metric_that_is_told_everywhere_comes_first(tmp_path: Path) -> None:
+    settings = config("layer", 8, 0, 80)
+    rows = history(settings, POINTS)
+    end(tmp_path, settings, rows)
+    assert curves.metrics(read(tmp_path))[0] == "validation_loss"
+    end(tmp_path, settings, [row | {"validation_bits_per_character": row["validation_loss"]} for row in rows])
+    assert curves.metrics(read(tmp_path))[0] == "validation_bits_per_character"
+
+
+def contrast(colour: str, ground: str) -> float:
+    darker, lighter = sorted(map(luminance, (colour, ground)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def turned(colour: str) -> str:
+    """What the dark page's filter, invert(1) hue-rotate(180deg), makes of a colour (Filter Effects 1, for sRGB)."""
+    matrix = np.array([[-0.574, 1.43, 0.144], [0.426, 0.43, 0.144], [0.426, 1.43, -0.856]])
+    parts = matrix @ (1 - np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]))
+    return "#" + "".join(f"{round(255 * part):02x}" for part in np.clip(parts, 0, 1))
+
+
+@pytest.mark.parametrize("norm", [*HUES, *OTHERS])
+def test_every_line_stands_out_from_the_ground_light_or_dark(norm: str) -> None:
+    """Also the shades of many arms of one norm, and of groups that have none."""
+    settings = config(norm if norm in HUES else "other", 8, 0)
+    groups = {f"{norm} {place}": [SeenRun(norm, "done", config=settings)] for place in range(8)}
+    styles = styles_of(groups)
+    assert len({*styles.values()}) == len(groups)
+    for colour, _ in styles.values():
+        assert contrast(colour, "#ffffff") >= 3 and contrast(turned(colour), "#14171b") >= 3, colour
+
+
+def test_the_filter_that_the_contrast_is_computed_of_is_the_pages() -> None:
+    assert "--turned: invert(1) hue-rotate(180deg)" in LOOKS and "--ground: #14171b" in LOOKS
+    assert [turned(grey) for grey in ("#ffffff", "#000000", "#6b6b6b")] == ["#000000", "#ffffff", "#949494"]
+
+
 def test_lines_are_runs_that_differ_only_in_the_number(tmp_path: Path) -> None:
     """Fewer updates at larger batches belong to the number; another kind of layer is another line."""
     for norm, kind in (("layer", "hidden"), ("batch", "hidden"), ("batch", "all")):
@@ -353,6 +450,10 @@ def test_the_page_is_whole_at_any_width(browser: Browser, address: str, width: i
     assert browser.run("document.documentElement.scrollWidth") <= browser.run("innerWidth") == width
     assert browser.run(TEXT % ".entry") == ["batch_b8 2", "layer_b8 2", "none_b8 1"]
     assert browser.run(TEXT % ".count")[:4] == ["4 done", "0 running", "0 failed", "1 stopped"]
+    assert browser.run("['table', 'verdicts_text'].every((id) => document.getElementById(id).tabIndex === 0)")
+    assert browser.run(
+        "[...document.querySelectorAll('.pair > div')].every((place) => place.hidden)"
+    )  # no charts there
     assert browser.complaints() == []
 
 

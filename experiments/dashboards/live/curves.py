@@ -12,9 +12,10 @@ from experiments.records.files import as_typed, setting
 from experiments.records.rows import Floats
 from experiments.records.tuning import choose
 from experiments.reports import settings
+from experiments.reports.scales import wide
 from experiments.reports.series_figures import RATE as AT_RATE
 from experiments.reports.settings import RATE, apart_by, is_number
-from experiments.verdicts.wording import by_number
+from experiments.verdicts.wording import METRICS, by_number
 
 Groups = dict[str, list[SeenRun]]  # by label
 AXES = {"update": "updates", "samples": "samples", "seconds": "seconds of training"}
@@ -31,6 +32,10 @@ class Band:
     low: Floats
     high: Floats
     runs: Floats
+
+    def times(self, factor: float) -> "Band":
+        """The same in another unit."""
+        return Band(self.x, factor * self.mean, factor * self.low, factor * self.high, self.runs)
 
 
 # ---------------------------------------------------------------------------------------------------- groups
@@ -132,9 +137,37 @@ def pooled(groups: Groups) -> list[str]:
 
 
 def metrics(runs: Iterable[SeenRun]) -> list[str]:
-    """What the curves of these runs show, the validation loss first."""
+    """What the curves of these runs show, first that by which they are told everywhere."""
     found = dict.fromkeys(key for run in runs for key in run.curves if key not in recorded.AXES)
-    return sorted(found, key=lambda name: (name != "validation_loss", name))
+    first = next((name for kind in METRICS if (name := f"validation_{kind}") in found), "")
+    return sorted(found, key=lambda name: (name != first, name))
+
+
+def fair_axis(runs: Iterable[SeenRun]) -> str:
+    """What curves are compared at unless another axis is chosen: samples, where runs see about as many, in batches of
+    several sizes, else updates.
+    """
+    updates, samples = [], []
+    for run in runs:
+        updates.append(run.config["updates"])
+        samples.append(run.config["updates"] * run.config["batch_size"])
+    apart, together = (
+        max(ends, default=0) * min(others, default=0) for ends, others in ((updates, samples), (samples, updates))
+    )
+    return "samples" if apart > together else "update"
+
+
+def spans_decades(runs: Iterable[SeenRun], metric: str) -> bool:
+    """Whether a metric is shown on a logarithmic scale unless another is chosen: as in the terminal's tables."""
+    values = np.concatenate([run.curves[metric] for run in runs if metric in run.curves] or [np.ones(1)])
+    finite = values[np.isfinite(values)]
+    return bool(finite.size and finite.min() > 0 and wide(finite))
+
+
+def model_of(runs: Iterable[SeenRun]) -> str:
+    """The model of these runs; empty where they have several."""
+    models = {str(run.config.get("model.name", "")) for run in runs}
+    return models.pop() if len(models) == 1 else ""
 
 
 def places(run: SeenRun, axis: str) -> Floats:

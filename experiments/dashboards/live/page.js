@@ -19,6 +19,12 @@
     const wait = () => document.body.classList.toggle("waiting", waiting.text !== "");
     for (const widget of widgets) widget.connect(widget.properties.value.change, chosen);
     waiting.connect(waiting.properties.text.change, wait);
+    for (const name of ["rates_text", "results_text"]) {  // a chart that is not there leaves its place to the other
+      const text = page.get_model_by_name(name);
+      const show = () => { document.getElementById(name).parentElement.hidden = text.text === ""; };
+      text.connect(text.properties.text.change, show);
+      show();
+    }
     page.on_event("connection_lost", lost);
     wait();
   };

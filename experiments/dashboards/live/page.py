@@ -22,9 +22,11 @@ from experiments.dashboards.live.curves import ARM, AXES, Series, among, grouped
 from experiments.dashboards.live.plots import CurvesChart, ResultsChart
 from experiments.dashboards.live.runs import SEED, LiveResults, SeenRun
 from experiments.dashboards.live.table import RunTable
+from experiments.dashboards.live.texts import titled
 from experiments.records.printable import printable
-from experiments.reports.scales import Styles, arm_styles
+from experiments.reports.scales import BLACK, Styles, arm_styles, legible
 from experiments.reports.settings import RATE, apart_by, shared_by
+from experiments.verdicts.units import unit_of
 from experiments.verdicts.wording import by_number
 
 Choice = dict[str, Any]  # by the name of the widget
@@ -71,6 +73,7 @@ class Page:
 
     def __init__(self, document: Document, results: LiveResults) -> None:
         self.results, self.experiment, self.drawn, self.settling = results, "", -1, False
+        self.choice: Choice = {}  # with which the charts were drawn
         self.looks = InlineStyleSheet(css=LOOKS)
         self.widgets: dict[str, Any] = {name: self.select(name, title) for name, title in SELECTS.items()}
         self.widgets["only"] = MultiChoice(name="only", title="Only these arms", placeholder="all", **self.fluid())
@@ -147,18 +150,18 @@ class Page:
         """Offer what there is to choose, then draw: new figures where another choice is made, else new data."""
         self.drawn = self.results.changes[self.experiment]
         runs = [run for run in self.results.runs(self.experiment) if run.config]
-        before = {name: widget.value for name, widget in self.widgets.items()}
         self.settling = True
         self.offer(runs)
         self.settling = False
-        choice = {name: widget.value for name, widget in self.widgets.items()}
+        before, self.choice = self.choice, {name: widget.value for name, widget in self.widgets.items()}
+        choice, anew = self.choice, self.choice != before
         shown = [run for run in runs if not choice["only"] or run.arm in choice["only"]]
-        self.draw_curves(runs, shown, choice, choice != before)
-        self.draw_rates(runs, shown, choice, choice != before)
-        self.draw_results(runs, shown, choice, choice != before)
+        self.draw_curves(runs, shown, choice, anew)
+        self.draw_rates(runs, shown, choice, anew)
+        self.draw_results(runs, shown, choice, anew)
         self.say("runs", texts.counts(self.results.counts(self.experiment), always=()))
         rest = [run for run in self.results.runs(self.experiment) if not run.config]
-        self.table.show([*rest, *shown], choice["metric"], choice["result"])
+        self.table.show([*rest, *shown], choice["metric"], choice["result"], curves.model_of(runs))
 
     def offer(self, runs: Sequence[SeenRun]) -> None:
         """What can be chosen; what was picked, or the first, is."""
@@ -166,8 +169,9 @@ class Page:
         self.choose("role", {role: text for role, text in ROLES.items() if any(run.role == role for run in runs)})
         of_role = [run for run in runs if run.role == self.widgets["role"].value]
         self.choose("metric", spoken(curves.metrics(of_role)))
-        self.choose("axis", AXES)
-        self.choose("scale", {"linear": "linear", "log": "logarithmic"})
+        self.choose("axis", AXES, curves.fair_axis(of_role))
+        spread = curves.spans_decades(of_role, self.widgets["metric"].value)
+        self.choose("scale", {"linear": "linear", "log": "logarithmic"}, "log" if spread else "linear")
         self.choose("group", {key: key for key in (ARM, *curves.varied(of_role))})
         self.choose("seeds", EVERY)
         finals = dict.fromkeys(name for run in runs for name in run.final)
@@ -203,7 +207,9 @@ class Page:
         groups = among(every, [run for run in shown if run.role == choice["role"] and metric in run.curves])
         chart, log = self.curves, choice["scale"] == "log"
         each = chart.update(groups, styles, metric, axis, choice["seeds"] == "every", log)
-        self.place("curves", bool(groups), anew, partial(chart.figure, metric, axis, log))
+        self.place(
+            "curves", bool(groups), anew, partial(chart.figure, titled(metric, curves.model_of(runs)), axis, log)
+        )
         self.say("legend", texts.legend(groups, styles))
         about = texts.about_curves(groups, metric, axis, each) if groups else texts.no_curves(runs)
         self.say("about", f"{about}{texts.shared(shared_by({run.arm for run in runs}))}")
@@ -228,8 +234,9 @@ class Page:
         self, name: str, drawn: Mapping[str, Series], styles: Styles, key: str, metric: str, anew: bool
     ) -> None:
         chart = self.charts[name]
-        fits = chart.update(drawn, styles)
-        self.place(name, bool(drawn), anew or not fits, partial(chart.figure, key, metric))
+        fits = chart.update(drawn, styles, unit_of(metric).factor)
+        model = curves.model_of(run for line in drawn.values() for run in line.runs)
+        self.place(name, bool(drawn), anew or not fits, partial(chart.figure, key, titled(metric, model)))
         self.say(name, texts.results(name, drawn, styles, key, metric) if drawn else "")
 
     def place(self, name: str, there: bool, anew: bool, figure: Callable[[], Any]) -> None:
@@ -243,7 +250,9 @@ class Page:
 
 
 def styles_of(groups: curves.Groups) -> Styles:
-    return arm_styles(groups, curves.norms(groups))
+    """Every colour stands out from the ground of the page, and so do all its shades."""
+    styles = arm_styles(groups, curves.norms(groups), BLACK)
+    return {label: (legible(colour), dashes) for label, (colour, dashes) in styles.items()}
 
 
 def asked(document: Document) -> dict[str, Any]:

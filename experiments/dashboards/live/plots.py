@@ -19,6 +19,7 @@ from experiments.dashboards.live.curves import AXES, Band, Groups, Series, band,
 from experiments.dashboards.live.runs import seed_of
 from experiments.dashboards.live.texts import LINES, short
 from experiments.reports.scales import FRAME, INK, Styles, thin, wide
+from experiments.verdicts.units import unit_of
 from experiments.verdicts.wording import tidy
 
 Data = dict[str, Sequence[Any]]
@@ -45,26 +46,27 @@ class CurvesChart(Chart):
 
     names = ("areas", "seeds", "means", "dots")
 
-    def figure(self, metric: str, axis: str, log: bool) -> figure:
-        plot = plain(AXES[axis], short(metric), "log" if log else "linear", height=430)
+    def figure(self, title: str, axis: str, log: bool) -> figure:
+        plot = plain(AXES[axis], title, "log" if log else "linear", height=430)
         source = self.sources
-        plot.patches("xs", "ys", source=source["areas"], color="colour", alpha=0.16, line_alpha=0)
-        seeds = plot.multi_line("xs", "ys", source=source["seeds"], color="colour", alpha=0.35, line_width=1)
+        plot.patches("xs", "ys", source=source["areas"], color="colour", alpha=0.16, line_alpha=1, line_width=0.6)
+        seeds = plot.multi_line("xs", "ys", source=source["seeds"], color="colour", line_width=0.6)
         plot.multi_line("xs", "ys", source=source["means"], color="colour", line_dash="dash", line_width=2.2)
         dots = plot.scatter("x", "mean", source=source["dots"], size=6, color="colour", alpha="alpha", hover_alpha=1)
         dots.hover_glyph.line_color = "colour"  # type: ignore[union-attr]
         tooltips = [("", "@label"), (AXES[axis], "@x{0,0.[000]}"), ("mean", "@mean{0.0000}")]
         point(plot, dots, [*tooltips, ("range", "@low{0.0000} to @high{0.0000}"), ("runs", "@runs")])
-        point(plot, seeds, [("", "@run"), (AXES[axis], "$snap_x{0,0.[000]}"), (short(metric), "$snap_y{0.0000}")])
+        point(plot, seeds, [("", "@run"), (AXES[axis], "$snap_x{0,0.[000]}"), (title, "$snap_y{0.0000}")])
         if axis != "seconds":
             plot.xaxis.formatter = NumeralTickFormatter(format="0,0")
         return plot
 
     def update(self, groups: Groups, styles: Styles, metric: str, axis: str, every: bool, log: bool) -> int:
         """Show these groups; of every seed each how manyth evaluation is drawn is returned."""
-        bands = {label: band(runs, metric, axis) for label, runs in groups.items()}
+        factor = unit_of(metric).factor
+        bands = {label: band(runs, metric, axis).times(factor) for label, runs in groups.items()}
         bands = {label: one for label, one in bands.items() if one.x.size}
-        seeds, each = seed_lines(groups, styles, metric, axis) if every else (EMPTY_SEEDS, 1)
+        seeds, each = seed_lines(groups, styles, metric, axis, factor) if every else (EMPTY_SEEDS, 1)
         self.show(areas=areas(bands, styles, log), means=means(bands, styles), dots=dots(bands, styles), seeds=seeds)
         return each
 
@@ -109,14 +111,14 @@ def dots(bands: Mapping[str, Band], styles: Styles) -> Data:
     }
 
 
-def seed_lines(groups: Groups, styles: Styles, metric: str, axis: str) -> tuple[Data, int]:
+def seed_lines(groups: Groups, styles: Styles, metric: str, axis: str, factor: float) -> tuple[Data, int]:
     """A line for each run; of very many points each `n`th, and n."""
     drawn = [(label, run) for label, runs in groups.items() for run in runs if metric in run.curves]
     lines = [curve(run, metric, axis) for _, run in drawn]
     each = 1 + sum(x.size for x, _ in lines) // MOST
     data: Data = {
         "xs": [x[::each] for x, _ in lines],
-        "ys": [y[::each] for _, y in lines],
+        "ys": [factor * y[::each] for _, y in lines],
         "colour": [styles[label][0] for label, _ in drawn],
         "run": [f"{label}, seed {seed_of(run)}: {run.name}" for label, run in drawn],
     }
@@ -132,20 +134,20 @@ class ResultsChart(Chart):
         super().__init__()
         self.ring, self.x, self.log = ring, [0.0], False
 
-    def figure(self, place: str, metric: str) -> figure:
+    def figure(self, place: str, title: str) -> figure:
         scale = {True: "log", False: "linear"}
-        plot = plain(short(place), short(metric), scale[self.log], scale[min(self.x) > 0], height=320)
+        plot = plain(short(place), title, scale[self.log], scale[min(self.x) > 0], height=320)
         source = self.sources
         plot.multi_line("xs", "ys", source=source["lines"], color="colour", line_dash="dash", line_width=2)
         plot.scatter("x", "y", source=source["rings"], size=13, line_color="colour", fill_color=None, line_width=1.6)
-        dots = plot.scatter("x", "y", source=source["dots"], size=6, color="colour", alpha=0.65)
-        point(plot, dots, [("", "@label"), ("run", "@run"), (short(place), "@number"), (short(metric), "@y{0.0000}")])
+        dots = plot.scatter("x", "y", source=source["dots"], size=6, color="colour")
+        point(plot, dots, [("", "@label"), ("run", "@run"), (short(place), "@number"), (title, "@y{0.0000}")])
         plot.xaxis.ticker = FixedTicker(ticks=thin(self.x, 7), minor_ticks=self.x)
         plot.xaxis.major_label_overrides = {value: tidy(value) for value in self.x}
         return plot
 
-    def update(self, drawn: Mapping[str, Series], styles: Styles) -> bool:
-        """Show these lines; whether a figure made before still has the right scales."""
+    def update(self, drawn: Mapping[str, Series], styles: Styles, factor: float) -> bool:
+        """Show these lines, in a unit; whether a figure made before still has the right scales."""
         before = self.x, self.log
         self.x = sorted({float(x) for line in drawn.values() for x in line.x}) or [0.0]
         values = np.concatenate([line.values[np.isfinite(line.values)] for line in drawn.values()] or [np.ones(1)])
@@ -155,18 +157,18 @@ class ResultsChart(Chart):
         self.show(
             lines={
                 "xs": [line.x for line in drawn.values()],
-                "ys": [line.middle for line in drawn.values()],
+                "ys": [factor * line.middle for line in drawn.values()],
                 "colour": [styles[label][0] for label in drawn],
                 "dash": [LINES[styles[label][1]] or "solid" for label in drawn],
             },
             rings={
                 "x": list(rings.values()),
-                "y": [drawn[label].middle[drawn[label].x == rate][0] for label, rate in rings.items()],
+                "y": [factor * drawn[label].middle[drawn[label].x == rate][0] for label, rate in rings.items()],
                 "colour": [styles[label][0] for label in rings],
             },
             dots={
                 "x": [x for line in drawn.values() for x in line.at],
-                "y": [y for line in drawn.values() for y in line.values],
+                "y": [factor * y for line in drawn.values() for y in line.values],
                 "number": [tidy(x) for line in drawn.values() for x in line.at],
                 "run": [run.name for line in drawn.values() for run in line.runs],
                 "label": [label for label, line in drawn.items() for _ in line.runs],

@@ -10,8 +10,9 @@ from bokeh.models.widgets.tables import DataTable, HTMLTemplateFormatter, Number
 from markupsafe import escape
 
 from experiments.dashboards.live.runs import SeenRun
-from experiments.dashboards.live.texts import short
+from experiments.dashboards.live.texts import titled
 from experiments.reports.settings import RATE, apart_by
+from experiments.verdicts.units import unit_of
 
 FIRST = ("running", "failed", "stopped", "unreadable", "diverged", "undefined", "completed")
 STATE = '<span class="state <%- value %>"><%- value %></span>'
@@ -30,20 +31,23 @@ class RunTable:
         metric = HTMLTemplateFormatter(template=METRIC_TEXT)
         number = NumberFormatter(format="0", nan_format="")
         rate = HTMLTemplateFormatter(template=RATE_TEXT)
-        self.last, self.result = (TableColumn(field=name, formatter=metric, width=125) for name in ("last", "result"))
+        self.last, self.result = (
+            TableColumn(field=name, formatter=metric, width=width) for name, width in (("last", 175), ("result", 145))
+        )
         columns = [
             TableColumn(field="state", title="state", formatter=HTMLTemplateFormatter(template=STATE), width=90),
-            TableColumn(field="progress", title="updates", formatter=HTMLTemplateFormatter(template=BAR), width=180),
-            TableColumn(field="arm", title="arm", formatter=HTMLTemplateFormatter(template=TEXT), width=130),
+            TableColumn(field="progress", title="updates", formatter=HTMLTemplateFormatter(template=BAR), width=175),
+            TableColumn(field="arm", title="arm", formatter=HTMLTemplateFormatter(template=TEXT), width=160),
+            TableColumn(field="batch", title="batch size", formatter=number, width=75),
             TableColumn(field="role", title="for", width=75),
             TableColumn(field="seed", title="seed", formatter=number, width=50),
             TableColumn(field="rate", title="learning rate", formatter=rate, width=90),
             self.last,
             self.result,
-            TableColumn(field="note", title="run", formatter=HTMLTemplateFormatter(template=TEXT), width=230),
+            TableColumn(field="note", title="run", formatter=HTMLTemplateFormatter(template=TEXT), width=190),
         ]
         self.view = DataTable(
-            min_width=1000,
+            min_width=1190,
             name="table",
             source=self.source,
             columns=columns,
@@ -53,8 +57,8 @@ class RunTable:
             **looks,
         )
 
-    def show(self, runs: Sequence[SeenRun], metric: str, result: str) -> None:
-        self.last.title, self.result.title = escape(f"last {short(metric)}"), escape(short(result))
+    def show(self, runs: Sequence[SeenRun], metric: str, result: str, model: str) -> None:
+        self.last.title, self.result.title = escape(f"last {titled(metric, model)}"), escape(titled(result, model))
         ordered = sorted(runs, key=lambda run: FIRST.index(run.state))
         names = apart_by({run.arm for run in runs if run.arm})
         rows = [{**row_of(run, metric, result), "arm": names.get(run.arm, "")} for run in ordered]
@@ -74,9 +78,10 @@ def row_of(run: SeenRun, metric: str, result: str) -> dict[str, Any]:
         "update": f"{update:.0f}",
         "updates": updates,
         "role": run.role,
+        "batch": run.config.get("batch_size", np.nan),
         "seed": run.config.get("seed", np.nan),
         "rate": run.config.get(RATE) or np.nan,
-        "last": run.last(metric),
-        "result": run.last(result) if run.final else np.nan,
+        "last": unit_of(metric).factor * run.last(metric),
+        "result": unit_of(result).factor * run.last(result) if run.final else np.nan,
         "note": f"{run.name}: {run.reason}" if run.reason else run.name,
     }
