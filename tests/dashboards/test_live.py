@@ -313,9 +313,9 @@ def test_metrics_have_their_units_and_errors_are_per_cents(tmp_path: Path) -> No
         return drawn().title.text.text, page.table.last.title, last[0][-1]
 
     loss = rows[-1]["validation_loss"]
-    assert shown() == ("validation loss, nats", "last validation loss, nats", pytest.approx(loss))
+    assert shown() == ("validation loss, nats", "validation loss, nats", pytest.approx(loss))
     page.widgets["metric"].value = "validation_error"
-    assert shown() == ("validation error, %", "last validation error, %", pytest.approx(100 * loss / 5))
+    assert shown() == ("validation error, %", "validation error, %", pytest.approx(100 * loss / 5))
     assert page.table.source.data["last"] == [pytest.approx(100 * loss / 5)]
     assert page.table.source.data["batch"] == [8]
     page.widgets["axis"].value, page.widgets["scale"].value = "samples", "log"

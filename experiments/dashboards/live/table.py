@@ -32,7 +32,7 @@ class RunTable:
         number = NumberFormatter(format="0", nan_format="")
         rate = HTMLTemplateFormatter(template=RATE_TEXT)
         self.last, self.result = (
-            TableColumn(field=name, formatter=metric, width=width) for name, width in (("last", 175), ("result", 145))
+            TableColumn(field=name, formatter=metric, width=width) for name, width in (("last", 180), ("result", 150))
         )
         columns = [
             TableColumn(field="state", title="state", formatter=HTMLTemplateFormatter(template=STATE), width=90),
@@ -41,10 +41,10 @@ class RunTable:
             TableColumn(field="batch", title="batch size", formatter=number, width=75),
             TableColumn(field="role", title="for", width=75),
             TableColumn(field="seed", title="seed", formatter=number, width=50),
-            TableColumn(field="rate", title="learning rate", formatter=rate, width=90),
+            TableColumn(field="rate", title="learning rate", formatter=rate, width=95),
             self.last,
             self.result,
-            TableColumn(field="note", title="run", formatter=HTMLTemplateFormatter(template=TEXT), width=190),
+            TableColumn(field="note", title="run", formatter=HTMLTemplateFormatter(template=TEXT), width=175),
         ]
         self.view = DataTable(
             min_width=1190,
@@ -58,7 +58,7 @@ class RunTable:
         )
 
     def show(self, runs: Sequence[SeenRun], metric: str, result: str, model: str) -> None:
-        self.last.title, self.result.title = escape(f"last {titled(metric, model)}"), escape(titled(result, model))
+        self.last.title, self.result.title = escape(titled(metric, model)), escape(titled(result, model))
         ordered = sorted(runs, key=lambda run: FIRST.index(run.state))
         names = apart_by({run.arm for run in runs if run.arm})
         rows = [{**row_of(run, metric, result), "arm": names.get(run.arm, "")} for run in ordered]
