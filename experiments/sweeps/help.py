@@ -1,4 +1,4 @@
-"""What `python -m experiments.run --help` says. Each option is explained by the comment beside it where it is declared,
+"""What `layernorm run --help` says. Each option is explained by the comment beside it where it is declared,
 each experiment, model and data set by the first sentence of its file: nothing is said here a second time.
 """
 
@@ -40,18 +40,16 @@ BRIEF = ("norm", "batch_size", "updates", "seed", "optim.learning_rate", "result
 EXAMPLES = """\
 One run, or with -m a sweep, which runs side by side on all cores:
 
-  python -m experiments.run experiment=online_rnn norm=layer seed=3
-  python -m experiments.run norm=layer optim.learning_rate=0.01
-  python -m experiments.run -m experiment=lm_lstm norm=none,layer \\
-      seed='range(0,12)'
-  python -m experiments.run -m data=text data.path=my.txt \\
-      model=language_model norm=none,layer batch_size=16,8,2
+  layernorm run experiment=online_rnn norm=layer seed=3
+  layernorm run norm=layer optim.learning_rate=0.01
+  layernorm run -m experiment=lm_lstm norm=none,layer seed='range(0,12)'
+  layernorm run -m data=text data.path=my.txt model=language_model \\
+      norm=none,layer batch_size=16,8,2 optim.learning_rate=0.01
 """
 MORE = """\
-python -m experiments.run --help              every option and every experiment
-python -m experiments.run <choices> --help    the same with what these set
-python -m experiments.reproduce --list        the claims
-make help                                     everything else"""
+layernorm run --help              every option and every experiment
+layernorm run <choices> --help    the same with what these set
+layernorm reproduce --list        the claims"""
 RULES = """\
 Every value is given as key=value and has the default shown. Numbers are at
 least 0, whole numbers at least 1, unless something else is said. What would
@@ -73,7 +71,9 @@ def offer_help() -> None:
 
 def short_help() -> str:
     """For whoever gives no argument: how to begin."""
-    options = {text.partition("=")[0]: (text, said) for text, said in run_options(OmegaConf.create())}
+    unless = OmegaConf.load(CONFIGS / "experiment" / "custom.yaml")  # another is chosen
+    assert isinstance(unless, DictConfig)
+    options = {text.partition("=")[0]: (text, said) for text, said in run_options(unless)}
     groups = [(f"{group}=<name>", ", ".join(found())) for group, found in GROUPS.items()]
     many = len(known_experiments())
     groups += [("experiment=<name>", f"one of {many}, which set all this; --help has a line on each")]

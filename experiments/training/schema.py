@@ -85,7 +85,7 @@ class Config:
     sizes: dict[str, Any] = field(default_factory=dict)
     deviations: str = ""  # from the paper, for the claims on the experiment
     tuning: Tuning = field(default_factory=Tuning)
-    seeds: int = 12  # evaluation seeds of `python -m experiments.reproduce`, from the first one on
+    seeds: int = 12  # evaluation seeds of `layernorm reproduce`, from the first one on
     # above 0, a replication: its evaluation begins there, and its tuning seeds lie as much higher
     first_seed: int = field(default=0, metadata={"minimum": 0})
     results: str = field(default="results", metadata={"empty": False})  # folder of the records
