@@ -92,7 +92,8 @@ def line_for_each(configs: "Sequence[Config]") -> "Hear":
     def line(record: Mapping[str, Any]) -> None:
         if (text := outcome_line(record)) not in told:
             told.add(text)
-            print(text, names.get(record["group"], ""), sep="  ", flush=True)
+            name = names.get(record["group"], "")
+            print(*(text, *([name] if name != record["config"]["norm"] else [])), sep="  ", flush=True)
 
     return line
 

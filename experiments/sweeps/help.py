@@ -71,7 +71,7 @@ def offer_help() -> None:
 
 def short_help() -> str:
     """For whoever gives no argument: how to begin."""
-    unless = OmegaConf.load(CONFIGS / "experiment" / "custom.yaml")  # another is chosen
+    unless = OmegaConf.load(CONFIGS / "experiment" / "custom.yaml")  # an experiment is chosen
     assert isinstance(unless, DictConfig)
     options = {text.partition("=")[0]: (text, said) for text, said in run_options(unless)}
     groups = [(f"{group}=<name>", ", ".join(found())) for group, found in GROUPS.items()]
