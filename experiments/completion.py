@@ -53,7 +53,8 @@ def main() -> None:
     registry, groups = load_claims(), {"model": models.available(), "data": data.available()}
     words = {"commands": [*commands()], "experiments": known_experiments(), "scales": known_scales()}
     words["claims"] = [word for claim in registry.claims for word in (*claim.names(), *claim.sources())]
-    words["flags"] = ["--claim", "--claims", "--config-dir", "--scale", "--all", "--experiment", "--watch", "--help"]
+    words["flags"] = ["--claim", "--claims", "--config-dir", "--scale", "--all", "--list", "--experiment", "--watch"]
+    words["flags"] += ["--help"]
     words["settings"] = [*settings(Config()), *(f"experiment={name}" for name in known_experiments())]
     words["settings"] += [f"scale={name}" for name in known_scales()]
     for group, nodes in groups.items():

@@ -36,6 +36,12 @@ from experiments.verdicts.claims_file import CLAIMS, load_claims
 from experiments.verdicts.verdicts import judge
 
 
+def list_claims(options: argparse.Namespace) -> None:
+    registry = load_claims(options.claims or CLAIMS).at(options.scale)
+    chosen = registry.select(options.claim) if options.claim else registry
+    print(entries((claim.id, claim.statement) for claim in chosen.claims))
+
+
 def reproduce(options: argparse.Namespace) -> None:
     if options.all and options.claims:
         raise ConfigError("--all is for the claims of the suite; leave it out, or --claims (make: ALL, CLAIMS)")
@@ -43,8 +49,6 @@ def reproduce(options: argparse.Namespace) -> None:
     chosen = load_claims(options.claims or CLAIMS).at(options.scale)
     if some := options.claim or options.claims:
         chosen = chosen.select(options.claim or ["*"])
-    if options.list:
-        return print(entries((claim.id, claim.statement) for claim in chosen.claims))
     experiments = chosen.experiments(known_experiments()) if some else []
     configs = composed_arms(overrides_of(options, chosen.seeds), experiments)
     check_against(chosen, *declared(configs))
@@ -121,7 +125,7 @@ def main() -> None:
     parser = command_line("layernorm reproduce", __doc__)
     parser.add_argument("--list", action="store_true", help="only list the claims, each with what it states")
     options = parser.parse_intermixed_args()
-    told_in_one_line(lambda: reproduce(options))
+    told_in_one_line(lambda: list_claims(options) if options.list else reproduce(options))
 
 
 if __name__ == "__main__":

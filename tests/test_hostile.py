@@ -121,8 +121,9 @@ POINTED = """(() => {
     const at = column(dots, 'label').findIndex((label) => label.includes('onerror')) + 3;
     const figures = models.filter((model) => model.type == 'Figure');
     const ours = figures.filter((figure) => figure.renderers.some((one) => one.data_source == dots));
-    // those that were replaced have no view
-    const view = ours.map((figure) => Bokeh.index.find_one(figure)).find((view) => view?.frame);
+    // those that were replaced have no view, or one that is on no page
+    const views = ours.map((figure) => Bokeh.index.find_one(figure));
+    const view = views.findLast((view) => view?.frame && view.el.isConnected);
     if (!view) return null;
     view.el.scrollIntoView();
     const box = view.canvas_view.el.getBoundingClientRect();

@@ -89,6 +89,7 @@ def ended(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
     register()
     GlobalHydra.instance().clear()
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # as a command has it, not only after another one in this process
     monkeypatch.setattr(sys, "argv", [f"experiments.{words[0]}", *words[1:]])
     command = import_module(f"experiments.{words[0]}")
 

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from experiments.records.nearest import SYNONYMS, nearest
-from experiments.sweeps.compose import known_experiments
-from experiments.sweeps.options import known_scales
+from experiments.sweeps.options import known_experiments, known_scales
 from experiments.training.schema import GROUPS, Config, Optim, Tuning, every_key, settable, unknown_key, unknown_value
 from experiments.verdicts.claims import ClaimError
 from experiments.verdicts.claims_file import load_claims
