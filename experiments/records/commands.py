@@ -29,7 +29,7 @@ def in_hydra(value: Any) -> str:
 
 
 def run_command(words: Sequence[str], *, sweep: bool = False) -> str:
-    return shlex.join(["python", "-m", "experiments.run", *(["-m"] if sweep else []), *words])
+    return shlex.join(["layernorm", "run", *(["-m"] if sweep else []), *words])
 
 
 def study(scale: str, first_seed: int) -> dict[str, list[str]]:

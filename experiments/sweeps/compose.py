@@ -31,7 +31,7 @@ SCIENCE = {*SCIENTIFIC, "ranks", "training_cases", "arms", "tuning", "seeds"}
 
 
 def compose_config(experiment: str, overrides: Sequence[str] = ()) -> Config:
-    """The configuration `python -m experiments.run experiment=<experiment> <overrides>` would run."""
+    """The configuration `layernorm run experiment=<experiment> <overrides>` would run."""
     return chosen(load([f"experiment={experiment}", *overrides]))
 
 
@@ -157,7 +157,7 @@ def command_line(prog: str, description: str | None) -> argparse.ArgumentParser:
         "--claims", metavar="FILE", help="claims of your own, judged alone, in the place of the suite's"
     )
     parser.add_argument("--config-dir", metavar="DIR", help="with experiments of your own: experiment/<name>.yaml")
-    parser.add_argument("overrides", nargs="*", help="for every run, as on the command line of experiments.run")
+    parser.add_argument("overrides", nargs="*", help="for every run, as on the command line of layernorm run")
     return parser
 
 

@@ -170,7 +170,7 @@ def test_what_arms_differ_in_stands_out_and_makes_the_command() -> None:
         "<code>norm=layer</code> ",
         "<code>norm=none</code> ",
     ]
-    command = "python -m experiments.run -m experiment=lm norm=none model.cell=lstm &#39;seed=range(0,3)&#39;</code>"
+    command = "layernorm run -m experiment=lm norm=none model.cell=lstm &#39;seed=range(0,3)&#39;</code>"
     assert command in text and "norm=layer model.cell=lstm model.variant=paper" in text
 
 

@@ -111,7 +111,7 @@ def test_learning_rates_are_spaced_by_three_and_tuned_on_seeds_of_their_own(expe
 def test_every_experiment_says_its_command_its_cost_and_what_to_expect(experiment: str) -> None:
     header = (schema.CONFIGS / "experiment" / f"{experiment}.yaml").read_text()
     if experiment != "custom":
-        assert f"python -m experiments.run -m experiment={experiment}" in header
+        assert f"layernorm run -m experiment={experiment}" in header
         assert "Cost:" in header and "Expected:" in header
 
 

@@ -77,7 +77,7 @@ def test_a_sweep_tunes_then_evaluates_and_failing_runs_touch_no_other(
     assert "ValueError: seed 3" in told[3] and "| Traceback" in told[3]
     assert "can't allocate memory" in told[4]
     for seed, part in told.items():
-        assert f"again: python -m experiments.run resume=tiny/layer-s{seed}-" in part
+        assert f"again: layernorm run resume=tiny/layer-s{seed}-" in part
     rows = collect.collect_rows({("tiny", "layer"): Arm(configs[0], range(6))})
     evaluated = [("evaluate", seed) for seed in (0, 1, 5)]
     assert [(row["role"], row["seed"]) for row in rows] == [("tune", 1000)] * 3 + evaluated
