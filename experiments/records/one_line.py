@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from experiments.records.files import SuiteError
 from experiments.records.printable import printable
@@ -34,7 +34,10 @@ REMEDIES = {
 
 
 class Arguments(argparse.ArgumentParser):
-    """A parser whose refusals are one line too."""
+    """A parser whose refusals are one line too; an option is given by its whole name."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}; {self.prog} --help lists what there is\n")

@@ -57,7 +57,10 @@ def lines(arms: Arms, key: str) -> dict[str, dict[float, str]]:
     with_it = {arm: settings for arm, settings in arms.items() if is_number(value_of(settings, key))}
     together = {other for other in _numeric(arms) if _follows(arms, other, key)}
     others = [other for other in differing(arms.values()) if other not in (key, "norm", *together)]
-    names = {arm: (str(s.get("norm", "")), *(_named(s, other) for other in others)) for arm, s in with_it.items()}
+    names = {
+        arm: (str(s.get("norm", "")), *(_named(s, other) for other in others if value_of(s, other) is not None))
+        for arm, s in with_it.items()
+    }
     found: dict[str, dict[float, str]] = {}
     for arm, (norm, *rest) in names.items():
         alone = len({name for name in names.values() if name[0] == norm}) == 1

@@ -45,7 +45,7 @@ def heading(metric: str, model: str = "") -> str:
     """A metric for the heading of a column or an axis: `test error, %`."""
     unit = unit_of(metric, model).name
     words = metric.replace("_", " ")
-    return f"{words}, {unit}" if unit and metric != "bits_per_character" else words
+    return f"{words}, {unit}" if unit and not metric.endswith("bits_per_character") else words
 
 
 def told(value: float | None, metric: str, interval: Sequence[float | None] | None = None) -> str:
