@@ -41,7 +41,7 @@ def main(results: str, experiment: str) -> None:
         browser.open(f"{address}/?experiment={experiment}&claims=these", WIDTH)
         until(browser, DRAWN)
         picture(browser, "dashboard.png", 1250)
-        browser.open((ROOT / "results" / "reference" / "laptop" / "report.html").as_uri(), WIDTH)
+        browser.open((ROOT / "results" / "reference" / "evening" / "report.html").as_uri(), WIDTH)
         picture(browser, "report.png", 900)
     finally:
         browser.close()
