@@ -37,7 +37,7 @@ EXACT: dict[str, tuple[str, Any, Any, int]] = {
 }
 CLAIMS = [
     claim
-    for path in sorted(CONFIGS.glob("claims/[!f]*.yaml"))
+    for path in sorted(CONFIGS.glob("claims/[A-Z]*.yaml"))
     for claim in yaml.safe_load(path.read_text())
     if claim["kind"] == "bound" and claim["experiment"] in EXACT
 ]
