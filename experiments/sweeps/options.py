@@ -64,7 +64,7 @@ def known_experiments() -> list[str]:
 
 def named_folder(words: Sequence[str]) -> tuple[str | None, list[str]]:
     """What follows --config-dir on a command line, if it is there, and the other words."""
-    parser = Arguments(prog="layernorm run", add_help=False, allow_abbrev=False)
+    parser = Arguments(prog="layernorm run", add_help=False)
     parser.add_argument("--config-dir")
     found, others = parser.parse_known_args(list(words))
     return found.config_dir, others
