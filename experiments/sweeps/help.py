@@ -171,7 +171,7 @@ def comment_of(path: Path) -> str:
     """What a file of configs/ begins with, but for what is said to Hydra and the command."""
     lines = takewhile(is_comment, path.read_text().splitlines())
     texts = (line.lstrip("# ") for line in lines)
-    return " ".join(text for text in texts if not text.startswith(("@package", "python -m")))
+    return " ".join(text for text in texts if not text.startswith(("@package", "layernorm run")))
 
 
 def sentence(text: str) -> str:

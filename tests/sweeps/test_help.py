@@ -58,6 +58,7 @@ def test_every_choice_is_listed_with_what_it_is(text: str) -> None:
         for name in names:
             lines = [line for line in text.splitlines() if line.startswith(f"  {name} ")]
             assert lines and all(len(line.split()) > 1 for line in lines)
+            assert not any(line.split()[1:3] == ["layernorm", "run"] for line in lines), "its command, not what it is"
 
 
 def test_eighty_columns_are_enough(text: str) -> None:
