@@ -25,7 +25,7 @@ from experiments.reports.page import EVIDENCE
 from experiments.reports.write import write_report
 from experiments.verdicts.claims_file import CLAIMS, load_claims
 from experiments.verdicts.claims_json import read_verdicts
-from experiments.verdicts.verdicts import INCOMPLETE, Verdict, judge
+from experiments.verdicts.verdicts import INCOMPLETE, judge
 
 ROOT = Path(__file__).resolve().parent.parent
 SEPARATORS = r'[\s,;|*()\[\]"<>=]'  # between the words and numbers of any of the files
@@ -53,31 +53,22 @@ def verify_across(folder: Path, claims: Path, root: Path | None = None) -> list[
     `root` that tells them."""
     with tempfile.TemporaryDirectory(prefix="verify-") as name:
         anew, pages = Path(name, "studies"), Path(name, "pages")
-        across(folder, claims, anew)
-        found = list(differences(folder, anew))
-        if root:
-            for page in PAGES:
-                (pages / page).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(root / page, pages / page)
-            tell_pages(folder, claims, pages)
-            found += [line for page in PAGES for line in changes(root / page, pages / page)]
-        return found
+        told = [(root / page, pages / page) for page in PAGES] if root else []
+        for page, copy in told:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(page, copy)
+        across(folder, claims, anew, pages if root else None)
+        return [*differences(folder, anew), *(line for page, copy in told for line in changes(page, copy))]
 
 
-def across(folder: Path, claims: Path, into: Path) -> None:
-    """Write what the studies of a folder say together."""
+def across(folder: Path, claims: Path, into: Path, root: Path | None = None) -> None:
+    """Write what the studies of a folder say together and, below `root`, put it into the pages that tell it."""
     registry = load_claims(claims)
     declared = {claim.id for claim in registry.claims}
-    write_across(registry, verdicts_of(folder), [e for e in published() if e.claim in declared], into)
-
-
-def tell_pages(folder: Path, claims: Path, root: Path) -> None:
-    """Put what the studies of a folder say into the pages of `root`."""
-    update_pages(root, load_claims(claims), verdicts_of(folder), headline(folder).name)
-
-
-def verdicts_of(folder: Path) -> dict[str, list[Verdict]]:
-    return {study.name: read_verdicts(study / "claims.json") for study in studies(folder)}
+    found = {study.name: read_verdicts(study / "claims.json") for study in studies(folder)}
+    write_across(registry, found, [effect for effect in published() if effect.claim in declared], into)
+    if root:
+        update_pages(root, registry, found, headline(folder).name)
 
 
 def headline(reference: Path) -> Path:

@@ -32,7 +32,7 @@ from experiments.sweeps.preflight import declared
 from experiments.verdicts.claims import Registry, check_against
 from experiments.verdicts.claims_file import CLAIMS, load_claims
 from experiments.verdicts.verdicts import INCOMPLETE, Verdict, judge
-from experiments.verify import ROOT, across, tell_pages, verify
+from experiments.verify import ROOT, across, verify
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,7 @@ def keep(fresh: Recorded, reference: Path, claims: Path, root: Path, study: Stud
     write_table(whole.rows, draft, origin)
     write_report(registry, whole.rows, verdicts, draft, origin)
     swap(draft, folder)
-    across(reference, claims, reference)
-    tell_pages(reference, claims, root)
+    across(reference, claims, reference, root)
     done, found = verify(folder, claims)
     if found:
         raise ValueError(f"kept, but not what its own table leads to: {'; '.join(found)}")

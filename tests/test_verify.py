@@ -24,8 +24,7 @@ def folder(report: Path, tmp_path: Path) -> Path:
 def root(folder: Path) -> Path:
     """Pages that tell what it says, and what it says with others."""
     with_markers(folder.parent)
-    verify.across(folder.parent, GOLDEN / "claims.yaml", folder.parent)
-    verify.tell_pages(folder.parent, GOLDEN / "claims.yaml", folder.parent)
+    verify.across(folder.parent, GOLDEN / "claims.yaml", folder.parent, folder.parent)
     return folder.parent
 
 

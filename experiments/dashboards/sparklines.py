@@ -15,7 +15,7 @@ from rich.table import Table
 
 from experiments.dashboards.terminal import Terminal
 from experiments.reports.settings import apart_by, shared_by
-from experiments.verdicts.wording import METRICS, number, tidy
+from experiments.verdicts.wording import number, principal, tidy
 
 BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-=+*%#"  # low to high; the second where the terminal's encoding is not of Unicode
 WIDEST, NARROW = 24, 10  # characters of a curve on a terminal of ROOMY columns, and of fewer
@@ -90,9 +90,8 @@ def rate_of(arm: ArmOutcome) -> str:
 def shown_metrics(arms: Sequence[ArmOutcome]) -> list[str]:
     """Final validation and test metric of training runs, the first two of whatever else was measured."""
     measured = list(dict.fromkeys(name for arm in arms for run in arm.runs for name in run["final"]))
-    for metric in METRICS:
-        if f"validation_{metric}" in measured:
-            return [name for name in (f"validation_{metric}", f"test_{metric}") if name in measured]
+    if metric := principal("validation", measured):
+        return [name for name in (f"validation_{metric}", f"test_{metric}") if name in measured]
     return measured[:2]
 
 

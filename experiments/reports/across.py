@@ -11,8 +11,7 @@ from experiments.reports.beside import shown, together
 from experiments.reports.claim_figures import Picture
 from experiments.reports.forest import Published, forest
 from experiments.reports.marked_pages import Studies, first_answers
-from experiments.reports.strips import forest as forest_of
-from experiments.reports.strips import places
+from experiments.reports.strips import effects_picture, places
 from experiments.reports.summary import summary
 from experiments.reports.tables import anchor, estimate_text, markdown, outcome_text
 from experiments.verdicts.claims import Claim, Registry
@@ -41,7 +40,7 @@ def findings(registry: Registry, studies: Studies) -> list[Picture]:
     claims = {claim.id: claim for claim in registry.family}
     lines = summary(registry, [verdict for _, verdict in first_answers(studies).values()])
     drawn = [line for line in lines if line.verdict and places(claims[line.verdict.id], line.verdict)]
-    return [forest_of(drawn, claims, "summary")] if drawn else []
+    return [effects_picture(drawn, claims, "summary")] if drawn else []
 
 
 ABOUT = """What the paper and the two notes say, sentence by sentence, with the verdicts of every study that has runs \

@@ -1,15 +1,13 @@
 """Verdicts beside those of another study of the same claims: in a report, on the page of all studies, in a terminal."""
 
-import math
 from collections.abc import Sequence
 
 from experiments.records.studies import REFERENCE
 from experiments.reports.tables import Columns, estimate_text, outcome_text
 from experiments.verdicts.claims_json import read_verdicts
 from experiments.verdicts.replication import Repeated, agreement, compared
-from experiments.verdicts.units import told
+from experiments.verdicts.units import as_factor, told
 from experiments.verdicts.verdicts import Verdict
-from experiments.verdicts.wording import number, span
 
 OUTCOME = len("✘ contradicted")
 
@@ -57,10 +55,8 @@ the learning rates that it chose; none where runs diverged or a claim has no tes
 def together(pair: Repeated) -> str:
     if pair.pooled is None:
         return "-"
-    if pair.original.ratio is None:
-        return told(pair.pooled[0], pair.original.metric, pair.pooled[1:])
-    middle, *ends = map(math.exp, pair.pooled)
-    return f"× {number(middle)}{span(tuple(ends))}"
+    middle, *ends = pair.pooled
+    return told(middle, pair.original.metric, ends) if pair.original.ratio is None else as_factor(middle, ends)
 
 
 def shown(verdict: Verdict) -> str:

@@ -14,7 +14,7 @@ from experiments.reports.scales import Scale, arm_styles, fitting, logarithmic
 from experiments.reports.settings import lines, norm_of, numbers, settings_of, short
 from experiments.reports.svg import Panel
 from experiments.verdicts.units import heading, unit_of
-from experiments.verdicts.wording import METRICS, number, tidy
+from experiments.verdicts.wording import number, principal, tidy
 
 MEANING = {
     "ghost_size": "cases of a ghost batch",
@@ -38,7 +38,7 @@ Arms = Mapping[str, Sequence[Row]]  # the evaluation runs of each
 def series_pictures(arms: Arms) -> list[Picture]:
     """The pictures of an experiment, from its evaluation runs; none where no number makes a series."""
     names = {name for rows in arms.values() for row in rows for name in row["final"]}
-    metric = next((name for name in METRICS if f"test_{name}" in names), None)
+    metric = principal("test", names)
     pictures = [_by_rate(arms)] if any(name.startswith(RATE) for name in names) else []
     if metric is None:
         return pictures

@@ -11,11 +11,9 @@ from experiments.reports.claim_figures import Picture
 from experiments.reports.scales import ALARM, BAND, FRAME, SIZE, Scale
 from experiments.reports.summary import Line
 from experiments.reports.svg import Drawing, Panel
-from experiments.reports.tables import SYMBOLS
+from experiments.reports.tables import SYMBOLS, estimate_text
 from experiments.verdicts.claims import Claim
-from experiments.verdicts.units import told
 from experiments.verdicts.verdicts import CONTRADICTED, SUPPORTED, Verdict
-from experiments.verdicts.wording import number, span
 
 TICKS = {-100: "-100", -10: "-10", -1: "-1", 0: "0", 1: "1", 10: "10", 100: "100"}
 REACH = math.asinh(300)  # beyond this effects are drawn at the edge
@@ -37,7 +35,7 @@ def strip(claim: Claim, verdict: Verdict) -> Drawing | None:
     return Drawing("".join(panel.elements), WIDTH, HEIGHT + 6, frozenset(panel.colours))
 
 
-def forest(lines: Sequence[Line], claims: Mapping[str, Claim], name: str) -> Picture:
+def effects_picture(lines: Sequence[Line], claims: Mapping[str, Claim], name: str) -> Picture:
     """The effects of findings below each other, each with its number and unit."""
     found = [(line, places(claims[line.verdict.id], line.verdict)) for line in lines if line.verdict]
     found = [(line, drawn) for line, drawn in found if drawn]
@@ -51,8 +49,8 @@ def forest(lines: Sequence[Line], claims: Mapping[str, Claim], name: str) -> Pic
         equal = ", said to be equal" if line.verdict.kind == "equivalence" else ""
         panel.text(NAMES - 8, height, f"{line.finding.topic}{equal} {SYMBOLS[line.outcome]}", "end")
         draw(panel, drawn, row, line.verdict)
-        panel.text(FOREST - NUMBERS + 2, height, numbers(line.verdict))
-        gist.append(f"{line.finding.topic}: {numbers(line.verdict)}, {line.outcome}")
+        panel.text(FOREST - NUMBERS + 2, height, estimate_text(line.verdict))
+        gist.append(f"{line.finding.topic}: {estimate_text(line.verdict)}, {line.outcome}")
     panel.width = FOREST
     caption = "What was found, in multiples of the smallest effect that counts, with 95 % intervals"
     return Picture(name, panel.drawing(), caption, "; ".join(gist), ())
@@ -79,10 +77,3 @@ def draw(panel: Panel, found: Sequence[float], row: float, verdict: Verdict) -> 
     if ends:
         panel.line(ends, [row, row], colour, 1.6)
     panel.marks("diamond", [middle], [row], colour, 6)
-
-
-def numbers(verdict: Verdict) -> str:
-    """Of a picture: `-0.0645 bits/character [-0.0734, -0.0555]`, `× 0.721 [0.688, 0.755]`."""
-    if verdict.ratio is not None:
-        return f"× {number(verdict.ratio)}{span([math.exp(end) for end in verdict.interval or ()] or None)}"
-    return told(verdict.estimate, verdict.metric, verdict.interval)

@@ -5,15 +5,15 @@ its sentences.
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from string import Formatter
 
+from experiments.reports.sentences import counts
 from experiments.reports.tables import SYMBOLS, anchor, estimate_text, markdown
 from experiments.verdicts.claims import LITERATURE, SUITE, Claim, Finding, Registry, Sentence
 from experiments.verdicts.units import told, unit_of, with_unit
-from experiments.verdicts.verdicts import CONTRADICTED, INCOMPLETE, SUPPORTED, VERDICTS, Verdict
+from experiments.verdicts.verdicts import CONTRADICTED, INCOMPLETE, SUPPORTED, Verdict
 from experiments.verdicts.wording import number, span
 
 OTHERS = {LITERATURE: "What later literature adds", SUITE: "What this suite adds"}
@@ -40,8 +40,7 @@ class Line:
     @property
     def counts(self) -> str:
         """The verdicts on all its claims: `7 ✔, 1 ?`."""
-        found = Counter(verdict.verdict for verdict in self.claims)
-        return ", ".join(f"{found[verdict]} {SYMBOLS[verdict]}" for verdict in VERDICTS if found[verdict])
+        return ", ".join(f"{count} {SYMBOLS[verdict]}" for verdict, count in counts(self.claims).items())
 
 
 def summary(registry: Registry, verdicts: Iterable[Verdict]) -> list[Line]:

@@ -20,7 +20,7 @@ from experiments.reports.scales import arm_styles
 from experiments.reports.series_figures import series_pictures
 from experiments.reports.settings import RATE, apart_by, differing, model_of, norm_of, value_of
 from experiments.verdicts.units import heading, unit_of
-from experiments.verdicts.wording import METRICS
+from experiments.verdicts.wording import principal
 
 ALWAYS = (
     "norm",
@@ -81,8 +81,8 @@ def settings(config: Mapping[str, Any], keys: Sequence[str]) -> dict[str, str]:
 def pictures(arms: Arms) -> Iterator[Picture]:
     every = [row for rows in arms.values() for row in rows]
     measured = {name for row in every for point in row["history"] for name in point}
-    metric = next((f"validation_{name}" for name in METRICS if f"validation_{name}" in measured), None)
-    if metric and any(len(row["history"]) > 1 for row in every):
+    if (told := principal("validation", measured)) and any(len(row["history"]) > 1 for row in every):
+        metric = f"validation_{told}"
         factor, styles = unit_of(metric).factor, arm_styles(arms, {arm: norm_of(arms[arm], arm) for arm in arms})
         curves = {arm: [scaled(loss_curve(row, metric), factor) for row in rows] for arm, rows in arms.items()}
         yield learning_curves(heading(metric, model_of(every)), curves, styles, "mean", **SIZE)

@@ -20,9 +20,9 @@ from experiments.reports.settings import model_of
 from experiments.verdicts.claims import PAPER, SAID_BY, Claim, Sentence
 from experiments.verdicts.evidence import evaluations, metric_value, updates_to
 from experiments.verdicts.stats import paired_interval
-from experiments.verdicts.units import UPDATES, Unit, heading, told, unit_of
+from experiments.verdicts.units import UPDATES, Unit, as_factor, heading, told, unit_of
 from experiments.verdicts.verdicts import CONTRADICTED, EQUIVALENT, INCOMPLETE, INCONCLUSIVE, SUPPORTED, Verdict
-from experiments.verdicts.wording import by_number, number, span, tidy
+from experiments.verdicts.wording import by_number, number, tidy
 
 Columns = Mapping[str, Sequence[str]]
 Places = Mapping[str, str]  # of the sentences of paper and notes, by their ids
@@ -267,8 +267,7 @@ def estimate_text(verdict: Verdict) -> str:
     if verdict.kind == "bound":
         return f"worst {number(verdict.estimate)}"
     if verdict.ratio is not None:
-        ends = tuple(math.exp(min(end, 700.0)) for end in verdict.interval) if verdict.interval else None
-        return f"× {number(verdict.ratio)}{span(ends)}"
+        return as_factor(verdict.estimate, verdict.interval)
     return told(verdict.estimate, verdict.metric, verdict.interval)
 
 

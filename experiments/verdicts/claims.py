@@ -232,7 +232,7 @@ class Registry:
             return ClaimError(f"claim {word!r} is asked at scale {scale} alone (make: SCALE={scale})")
         known = sorted({name for claim in self.claims for name in claim.names() | claim.sources()})
         near = difflib.get_close_matches(word, known, n=3, cutoff=0)
-        return ClaimError(f"claim {word!r} is unknown; did you mean {' or '.join(map(repr, near))}?")
+        return ClaimError(f"claim {word!r} is unknown; {did_you_mean([*map(repr, near)]).rstrip()}")
 
     def at(self, scale: str) -> "Registry":
         """The claims that are asked at a scale; those asked elsewhere alone are of another family."""

@@ -1,5 +1,6 @@
 """The units in which metrics are told to people; records keep what was measured, shares of one."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,6 +54,12 @@ def told(value: float | None, metric: str, interval: Sequence[float | None] | No
     unit = unit_of(metric)
     ends = interval and [unit.shown(end) for end in interval]
     return with_unit(number(unit.shown(value)), unit.of_differences) + span(ends)
+
+
+def as_factor(log: float, interval: Sequence[float] | None = None) -> str:
+    """What two values differ by whose logarithms were compared: `× 0.721 [0.688, 0.755]`."""
+    ends = interval and [math.exp(min(end, 700.0)) for end in interval]
+    return f"× {number(math.exp(log))}{span(ends)}"
 
 
 def declared(size: float, metric: str, scale: str) -> str:

@@ -2,9 +2,14 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 METRICS = ("bits_per_character", "loss", "error")  # what is shown of an experiment: the first that it measures
+
+
+def principal(split: str, measured: Container[str]) -> str | None:
+    """Of what was measured on a split the metric that is told first: `loss` of validation_loss; None without one."""
+    return next((name for name in METRICS if f"{split}_{name}" in measured), None)
 
 
 def number(value: float | None, digits: int = 3) -> str:

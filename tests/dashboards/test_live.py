@@ -33,6 +33,7 @@ from experiments.records.locks import hold
 from experiments.records.table import read_table
 from experiments.reports.scales import HUES, OTHERS, luminance
 from experiments.reports.settings import RATE, apart_by, shared_by
+from experiments.verdicts.units import heading
 from scripts.browser import Browser
 from scripts.live_speed import DRAWN, EXPERIMENT, NEWEST, append, begin, config, described, end, history, served, until
 
@@ -320,8 +321,8 @@ def test_metrics_have_their_units_and_errors_are_per_cents(tmp_path: Path) -> No
     assert page.table.source.data["batch"] == [8]
     page.widgets["axis"].value, page.widgets["scale"].value = "samples", "log"
     assert drawn().xaxis[0].axis_label.text == "samples" and isinstance(drawn().y_scale, LogScale)
-    assert texts.titled("validation_bits_per_character", "language_model") == "validation bits per character"
-    assert texts.titled("validation_loss", "order_embeddings") == "validation loss"
+    assert heading("validation_bits_per_character", "language_model") == "validation bits per character"
+    assert heading("validation_loss", "order_embeddings") == "validation loss"
 
 
 def test_the_metric_that_is_told_everywhere_comes_first(tmp_path: Path) -> None:

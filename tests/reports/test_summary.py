@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from experiments.reports.marked_pages import README, VERDICTS, overview, replace_marked, update_pages
-from experiments.reports.strips import forest, places, strip
+from experiments.reports.strips import effects_picture, places, strip
 from experiments.reports.summary import groups, in_words, summary
 from experiments.reports.tables import alike, markdown_table
 from experiments.verdicts.claims import ClaimError, Registry
@@ -91,7 +91,7 @@ def test_strips_turn_what_is_claimed_to_the_right(registry: Registry, verdicts: 
     infinite = next(v for v in verdicts if v.id == "G5-diverges")
     assert strip(registry.claims[4], infinite) is None
     lines = [line for line in summary(registry, verdicts) if line.finding.topic == "Bits"]
-    drawn = forest(lines, {claim.id: claim}, "summary")
+    drawn = effects_picture(lines, {claim.id: claim}, "summary")
     assert "Bits: -0.292 bits/character [-0.320, -0.264], supported" in drawn.gist
 
 

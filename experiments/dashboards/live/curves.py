@@ -15,7 +15,7 @@ from experiments.reports import settings
 from experiments.reports.scales import wide
 from experiments.reports.series_figures import RATE as AT_RATE
 from experiments.reports.settings import RATE, apart_by, is_number
-from experiments.verdicts.wording import METRICS, by_number
+from experiments.verdicts.wording import by_number, principal
 
 Groups = dict[str, list[SeenRun]]  # by label
 AXES = {"update": "updates", "samples": "samples", "seconds": "seconds of training"}
@@ -139,7 +139,7 @@ def pooled(groups: Groups) -> list[str]:
 def metrics(runs: Iterable[SeenRun]) -> list[str]:
     """What the curves of these runs show, first that by which they are told everywhere."""
     found = dict.fromkeys(key for run in runs for key in run.curves if key not in recorded.AXES)
-    first = next((name for kind in METRICS if (name := f"validation_{kind}") in found), "")
+    first = f"validation_{principal('validation', found)}"
     return sorted(found, key=lambda name: (name != first, name))
 
 

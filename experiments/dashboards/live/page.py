@@ -22,11 +22,10 @@ from experiments.dashboards.live.curves import ARM, AXES, Series, among, grouped
 from experiments.dashboards.live.plots import CurvesChart, ResultsChart
 from experiments.dashboards.live.runs import SEED, LiveResults, SeenRun
 from experiments.dashboards.live.table import RunTable
-from experiments.dashboards.live.texts import titled
 from experiments.records.printable import printable
 from experiments.reports.scales import BLACK, Styles, arm_styles, legible
 from experiments.reports.settings import RATE, apart_by, shared_by
-from experiments.verdicts.units import unit_of
+from experiments.verdicts.units import heading, unit_of
 from experiments.verdicts.wording import by_number
 
 Choice = dict[str, Any]  # by the name of the widget
@@ -208,7 +207,7 @@ class Page:
         chart, log = self.curves, choice["scale"] == "log"
         each = chart.update(groups, styles, metric, axis, choice["seeds"] == "every", log)
         self.place(
-            "curves", bool(groups), anew, partial(chart.figure, titled(metric, curves.model_of(runs)), axis, log)
+            "curves", bool(groups), anew, partial(chart.figure, heading(metric, curves.model_of(runs)), axis, log)
         )
         self.say("legend", texts.legend(groups, styles))
         about = texts.about_curves(groups, metric, axis, each) if groups else texts.no_curves(runs)
@@ -236,7 +235,7 @@ class Page:
         chart = self.charts[name]
         fits = chart.update(drawn, styles, unit_of(metric).factor)
         model = curves.model_of(run for line in drawn.values() for run in line.runs)
-        self.place(name, bool(drawn), anew or not fits, partial(chart.figure, key, titled(metric, model)))
+        self.place(name, bool(drawn), anew or not fits, partial(chart.figure, key, heading(metric, model)))
         self.say(name, texts.results(name, drawn, styles, key, metric) if drawn else "")
 
     def place(self, name: str, there: bool, anew: bool, figure: Callable[[], Any]) -> None:

@@ -10,9 +10,8 @@ from bokeh.models.widgets.tables import DataTable, HTMLTemplateFormatter, Number
 from markupsafe import escape
 
 from experiments.dashboards.live.runs import SeenRun
-from experiments.dashboards.live.texts import titled
 from experiments.reports.settings import RATE, apart_by
-from experiments.verdicts.units import unit_of
+from experiments.verdicts.units import heading, unit_of
 
 FIRST = ("running", "failed", "stopped", "unreadable", "diverged", "undefined", "completed")
 STATE = '<span class="state <%- value %>"><%- value %></span>'
@@ -58,7 +57,7 @@ class RunTable:
         )
 
     def show(self, runs: Sequence[SeenRun], metric: str, result: str, model: str) -> None:
-        self.last.title, self.result.title = escape(titled(metric, model)), escape(titled(result, model))
+        self.last.title, self.result.title = escape(heading(metric, model)), escape(heading(result, model))
         ordered = sorted(runs, key=lambda run: FIRST.index(run.state))
         names = apart_by({run.arm for run in runs if run.arm})
         rows = [{**row_of(run, metric, result), "arm": names.get(run.arm, "")} for run in ordered]

@@ -14,7 +14,6 @@ from experiments.records.commands import override, run_command
 from experiments.reports.scales import DASHES, Styles
 from experiments.reports.tables import SYMBOLS, estimate_text
 from experiments.verdicts.claims_json import read_claims
-from experiments.verdicts.units import heading
 from experiments.verdicts.verdicts import Verdict
 from experiments.verdicts.wording import number
 
@@ -104,11 +103,6 @@ def results(name: str, drawn: Mapping[str, Series], styles: Styles, key: str, me
 def short(key: str) -> str:
     """A setting or metric for people: `learning rate` of optim.learning_rate."""
     return key.removesuffix(".name").rpartition(".")[2].replace("_", " ")
-
-
-def titled(metric: str, model: str) -> str:
-    """A metric with its unit: `validation error, %`."""
-    return short(metric) if metric.endswith("bits_per_character") else heading(metric, model)
 
 
 def plural(count: int, name: str) -> str:

@@ -12,7 +12,7 @@ from experiments.records.rows import Row
 from experiments.reports.scales import arm_styles
 from experiments.reports.settings import differing
 from experiments.verdicts.claims import Registry
-from experiments.verdicts.wording import METRICS
+from experiments.verdicts.wording import principal
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def outline_of(experiment: str, rows: Sequence[Row], registry: Registry) -> Outl
     evaluated = [row for row in rows if row["role"] == "evaluate"]
     at_evaluations = {name for row in evaluated for point in row["history"] for name in point}
     at_the_end = {name for row in evaluated for name in row["final"]}
-    main = next((name for name in METRICS if f"validation_{name}" in at_evaluations), None)
+    main = principal("validation", at_evaluations)
     claims = [claim for claim in registry.family if experiment in {name for name, _ in claim.arms()}]
     wanted = [f"test_{main}", *sorted({claim.metric for claim in claims})]
     norms = {row["arm"]: row["config"]["norm"] for row in rows}
