@@ -1,4 +1,4 @@
-"""Tab completion for bash: a text that `eval "$(layernorm completion bash)"` gives the shell.
+"""Tab completion for bash and zsh: a text that `eval "$(layernorm completion bash)"` gives the shell.
 
 Options and their choices, experiments, scales and claims, as they are now. Hydra's own completion asks Python at each
 Tab, which takes a second, and knows no choices but those of groups.
@@ -17,7 +17,7 @@ from experiments.training.schema import Config
 from experiments.verdicts.claims_file import load_claims
 
 NOT_SET = ("name", "experiment", "scale", "arm", "arms", "sizes", "deviations", "model", "data")
-SCRIPT = """\
+BASH = """\
 _layernorm() {{
   local line="${{COMP_LINE:0:COMP_POINT}}" words= IFS=$' \\n'
   local word="${{line##* }}" before="${{line% *}}"
@@ -33,6 +33,23 @@ _layernorm() {{
   [[ $COMP_WORDBREAKS == *=* ]] && COMPREPLY=("${{COMPREPLY[@]#"${{word%"${{word##*=}}"}}"}}")
 }}
 complete -o default -F _layernorm layernorm"""
+ZSH = """\
+(( $+functions[compdef] )) || {{ autoload -Uz compinit && compinit; }}
+_layernorm() {{
+  local -a found
+  case "$words[CURRENT-1] ${{words[2,CURRENT-1]}}" in
+    "--claim "*) found=({claims}) ;;
+    "--experiment "*) found=({experiments}) ;;
+    "--scale "*) found=({scales}) ;;
+    *layernorm" ") found=({commands}) ;;
+    *" run"* | *" reproduce"* | *" status"*) found=({settings} {flags}) ;;
+  esac
+  (( $#found )) || {{ _files; return; }}
+  compadd -S "" -- ${{(M)found:#*=}}
+  compadd -- ${{found:#*=}}
+}}
+compdef _layernorm layernorm"""
+SCRIPTS = {"bash": BASH, "zsh": ZSH}
 
 
 def settings(node: Any, before: str = "") -> Iterator[str]:
@@ -48,8 +65,8 @@ def settings(node: Any, before: str = "") -> Iterator[str]:
 
 def main() -> None:
     parser = Arguments(prog="layernorm completion", description=__doc__)
-    parser.add_argument("shell", nargs="?", choices=["bash"])
-    parser.parse_args()
+    parser.add_argument("shell", nargs="?", choices=[*SCRIPTS], default="bash")
+    shell = parser.parse_args().shell
     registry, groups = load_claims(), {"model": models.available(), "data": data.available()}
     words = {"commands": [*commands()], "experiments": known_experiments(), "scales": known_scales()}
     words["claims"] = [word for claim in registry.claims for word in (*claim.names(), *claim.sources())]
@@ -60,7 +77,7 @@ def main() -> None:
     for group, nodes in groups.items():
         for name, node in nodes.items():
             words["settings"] += [f"{group}={name}", *settings(node(), f"{group}.")]
-    print(SCRIPT.format(**{name: " ".join(sorted({*found})) for name, found in words.items()}))
+    print(SCRIPTS[shell].format(**{name: " ".join(sorted({*found})) for name, found in words.items()}))
 
 
 if __name__ == "__main__":

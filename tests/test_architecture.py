@@ -37,7 +37,7 @@ LIBRARIES = {
     "wandb_workspaces": ("experiments/dashboards/wandb", "tests"),
     "bokeh": ("experiments/dashboards/live", "tests"),
     "submitit": ("experiments/sweeps/slurm.py",),
-    "matplotlib": ("experiments/reports", "scripts", "tests"),
+    "resvg_py": ("experiments/reports/png.py",),
     "filelock": ("experiments/records/locks.py", "data/cache.py", "models/kernels/library.py"),
 }
 # Parameters of training/ and sweeps/ that nothing is known of, and why: file, function.parameter.

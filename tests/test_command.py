@@ -73,12 +73,29 @@ def test_processes_that_it_starts_find_the_suite(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture(scope="module")
-def completion(tmp_path_factory: pytest.TempPathFactory) -> str:
-    status, told, errors = finished(layernorm(tmp_path_factory.mktemp("home"), "completion"))
-    assert (status, errors) == (0, "")
-    return told
+def completion(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    home = tmp_path_factory.mktemp("home")
+    asked = {shell: layernorm(home, "completion", shell) for shell in ("bash", "zsh")}
+    ended = {shell: finished(process) for shell, process in asked.items()}
+    assert all((status, errors) == (0, "") for status, _, errors in ended.values())
+    return {shell: told for shell, (_, told, _) in ended.items()}
 
 
+# What a shell does at Tab, and the words that it would show: zsh chooses among those it is given by itself.
+PRESS = {
+    "bash": (
+        "{script}\ncompopt() {{ :; }}\n"
+        "COMP_LINE={line!r}; COMP_POINT=${{#COMP_LINE}}; _layernorm; echo ${{COMPREPLY[@]}}"
+    ),
+    "zsh": (
+        "compdef() {{ }}; _files() {{ }}; {script}\n"
+        "compadd() {{ shift ${{@[(i)--]}}; print -rn -- ${{(M)@:#$words[-1]*}} ''; }}\n"
+        "line={line!r}; words=(${{=line}}); CURRENT=$#words; _layernorm"
+    ),
+}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
 @pytest.mark.parametrize(
     ("line", "completed"),
     [
@@ -94,10 +111,14 @@ def completion(tmp_path_factory: pytest.TempPathFactory) -> str:
         ("layernorm verify norm=ren", ""),
     ],
 )
-def test_tab_completes(line: str, completed: str, completion: str) -> None:
-    press = f"compopt() {{ :; }}; COMP_LINE={line!r}; COMP_POINT={len(line)}; _layernorm; echo ${{COMPREPLY[@]}}"
-    told = subprocess.run(["bash", "--norc", "-c", f"{completion}\n{press}"], capture_output=True, text=True)
-    assert (told.stdout.strip(), told.stderr) == (completed, "")
+def test_tab_completes(shell: str, line: str, completed: str, completion: dict[str, str]) -> None:
+    if not shutil.which(shell):
+        pytest.skip(f"there is no {shell} on this machine")
+    press = PRESS[shell].format(script=completion[shell], line=line)
+    plain = {"bash": "--norc", "zsh": "-f"}[shell]
+    told = subprocess.run([shell, plain, "-c", press], capture_output=True, text=True)
+    before = line.rpartition(" ")[2].partition("=")[0] + "="  # bash completes what follows it, zsh the whole word
+    assert (told.stdout.replace(before, "").strip(), told.stderr) == (completed.replace(before, ""), "")
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
     <results>/sweeps/<experiment>-<digest>.csv            a line a run: settings, status, final metrics
     <results>/sweeps/<experiment>-<digest>-curves.svg     every run and the mean of each arm
     <results>/sweeps/<experiment>-<digest>-by-<number>.svg    the ends against a number in which arms differ
+    and each of these as .png, where the machine has fonts
 
 The digest is of the ids of the runs: the same sweep writes the same files.
 """
@@ -16,6 +17,7 @@ from experiments.records import files
 from experiments.records.rows import Curve, Row, loss_curve
 from experiments.records.table import csv_text
 from experiments.reports.claim_figures import Picture, learning_curves
+from experiments.reports.png import png
 from experiments.reports.scales import arm_styles
 from experiments.reports.series_figures import series_pictures
 from experiments.reports.settings import RATE, apart_by, differing, model_of, norm_of, value_of
@@ -37,14 +39,17 @@ Arms = Mapping[str, Sequence[Row]]
 
 def write_sweep(rows: Sequence[Row], results: str | Path) -> list[Path]:
     """Write the files of each experiment of a sweep; where they are."""
-    written: dict[Path, str] = {}
+    written: dict[Path, str | bytes] = {}
     for experiment in dict.fromkeys(row["experiment"] for row in rows):
         ours = [row for row in rows if row["experiment"] == experiment]
         digest = hashlib.sha256(" ".join(sorted(row["run"] for row in ours)).encode()).hexdigest()[:6]
         stem = str(Path(results) / "sweeps" / f"{experiment}-{digest}")
         written[Path(f"{stem}.csv")] = table(ours)
         for picture in pictures(arms_of(ours)):
-            written[Path(f"{stem}-{picture.name}.svg")] = picture.drawing.standalone(picture.gist)
+            svg = picture.drawing.standalone(picture.gist)
+            written[Path(f"{stem}-{picture.name}.svg")] = svg
+            if (pixels := png(svg)) is not None:
+                written[Path(f"{stem}-{picture.name}.png")] = pixels
     for path, content in written.items():
         files.write(path, content, lasting=False)
     return list(written)

@@ -6,7 +6,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 
+from experiments.reports import png
 from experiments.reports.sweep_files import arms_of, write_sweep
 from tests.invented import row
 
@@ -30,12 +32,30 @@ def texts(path: Path) -> list[str]:
 
 
 def test_a_sweep_of_six_arms_is_six_curves_in_one_picture(tmp_path: Path) -> None:
-    table, curves, series = write_sweep(SIX, tmp_path)
+    table, curves, _, series, _ = write_sweep(SIX, tmp_path)
     assert {path.parent for path in (table, curves, series)} == {tmp_path / "sweeps"}
     names = {f"{norm} batch_size={batch}" for norm in ("none", "layer") for batch in (16, 8, 2)}
     assert names <= {*texts(curves)} and "updates" in texts(curves)
     assert any("validation bits per character" in text for text in texts(curves))
     assert series.name.endswith("-by-batch_size.svg") and {"none", "layer", "batch size"} <= {*texts(series)}
+
+
+def test_every_picture_is_there_as_pixels_too(tmp_path: Path) -> None:
+    if not png.has_fonts():
+        pytest.skip("there are no fonts on this machine")
+    _, svg, pixels, *_ = write_sweep(SIX, tmp_path)
+    size = ElementTree.fromstring(svg.read_text())
+    with Image.open(pixels) as image:
+        assert pixels == svg.with_suffix(".png") and image.format == "PNG"
+        assert image.size == tuple(round(png.FINE * float(size.attrib[side])) for side in ("width", "height"))
+        assert len(image.getcolors(1 << 20) or []) > 9  # curves of six arms on a ground
+
+
+def test_without_fonts_there_is_no_picture_that_lacks_its_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(png, "has_fonts", lambda: False)
+    assert [path.suffix for path in write_sweep(SIX, tmp_path)] == [".csv", ".svg", ".svg"]
 
 
 def test_each_run_is_a_line_with_its_settings_and_metrics(tmp_path: Path) -> None:
