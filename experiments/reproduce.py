@@ -5,7 +5,7 @@ The arms that claims rest on come first. With `--all` the others follow, once th
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,7 +28,6 @@ from experiments.sweeps.expected import expected
 from experiments.sweeps.failure import SweepError
 from experiments.sweeps.options import known_experiments, register
 from experiments.sweeps.preflight import declared
-from experiments.sweeps.sweep import cores
 from experiments.training.errors import told_in_one_line
 from experiments.training.schema import Config, ConfigError
 from experiments.verdicts.claims import Registry, check_against
@@ -70,11 +69,10 @@ def run_and_report(
     """Run the wanted arms, judge by all the runs there are, also those of another day; returns how runs failed."""
     config, failures = wanted[0].config, []
     check_not_frozen(config.results)
-    print(cost(wanted), file=sys.stderr)
+    where = launcher(overrides_of(options, registry.seeds))
+    print(cost(wanted, where.at_once), file=sys.stderr)
     try:
-        launcher(overrides_of(options, registry.seeds)).run_arms(
-            [arm.at_seed(seed) for arm in wanted for seed in arm.seeds]
-        )
+        where.run_arms([arm.at_seed(seed) for arm in wanted for seed in arm.seeds])
     except SweepError as error:  # the other runs are there: judge what can be judged, then tell
         failures.append(error)
     rows = collect_rows(arms)
@@ -93,14 +91,14 @@ def run_and_report(
     return failures
 
 
-def cost(wanted: Sequence[Arm]) -> str:
-    """How many runs are missing and how long they will take, in a line."""
+def cost(wanted: Sequence[Arm], at_once: Callable[[int, Config], int]) -> str:
+    """How many runs are missing and how long they will take, in a line; `at_once`: how many are done at a time."""
     for arm in wanted:
         arm.look()
     config = wanted[0].config
     study = frozen(config.scale)
     found = expected(wanted, read_table(study)[0] if study else ())
-    return expected_line(found, config.n_jobs or cores(config), f"results/reference/{config.scale}")
+    return expected_line(found, at_once(found.missing.total(), config), f"results/reference/{config.scale}")
 
 
 def origin_of(options: argparse.Namespace, registry: Registry, config: Config) -> Origin:

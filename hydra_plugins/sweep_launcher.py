@@ -3,6 +3,7 @@
 hydra/launcher=sweep, the default, or hydra/launcher=slurm with the options of `experiments.sweeps.slurm.Options`.
 """
 
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,6 +77,12 @@ class SweepLauncher(Launcher):
         with mirroring(configs[0].tracking, configs[0].results) as show:
             self.run_before(Audience(show, progress.display, progress.tasks, hear), configs)
 
+    def at_once(self, missing: int, config: "Config") -> int:
+        """How many of the missing runs of a sweep are done at a time."""
+        from experiments.sweeps.sweep import cores
+
+        return config.n_jobs or cores(config)
+
     def run_before(self, audience: "Audience", configs: "Sequence[Config]") -> None:
         from experiments.sweeps import arms
 
@@ -121,6 +128,11 @@ class SlurmLauncher(SweepLauncher):
     def __init__(self, **options: Any) -> None:
         plain: Any = OmegaConf.to_container(OmegaConf.create(options))
         self.options = Options(**plain)
+
+    def at_once(self, missing: int, config: "Config") -> int:
+        from experiments.sweeps.cluster import shares
+
+        return math.prod(shares(missing, config.n_jobs, self.options))
 
     def run_before(self, audience: "Audience", configs: "Sequence[Config]") -> None:
         from experiments.sweeps import cluster

@@ -77,7 +77,7 @@ def reproduced(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -> li
     def run_arms(configs: Sequence[Config]) -> None:
         asked.extend(((config.experiment, config.arm), config.seed) for config in configs)
 
-    launcher: Any = lambda overrides: SimpleNamespace(run_arms=run_arms)  # noqa: E731
+    launcher: Any = lambda overrides: SimpleNamespace(run_arms=run_arms, at_once=lambda *_: 1)  # noqa: E731
     monkeypatch.setattr(reproduce, "launcher", launcher)
     monkeypatch.setattr(reproduce, "collect_rows", lambda arms: rows(next(iter(arms))[0]))
     words = ("--claims", f"{folder}/my.yaml", *words)
@@ -99,6 +99,8 @@ def test_an_own_claim_is_judged_alone_on_as_many_seeds_as_it_says(
     assert f"Claims: 1 of `{folder}/my.yaml`, a family of their own." in text and f"made by `{command}` at" in text
     assert f"make reproduce SCALE=smoke CLAIM=mine CLAIMS={folder}/my.yaml" in text
     assert "Sentence by sentence" not in text and "## Beside" not in text
+    assert text.startswith(f"# my: what the evidence says\n\nThe claims of {folder}/my.yaml, each with its verdict")
+    assert "corrected by Holm over all claims of the file" in text
     assert verify(folder / "results", Path("of the suite"))[1] == []
 
 

@@ -23,7 +23,7 @@ def stages(monkeypatch: pytest.MonkeyPatch, results: Path, *words: str) -> list[
     def run_arms(configs: Sequence[Config]) -> None:
         found.append(({(config.experiment, config.arm) for config in configs}, (results / "claims.json").exists()))
 
-    launcher: Any = lambda overrides: SimpleNamespace(run_arms=run_arms)  # noqa: E731
+    launcher: Any = lambda overrides: SimpleNamespace(run_arms=run_arms, at_once=lambda *_: 1)  # noqa: E731
     monkeypatch.setattr(reproduce, "launcher", launcher)
     command = ["reproduce", "--scale", "smoke", *words, f"results={results}", "tracking=none"]
     monkeypatch.setattr(sys, "argv", command)

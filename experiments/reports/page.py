@@ -61,6 +61,7 @@ def contents(
     colours |= {colour for drawing in strips.values() for colour in drawing.colours}
     inline = {name: drawing.inline(f"interval of {name}") for name, drawing in strips.items()}
     return {
+        **sentences.opening(origin),
         "verdicts": verdicts,
         "summary": summary(registry, verdicts),
         "groups": groups(registry, verdicts),
@@ -89,7 +90,7 @@ def contents(
         | sentences.of_claims(registry, origin),
         "beside": _beside(verdicts, origin.beside),
         "synthetic": sentences.is_synthetic(runs),
-        "method": sentences.method(registry),
+        "method": sentences.method(registry, origin),
         "timing": (sentences.timing_text(timed), tables.step_time_columns(timed)) if timed else None,
         "figure_style": Markup(stylesheet(colours)),
     }
@@ -112,9 +113,6 @@ def environment() -> Environment:
         "summary_table": summary_table,
     }
     environment.globals |= {
-        "title": sentences.TITLE,
-        "about": sentences.ABOUT,
-        "subtitle": sentences.SUBTITLE,
         "summary_about": sentences.SUMMARY,
         "strips_about": sentences.STRIPS,
         "synthetic_warning": sentences.SYNTHETIC,

@@ -15,6 +15,7 @@ from experiments.records.arm_rows import ArmRows, Runs
 from experiments.records.commands import override, run_command
 from experiments.records.files import as_typed
 from experiments.records.rows import Curve, Row, loss_curve
+from experiments.records.table import Origin
 from experiments.reports import sentences, tables
 from experiments.reports.page import environment
 from experiments.reports.scales import Scale, arm_styles, fitting, on_dark
@@ -32,14 +33,15 @@ BUSY = 0.8  # the least share of a run's wall time, spent on a core, of which no
 WIDTH, HEIGHT = 110.0, 22.0  # of a curve, in pixels
 
 
-def run_pages(registry: Registry, runs: Runs, verdicts: Sequence[Verdict]) -> dict[str, str]:
+def run_pages(registry: Registry, runs: Runs, verdicts: Sequence[Verdict], origin: Origin) -> dict[str, str]:
     """The page of each experiment, by the name of its file."""
     template, claims = environment().get_template("runs.html.jinja"), claims_of(registry, verdicts)
     experiments: dict[str, Runs] = {}
     for (experiment, arm), rows in runs.items():
         experiments.setdefault(experiment, Runs())[experiment, arm] = rows
     return {
-        f"{name}.html": template.render(_page(name, registry, own, claims)) for name, own in sorted(experiments.items())
+        f"{name}.html": template.render(_page(name, registry, own, claims, origin))
+        for name, own in sorted(experiments.items())
     }
 
 
@@ -54,7 +56,7 @@ def claims_of(registry: Registry, verdicts: Iterable[Verdict]) -> dict[tuple[str
 
 
 def _page(
-    experiment: str, registry: Registry, runs: Runs, claims: Mapping[tuple[str, str], list[Verdict]]
+    experiment: str, registry: Registry, runs: Runs, claims: Mapping[tuple[str, str], list[Verdict]], origin: Origin
 ) -> dict[str, Any]:
     arms = {name: runs[experiment, name] for name in sorted((arm for _, arm in runs), key=by_number)}
     settings = {name: _settings(arm) for name, arm in arms.items()}
@@ -66,12 +68,13 @@ def _page(
             "name": name,
             "colours": (styles[name][0], on_dark(styles[name][0])),
             "own": [f"{key}={as_typed(settings[name][key])}" for key in changed if key in settings[name]],
-            "command": command_of(experiment, settings[name], changed, arm),
+            "command": command_of(experiment, settings[name], changed, arm, origin.own.get("CONFIGS")),
             **_results(name, arm, scale, claims.get((experiment, name), [])),
         }
         for name, arm in arms.items()
     ]
     return {
+        "title": sentences.opening(origin)["title"],
         "experiment": experiment,
         "facts": sentences.facts(registry, runs),
         "synthetic": sentences.is_synthetic(runs),
@@ -108,8 +111,12 @@ def shared(arms: Mapping[str, Settings], changed: Sequence[str]) -> dict[str, li
     return parts
 
 
-def command_of(experiment: str, settings: Settings, changed: Sequence[str], arm: ArmRows) -> str:
+def command_of(
+    experiment: str, settings: Settings, changed: Sequence[str], arm: ArmRows, configs: str | None = None
+) -> str:
     """The command that runs an arm, its tuning included; empty where rows carry no configuration.
+
+    `configs` is the folder of the user's experiments.
 
     Names the model's options too, but for its sizes: no matter which of these the experiment leaves open.
     """
@@ -123,7 +130,7 @@ def command_of(experiment: str, settings: Settings, changed: Sequence[str], arm:
     words = [f"experiment={experiment}", *scale, *study, *(override(key, settings[key]) for key in named)]
     whole = seeds == list(range(seeds[0], seeds[-1] + 1))
     words.append(f"seed=range({seeds[0]},{seeds[-1] + 1})" if whole else f"seed={','.join(map(str, seeds))}")
-    return run_command(words, sweep=True)
+    return run_command([*(["--config-dir", configs] if configs else []), *words], sweep=True)
 
 
 def _choice(key: str, value: Any, norm: str) -> bool:

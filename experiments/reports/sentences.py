@@ -1,6 +1,7 @@
 """What the report says in sentences, the same in report.md and report.html; `code` and **strong** are marked so."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from experiments.records.arm_rows import Runs
@@ -21,11 +22,13 @@ from experiments.verdicts.verdicts import (
 )
 from experiments.verdicts.wording import by_number, tidy
 
-TITLE = "Layer Normalization: what the evidence says"
-SUBTITLE = "What the paper (Ba, Kiros and Hinton, 2016) and two notes on it say, and what nets trained here say."
-ABOUT = """The claims of "Layer Normalization" (Ba, Kiros and Hinton, 2016, arXiv:1607.06450) that this suite tests, \
-each with its verdict and the runs behind it. A claim, its test and the smallest effect that counts are declared \
-before its runs; of the frozen studies docs/editions.md says where they were not."""
+OPENING = {
+    "title": "Layer Normalization: what the evidence says",
+    "subtitle": "What the paper (Ba, Kiros and Hinton, 2016) and two notes on it say, and what nets trained here say.",
+    "about": """The claims of "Layer Normalization" (Ba, Kiros and Hinton, 2016, arXiv:1607.06450) that this suite \
+tests, each with its verdict and the runs behind it. A claim, its test and the smallest effect that counts are \
+declared before its runs; of the frozen studies docs/editions.md says where they were not.""",
+}
 SUMMARY = """A line for each statement of the two notes that this suite starts from (A and B, summaries of the paper) \
 and for each section of the paper: what was said, what was found, with a 95 % interval, and the verdicts on all claims \
 about it."""
@@ -46,10 +49,24 @@ beyond (unless the arm is undefined at every rate: then there is none to find)."
 }
 
 
-def method(registry: Registry) -> str:
+def opening(origin: Origin) -> dict[str, str]:
+    """The title and what the report is about: the suite's claims, or those of a user's file."""
+    if "CLAIMS" not in origin.own:
+        return OPENING
+    return {
+        "title": f"{PurePath(origin.own['CLAIMS']).stem}: what the evidence says",
+        "subtitle": "Claims of one's own, and what nets trained here say.",
+        "about": f"""The claims of {origin.own["CLAIMS"]}, each with its verdict and the runs behind it. They are no \
+claims of the suite, "Layer Normalization, reproduced", whose arms and tests judge them.""",
+    }
+
+
+def method(registry: Registry, origin: Origin) -> str:
+    family = "what the paper and the notes say, and apart from it over what later work and this suite add"
+    family = "all claims of the file" if "CLAIMS" in origin.own else family
     return f"""Arms are compared seed by seed: same initial weights, same order of the data, each at its own learning \
 rate, tuned by validation loss on seeds that are not reported. p is that of an exact one-sided sign-flip test, \
-corrected by Holm over what the paper and the notes say, and apart from it over what later work and this suite add \
+corrected by Holm over {family} \
 (alpha = {tidy(registry.alpha)}); identities hold by construction and have no p. With n seeds no p of this test is \
 below 2^-n, however large the effect: that of Student's paired t is told beside it. The interval is a paired 95 % \
 Student t. \

@@ -40,7 +40,7 @@ def write_report(
             figures[Path(figure_file(name, picture)).name] = drawing.standalone(picture.gist)
     plain = [claim["verdict"].as_dict() | {"reason": claim["reason"]} for claim in told["claims"]]
     _write_all(folder / "figures", figures, "*.svg")
-    _write_all(folder / EVIDENCE, run_pages(registry, runs, verdicts), "*.html")
+    _write_all(folder / EVIDENCE, run_pages(registry, runs, verdicts, origin), "*.html")
     for name, content in (("html", html(told)), ("md", text(told))):
         _write(folder / f"report.{name}", content)
     _write(folder / "claims.json", claims_json(plain, origin))

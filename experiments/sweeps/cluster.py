@@ -47,8 +47,7 @@ def run_missing(configs: Sequence[Config], options: Options, audience: Audience)
     if found is None:
         raise ClusterError("squeue does not answer, so tasks of this sweep may be in the queue; try again")
     if not found:
-        count = min(math.ceil(missing.count() / options.runs_per_task), options.tasks)
-        array.submit(configs, count, configs[0].n_jobs or (1 if options.gpus else options.cpus))
+        array.submit(configs, *shares(missing.count(), configs[0].n_jobs, options))
     print(f"{'found in the queue' if found else 'submitted'}: tasks with logs in {array.folder}", file=sys.stderr)
     try:
         watch(missing, array, audience)
@@ -57,6 +56,12 @@ def run_missing(configs: Sequence[Config], options: Options, audience: Audience)
         raise
     if missing.runs:
         raise missing.error(array)
+
+
+def shares(missing: int, n_jobs: int, options: Options) -> tuple[int, int]:
+    """How many tasks so many runs get, and how many of them each has at a time."""
+    tasks = min(math.ceil(missing / options.runs_per_task), options.tasks)
+    return tasks, n_jobs or (1 if options.gpus else options.cpus)
 
 
 def folder_for(configs: Sequence[Config]) -> Path:

@@ -13,7 +13,7 @@ import yaml
 
 from experiments.records.arm_rows import group_runs
 from experiments.records.files import as_typed, flat
-from experiments.records.table import read_table, write_table
+from experiments.records.table import Origin, read_table, write_table
 from experiments.reports.page import contents, html, marked
 from experiments.reports.run_pages import curve_of, run_pages
 from experiments.reports.scales import ALARM, FRAME, HUES, INK, OTHERS, SIZE, Scale, on_dark
@@ -150,7 +150,15 @@ def test_a_figure_leads_to_the_arms_it_draws(report: Path) -> None:
 
 def page_of(*rows: dict[str, Any]) -> str:
     registry = Registry(0.05, invented.SEEDS, (invented.claim(),))
-    return run_pages(registry, group_runs(rows), judge(registry, rows))["lm.html"]
+    return run_pages(registry, group_runs(rows), judge(registry, rows), ORIGIN)["lm.html"]
+
+
+def test_the_command_of_an_experiment_of_ones_own_names_its_folder() -> None:
+    rows = [invented.row("layer", seed, 1.0, config=CONFIG | {"norm": "layer", "seed": seed}) for seed in (0, 1)]
+    origin = Origin("make reproduce", own={"CLAIMS": "of mine/my.yaml", "CONFIGS": "of mine"})
+    page = run_pages(Registry(0.05, 2, ()), group_runs(rows), [], origin)["lm.html"]
+    assert "layernorm run -m --config-dir &#39;of mine&#39; experiment=lm " in page
+    assert '<a href="../report.html">my: what the evidence says</a>' in page
 
 
 def test_what_arms_differ_in_stands_out_and_makes_the_command() -> None:
@@ -222,7 +230,7 @@ def test_a_curve_has_gaps_where_the_loss_is_not_finite() -> None:
 
 def test_the_commands_of_our_own_runs_have_all_that_makes_their_arms() -> None:
     rows, _ = read_table(ROOT / "results" / "reference" / "laptop")
-    pages = run_pages(Registry(0.05, 12, ()), group_runs(rows), [])
+    pages = run_pages(Registry(0.05, 12, ()), group_runs(rows), [], ORIGIN)
     for experiment in sorted({row["experiment"] for row in rows}):
         arms = yaml.safe_load((ROOT / f"configs/experiment/{experiment}.yaml").read_text())["arms"]
         sections = pages[f"{experiment}.html"].split('<section id="')[1:]

@@ -51,6 +51,15 @@ def fail_on_seed_1(log: int, pipe: Connection) -> None:
         REAL_WORK(log, pipe)
 
 
+@pytest.mark.parametrize(
+    ("words", "n_jobs", "missing", "count"),
+    [([], 0, 20, 8), ([], 0, 5000, 128), (["gpus=1"], 0, 20, 2), (["gpus=1"], 3, 20, 6), (["tasks=1"], 0, 20, 4)],
+)
+def test_a_sweep_is_as_fast_as_the_tasks_it_will_have(words: list[str], n_jobs: int, missing: int, count: int) -> None:
+    chosen = compose.launcher(["hydra/launcher=slurm", *(f"hydra.launcher.{word}" for word in words)])
+    assert chosen.at_once(missing, dataclasses.replace(tiny(Path()), n_jobs=n_jobs)) == count
+
+
 def commands(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> None:
     """Stand-ins for Slurm's commands, first on the PATH."""
     for name, script in {"sbatch": "exit 1", "srun": "", "squeue": "", **scripts}.items():
