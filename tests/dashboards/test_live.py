@@ -22,7 +22,8 @@ from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 from tornado.websocket import websocket_connect
 
 from experiments import dashboard
-from experiments.dashboards.live import curves, server, texts
+from experiments.dashboards.live import curves, series, server, texts
+from experiments.dashboards.live.groups import among, grouped, lines, numbers, varied
 from experiments.dashboards.live.page import LOOKS, Page, styles_of
 from experiments.dashboards.live.runs import LiveResults, SeenRun, names, results_below
 from experiments.dashboards.live.server import PORTS, PortError, serve, started
@@ -181,7 +182,7 @@ def test_runs_of_different_batch_sizes_meet_at_equal_samples(tmp_path: Path) -> 
         for batch_size, updates in ((2, 320), (8, 80)):
             settings = config(norm, batch_size, 0, updates)
             end(tmp_path, settings, history(settings, POINTS))
-    groups = curves.grouped(read(tmp_path), "norm")
+    groups = grouped(read(tmp_path), "norm")
     assert list(groups) == ["batch", "layer"] and not curves.mixed(groups, "validation_loss", "samples")
     found = curves.band(groups["layer"], "validation_loss", "samples")
     losses = [
@@ -200,19 +201,19 @@ def test_runs_can_be_grouped_by_whatever_differs_and_results_drawn_against_it(tm
             settings = config("layer", batch_size, seed, optim={"learning_rate": rate})
             end(tmp_path, settings, history(settings, POINTS), "diverged" if rate == 0.1 else "completed")
     runs = read(tmp_path)
-    differing = curves.varied(runs)
+    differing = varied(runs)
     assert {"optim.learning_rate", "batch_size"} <= set(differing)
-    assert "norm" not in differing and curves.numbers(runs)[0] == "batch_size"
-    assert list(curves.grouped(runs, "batch_size")) == ["batch_size 2", "batch_size 8", "batch_size 32"]
+    assert "norm" not in differing and numbers(runs)[0] == "batch_size"
+    assert list(grouped(runs, "batch_size")) == ["batch_size 2", "batch_size 8", "batch_size 32"]
     evaluated = [run for run in runs if run.role == "evaluate"]
-    (line,) = curves.end_results(curves.lines(evaluated, "batch_size"), "batch_size", "test_loss").values()
+    (line,) = series.end_results(lines(evaluated, "batch_size"), "batch_size", "test_loss").values()
     assert line.x.tolist() == [2, 8, 32]
     assert line.middle.tolist() == [run.final["test_loss"] for run in evaluated]
-    tuning = curves.grouped([run for run in runs if run.role == "tune"], "arm")
-    found = curves.end_results(tuning, RATE, "validation_loss")
+    tuning = grouped([run for run in runs if run.role == "tune"], "arm")
+    found = series.end_results(tuning, RATE, "validation_loss")
     assert all(line.x.tolist() == [0.01, 0.1] and np.isnan(line.middle[1]) for line in found.values())
-    assert all(curves.chosen(line) == 0.01 for line in found.values())
-    assert curves.end_results(tuning, "norm", "validation_loss") == {}
+    assert all(series.chosen(line) == 0.01 for line in found.values())
+    assert series.end_results(tuning, "norm", "validation_loss") == {}
 
 
 def test_the_rate_that_is_marked_is_the_one_that_is_chosen(tmp_path: Path) -> None:
@@ -222,10 +223,10 @@ def test_the_rate_that_is_marked_is_the_one_that_is_chosen(tmp_path: Path) -> No
             settings = config("layer", 8, seed, optim={"learning_rate": rate})
             row = {"update": 10, "seconds": 1.0, "validation_loss": level, "validation_error": -level}
             end(tmp_path, settings, [row], status if seed == 1000 else "completed")
-    groups = curves.grouped(read(tmp_path), "arm")
+    groups = grouped(read(tmp_path), "arm")
     for metric in ("validation_loss", "validation_error"):
-        (line,) = curves.end_results(groups, RATE, metric).values()
-        assert curves.chosen(line) == 0.1
+        (line,) = series.end_results(groups, RATE, metric).values()
+        assert series.chosen(line) == 0.1
 
 
 def test_runs_of_one_arm_that_differ_are_apart_and_named_by_it(tmp_path: Path) -> None:
@@ -240,17 +241,17 @@ def test_runs_of_one_arm_that_differ_are_apart_and_named_by_it(tmp_path: Path) -
             settings = config("layer", 8, seed, optim={"learning_rate": rate})
             begin(tmp_path, settings, history(settings, 2))
     found = read(tmp_path)
-    evaluated = curves.grouped([run for run in found if run.role == "evaluate"], "arm")
+    evaluated = grouped([run for run in found if run.role == "evaluate"], "arm")
     assert {label: len(runs) for label, runs in evaluated.items()} == {
         "layer batch_size=8 data.name=mnist": 2,
         "layer batch_size=16 data.name=mine": 2,
         "layer batch_size=16 data.name=mnist": 2,
     }
     assert texts.members(evaluated) == "the seeds of a group"
-    every = curves.grouped(found, "arm")
-    assert len(every["layer_b8"]) == 4 and set(curves.among(every, found[:1])) <= set(every)
+    every = grouped(found, "arm")
+    assert len(every["layer_b8"]) == 4 and set(among(every, found[:1])) <= set(every)
     assert texts.members(every) == "runs of a group that differ in seed, learning rate"
-    by_norm = curves.grouped([run for run in found if run.role == "evaluate"], "norm")
+    by_norm = grouped([run for run in found if run.role == "evaluate"], "norm")
     assert len(by_norm["layer"]) == 6
     assert texts.members(by_norm) == "runs of a group that differ in seed, batch size, data"
 
@@ -262,7 +263,7 @@ def test_arms_are_named_by_what_sets_them_apart(tmp_path: Path) -> None:
         folder.finish({**(folder.record() or {}), "group": arm})
     page = Page(Document(), LiveResults(tmp_path))
     named = ["batch updates=160", "layer updates=80"]
-    assert list(curves.grouped(read(tmp_path), "arm")) == page.table.source.data["arm"] == named
+    assert list(grouped(read(tmp_path), "arm")) == page.table.source.data["arm"] == named
     assert [label for _, label in page.widgets["only"].options] == named
     assert page.texts["about"].text.endswith("All arms with <code>model.depth=3</code>.")
     assert shared_by([]) == [] and apart_by(["layer a=1"]) == {"layer a=1": "layer"}
@@ -369,12 +370,12 @@ def test_lines_are_runs_that_differ_only_in_the_number(tmp_path: Path) -> None:
             settings = config(norm, batch_size, 0, 320 // batch_size, model={"name": "mlp", "normalize": kind})
             end(tmp_path, settings, history(settings, 2))
     found = read(tmp_path)
-    assert {label: len(runs) for label, runs in curves.lines(found, "batch_size").items()} == {
+    assert {label: len(runs) for label, runs in lines(found, "batch_size").items()} == {
         "batch, normalize all": 2,
         "batch, normalize hidden": 2,
         "layer": 2,
     }
-    assert curves.numbers(found) == ["batch_size"]
+    assert numbers(found) == ["batch_size"]
 
 
 def test_what_comes_from_files_is_escaped_and_missing_verdicts_are_told(tmp_path: Path) -> None:

@@ -17,10 +17,12 @@ from bokeh.models.widgets.markups import Div
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup, escape
 
-from experiments.dashboards.live import curves, texts
-from experiments.dashboards.live.curves import ARM, AXES, Series, among, grouped
+from experiments.dashboards.live import curves, series, texts
+from experiments.dashboards.live.curves import AXES
+from experiments.dashboards.live.groups import ARM, Groups, among, grouped, lines, norms, numbers, varied
 from experiments.dashboards.live.plots import CurvesChart, ResultsChart
 from experiments.dashboards.live.runs import SEED, LiveResults, SeenRun
+from experiments.dashboards.live.series import Series
 from experiments.dashboards.live.table import RunTable
 from experiments.records.printable import printable
 from experiments.reports.scales import BLACK, Styles, arm_styles, legible
@@ -171,11 +173,11 @@ class Page:
         self.choose("axis", AXES, curves.fair_axis(of_role))
         spread = curves.spans_decades(of_role, self.widgets["metric"].value)
         self.choose("scale", {"linear": "linear", "log": "logarithmic"}, "log" if spread else "linear")
-        self.choose("group", {key: key for key in (ARM, *curves.varied(of_role))})
+        self.choose("group", {key: key for key in (ARM, *varied(of_role))})
         self.choose("seeds", EVERY)
         finals = dict.fromkeys(name for run in runs for name in run.final)
-        self.choose("number", {key: key for key in curves.numbers([run for run in runs if run.role == "evaluate"])})
-        self.choose("result", spoken(finals), curves.end_metric(self.widgets["metric"].value, runs))
+        self.choose("number", {key: key for key in numbers([run for run in runs if run.role == "evaluate"])})
+        self.choose("result", spoken(finals), series.end_metric(self.widgets["metric"].value, runs))
         arms = sorted({run.arm for run in runs}, key=by_number)
         # What this one offers, it shows as HTML.
         self.widgets["only"].options = [(arm, str(escape(name))) for arm, name in apart_by(arms).items()]
@@ -217,15 +219,15 @@ class Page:
         """How the end of tuning runs depends on their learning rate."""
         every = grouped(runs, choice["group"] if choice["group"] not in (SEED, RATE) else ARM)
         groups = among(every, [run for run in shown if run.role == "tune"])
-        drawn, metric = curves.end_results(groups, RATE, choice["metric"]), choice["metric"]
+        drawn, metric = series.end_results(groups, RATE, choice["metric"]), choice["metric"]
         if not drawn:
-            drawn, metric = curves.measured_rates(among(every, shown)), "validation_loss"
+            drawn, metric = series.measured_rates(among(every, shown)), "validation_loss"
         self.draw_series("rates", drawn, styles_of(every), RATE, metric, anew)
 
     def draw_results(self, runs: Sequence[SeenRun], shown: Sequence[SeenRun], choice: Choice, anew: bool) -> None:
         """How the result of evaluation runs depends on a number in which they differ."""
-        every = curves.lines([run for run in runs if run.role == "evaluate"], choice["number"])
-        drawn = curves.end_results(among(every, shown), choice["number"], choice["result"])
+        every = lines([run for run in runs if run.role == "evaluate"], choice["number"])
+        drawn = series.end_results(among(every, shown), choice["number"], choice["result"])
         self.draw_series("results", drawn, styles_of(every), choice["number"], choice["result"], anew)
         self.widgets["number"].visible = bool(drawn)
 
@@ -248,9 +250,9 @@ class Page:
             holder.children = [figure()]
 
 
-def styles_of(groups: curves.Groups) -> Styles:
+def styles_of(groups: Groups) -> Styles:
     """Every colour stands out from the ground of the page, and so do all its shades."""
-    styles = arm_styles(groups, curves.norms(groups), BLACK)
+    styles = arm_styles(groups, norms(groups), BLACK)
     return {label: (legible(colour), dashes) for label, (colour, dashes) in styles.items()}
 
 

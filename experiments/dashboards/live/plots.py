@@ -15,8 +15,10 @@ from bokeh.models import (
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
 
-from experiments.dashboards.live.curves import AXES, Band, Groups, Series, band, chosen, curve
+from experiments.dashboards.live.curves import AXES, Band, band, curve
+from experiments.dashboards.live.groups import Groups
 from experiments.dashboards.live.runs import seed_of
+from experiments.dashboards.live.series import Series, chosen
 from experiments.dashboards.live.texts import LINES, short
 from experiments.reports.scales import FRAME, INK, Styles, thin, wide
 from experiments.verdicts.units import unit_of

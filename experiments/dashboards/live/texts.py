@@ -8,8 +8,10 @@ from pathlib import Path
 
 from markupsafe import Markup, escape
 
-from experiments.dashboards.live.curves import Groups, Series, mixed, of_tuning, pooled
+from experiments.dashboards.live.curves import mixed
+from experiments.dashboards.live.groups import Groups, pooled
 from experiments.dashboards.live.runs import ODD, SEED, STATES_SHOWN, SeenRun
+from experiments.dashboards.live.series import Series, of_tuning
 from experiments.records.commands import override, run_command
 from experiments.reports.scales import DASHES, Styles
 from experiments.reports.tables import SYMBOLS, estimate_text
