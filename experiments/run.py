@@ -16,7 +16,7 @@ from experiments.sweeps.arms import run_tuned
 from experiments.sweeps.compose import configured
 from experiments.sweeps.help import offer_help, short_help
 from experiments.sweeps.options import named_folder, register
-from experiments.training import schema, torchrun
+from experiments.training import checks, schema, torchrun
 from experiments.training.errors import one_line, told_in_one_line
 from experiments.training.identity import Run
 from experiments.training.measured import outcome_line
@@ -61,7 +61,7 @@ def recorded(results: str, name: str) -> Config:
     file = folder.path / CONFIG
     try:
         plain = from_json(file.read_text())["options"]
-        config = dataclasses.replace(schema.from_plain(plain), results=results)
+        config = dataclasses.replace(checks.from_plain(plain), results=results)
     except FileNotFoundError:
         done = folder.state == DONE
         raise ConfigError(f"resume={name}: {'this run is done' if done else 'it never started'}") from None

@@ -14,8 +14,9 @@ from experiments.sweeps.compose import command_line, overrides_of
 from experiments.sweeps.composed import composed_arms
 from experiments.sweeps.options import known_experiments, register
 from experiments.sweeps.standing import Standing
+from experiments.training.checks import unknown_value
 from experiments.training.errors import told_in_one_line
-from experiments.training.schema import ConfigError, unknown_value
+from experiments.training.schema import ConfigError
 from experiments.verdicts.claims import Registry
 from experiments.verdicts.claims_file import CLAIMS, load_claims
 

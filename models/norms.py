@@ -4,7 +4,7 @@ A norm turns summed inputs `a` into what the non-linearity sees. Ba, Kiros and H
 
     none        a + b                         no statistics; the shift is the layer's ordinary bias
     batch       g * (a - mu) / sigma + b      mu, sigma of each unit over the cases of the mini-batch
-    renorm      g * (a - mu) / sigma + b      as batch, corrected towards running averages (batch_norms.py)
+    renorm      g * (a - mu) / sigma + b      as batch, corrected towards running averages (batch_renorm.py)
     sync_batch  g * (a - mu) / sigma + b      of each unit over the mini-batches of all processes that train the model
     layer       g * (a - mu) / sigma + b      mu, sigma of each case over the units of the layer
     rms         g * a / root mean square + b  of each case over the units of the layer
@@ -20,13 +20,13 @@ so that one seed gives every norm the same initial weights; weight norm's gain s
 
 from torch import nn
 
-from . import batch_norms, case_norms, weight_norm
+from . import batch_norms, batch_renorm, case_norms, sync_batch_norm, weight_norm
 from .case_norms import Norm
 from .options import FeedforwardNormConfig, NormConfig
 
 NORMS: dict[str, type[Norm]] = {
     norm.name: norm
-    for module in (case_norms, batch_norms, weight_norm)
+    for module in (case_norms, batch_norms, batch_renorm, sync_batch_norm, weight_norm)
     for norm in vars(module).values()
     if isinstance(norm, type) and issubclass(norm, Norm) and "name" in vars(norm)
 }

@@ -1,7 +1,7 @@
 """What models and norms can be asked for: every option, typed once. Without PyTorch, which takes a second to import.
 
 `model=<name>` is the dataclass with this name in MODELS; `models/<name>.py` builds it. What an option needs to change
-anything its metadata say (experiments/training/schema.py): most of those about norms need certain ones. So do they say
+anything its metadata say (experiments/training/checks.py): most of those about norms need certain ones. So do they say
 when it is `recorded`: later options only where they are "changed" from their default, so that the ids of older runs
 stay as they are.
 """

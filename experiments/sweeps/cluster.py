@@ -19,7 +19,7 @@ from experiments.sweeps.audience import QUIET, Audience
 from experiments.sweeps.failure import Failure, SweepError
 from experiments.sweeps.preflight import check_several, check_sweep
 from experiments.sweeps.slurm import Array, ClusterError, Options
-from experiments.training import schema
+from experiments.training import checks
 from experiments.training.identity import Run
 from experiments.training.schema import Config
 
@@ -29,7 +29,7 @@ LINES_APART = 30.0  # seconds
 
 def run_arms(configs: Sequence[Config], options: Options, audience: Audience = QUIET) -> None:
     """As `arms.run_arms`, on a cluster. Raises SweepError at the end if runs failed or are missing."""
-    schema.check(options, "hydra.launcher.")
+    checks.check(options, "hydra.launcher.")
     check_several(configs)
     check_sweep([replace(config, device="cpu") for config in configs])  # GPUs are where the tasks will be
     # Runs are shown in dashboards from here: nodes that compute often have no network.

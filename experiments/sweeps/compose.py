@@ -22,7 +22,7 @@ from experiments.records.one_line import Arguments
 from experiments.sweeps.arm import Name
 from experiments.sweeps.naming import name_among
 from experiments.sweeps.options import known_experiments, known_scales, register
-from experiments.training import schema
+from experiments.training import checks, schema
 from experiments.training.errors import one_line
 from experiments.training.schema import Config, ConfigError
 
@@ -136,8 +136,8 @@ def run_of(composed: DictConfig, experiment: str, scale: str) -> Config:
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
     config.sizes, config.deviations = {}, ""  # have said what they are for
-    schema.check(config)
-    schema.check_together(config)
+    checks.check(config)
+    checks.check_together(config)
     config.data = data.identified(config.data)
     config.updates = schema.updates_of(config)
     config.tuning = schema.replicated(config)
@@ -169,7 +169,7 @@ def overrides_of(options: argparse.Namespace, seeds: int) -> list[str]:
 
 def known_scale(name: str) -> str:
     if name not in (known := known_scales()):
-        raise argparse.ArgumentTypeError(str(schema.unknown_value("scale", name, known)))
+        raise argparse.ArgumentTypeError(str(checks.unknown_value("scale", name, known)))
     return name
 
 

@@ -22,7 +22,8 @@ from experiments.records.files import as_typed, setting
 from experiments.sweeps.options import experiment_files, known_experiments
 from experiments.sweeps.slurm import Options
 from experiments.training import probes
-from experiments.training.schema import ANY_SEED, CONFIGS, GROUPS, Config, Optim, Tuning, default, settable
+from experiments.training.checks import GROUPS, settable
+from experiments.training.schema import ANY_SEED, CONFIGS, Config, Optim, Tuning, default
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("models", "data", "experiments/training")
 # Names, checks and processes: no number of a run passes through them but by its configuration, which its id tells.
-TRAINING = ("code", "debug", "errors", "identity", "processes", "run", "schema")
+TRAINING = ("checks", "code", "debug", "errors", "identity", "processes", "run", "schema")
 # Nor does any pass through models.layers, which the package offers to others.
 ASIDE = {"models.options", "models.layers", *(f"experiments.training.{name}" for name in TRAINING)}
 # Prepares every run; that it also sets up the kernels makes them no part of a run without recurrent layers.

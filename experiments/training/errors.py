@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 import data
 import models
 from experiments.records import one_line as endings
-from experiments.training.schema import settable, unknown_key, unknown_value
+from experiments.training.checks import settable, unknown_key, unknown_value
 
 GROUP = "Config group override"  # begins Hydra's ValueError for model=null
 # Lines of Hydra's and OmegaConf's messages that tell a user nothing.

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from .. import kernels
-from ..batch_norms import BatchNorm, SyncBatchNorm
+from ..batch_norms import BatchNorm
 from ..case_norms import GroupNorm, InstanceNorm, LayerNorm, Layout, Norm, RMSNorm, Unnormalized
+from ..sync_batch_norm import SyncBatchNorm
 from ..weight_norm import WeightNorm
 from .library import unavailable
 from .updates import AVERAGES

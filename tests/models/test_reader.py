@@ -9,7 +9,7 @@ from torch import Tensor
 import data
 import models
 from data import Spec, cloze, recall
-from experiments.training import schema
+from experiments.training import checks
 from experiments.training.schema import Config, ConfigError
 from experiments.training.train import evaluate
 from models import ModelError, kernels, reader
@@ -174,7 +174,7 @@ def test_normalize_all_is_refused_without_a_norm() -> None:
     model = reader.Config(normalize="all")
     config = Config(norm="none", model=model, data=cloze.Config(source="synthetic"))
     with pytest.raises(ConfigError, match=r"model\.normalize=all changes nothing with norm=none"):
-        schema.check_together(config)
+        checks.check_together(config)
 
 
 def test_other_data_is_refused_in_one_line() -> None:

@@ -24,7 +24,7 @@ from experiments.sweeps import compose as compose_module
 from experiments.sweeps.arm import Arm, Name
 from experiments.sweeps.options import register
 from experiments.sweeps.preflight import declared
-from experiments.training import schema
+from experiments.training import checks, schema
 from experiments.training.schema import Config, ConfigError
 from experiments.verdicts.claims import ClaimError, check_against
 from experiments.verdicts.claims_file import load_claims
@@ -155,7 +155,7 @@ def test_a_replication_shares_no_run_and_no_rate_with_the_original(scale: str) -
 def test_the_first_seed_is_no_science_and_survives_its_record() -> None:
     original, again = compose("lm_lstm"), compose("lm_lstm", "first_seed=100")
     assert schema.scientific(original) == schema.scientific(again)
-    assert schema.from_plain(asdict(again)) == again
+    assert checks.from_plain(asdict(again)) == again
 
 
 def test_every_scale_that_is_named_somewhere_exists_and_asks_what_has_sizes_there() -> None:

@@ -19,7 +19,8 @@ from experiments.sweeps.compose import load
 from experiments.sweeps.options import register
 from experiments.sweeps.slurm import Options
 from experiments.training import probes
-from experiments.training.schema import CONFIGS, GROUPS, Config, Optim, Tuning, default, settable
+from experiments.training.checks import GROUPS, settable
+from experiments.training.schema import CONFIGS, Config, Optim, Tuning, default
 from experiments.verdicts.claims_file import load_claims
 
 ROOT = Path(__file__).parents[2]

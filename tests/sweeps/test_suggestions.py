@@ -7,7 +7,8 @@ import pytest
 
 from experiments.records.nearest import SYNONYMS, nearest
 from experiments.sweeps.options import known_experiments, known_scales
-from experiments.training.schema import GROUPS, Config, Optim, Tuning, every_key, settable, unknown_key, unknown_value
+from experiments.training.checks import GROUPS, every_key, settable, unknown_key, unknown_value
+from experiments.training.schema import Config, Optim, Tuning
 from experiments.verdicts.claims import ClaimError
 from experiments.verdicts.claims_file import load_claims
 

@@ -11,7 +11,8 @@ from data import mnist, recall
 from experiments.records import files
 from experiments.reports.sentences import OF_NORMS
 from experiments.training import schema
-from experiments.training.schema import Config, ConfigError, Optim, check_together
+from experiments.training.checks import check_together
+from experiments.training.schema import Config, ConfigError, Optim
 from experiments.training.train import train
 from models import (
     ModelError,

@@ -19,8 +19,8 @@ from experiments.training import parallel, schema, torchrun
 from experiments.training.processes import ParallelError
 from experiments.training.run import run
 from models import ModelError
-from models.batch_norms import StepwiseSyncBatchNorm, SyncBatchNorm
 from models.norms import recurrent
+from models.sync_batch_norm import StepwiseSyncBatchNorm, SyncBatchNorm
 from tests.training.ranks import BATCH, MODELS, build, cases, fail, learn, of_all_ranks, of_large_means
 from tests.training.test_run import tiny
 
@@ -74,7 +74,7 @@ def test_alone_synchronised_batch_norm_is_batch_norm_and_exchanges_nothing(monke
 
 
 def test_padding_cannot_be_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.batch_norms.processes", lambda: 2)
+    monkeypatch.setattr("models.sync_batch_norm.processes", lambda: 2)
     with pytest.raises(ModelError, match=r"^norm=sync_batch: sequences with padding [^\n]+$"):
         recurrent("sync_batch", 4, steps=2)(torch.randn(3, 4), 0, torch.tensor([True, False, True]))
     assert issubclass(StepwiseSyncBatchNorm, SyncBatchNorm)
