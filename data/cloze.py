@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from data import Batch, DataError, Spec, cache, text
+from data import Batch, DataError, Spec, cache, shakespeare
 
 if TYPE_CHECKING:
     import torch
@@ -249,7 +249,7 @@ def _sources() -> Iterator[cache.Source]:
 
 
 def _from_text(into: Path) -> None:
-    corpus = text.shakespeare()
+    corpus = shakespeare.corpus()
     for part, ids in corpus.parts.items():
         scenes = parsed("".join(map(corpus.symbols.__getitem__, ids.tolist())))
         (into / f"{part}.txt").write_text(_written(scenes), encoding="ascii", newline="")

@@ -25,7 +25,8 @@ from experiments.reports.page import EVIDENCE
 from experiments.reports.write import write_report
 from experiments.verdicts.claims_file import CLAIMS, load_claims
 from experiments.verdicts.claims_json import read_verdicts
-from experiments.verdicts.verdicts import INCOMPLETE, judge
+from experiments.verdicts.verdict import INCOMPLETE
+from experiments.verdicts.verdicts import judge
 
 ROOT = Path(__file__).resolve().parent.parent
 SEPARATORS = r'[\s,;|*()\[\]"<>=]'  # between the words and numbers of any of the files

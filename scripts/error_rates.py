@@ -24,7 +24,8 @@ sys.path.insert(0, str(ROOT))
 from experiments.reports.tables import markdown
 from experiments.verdicts.claims import ADDED, SAID, Claim, Registry
 from experiments.verdicts.claims_file import load_claims
-from experiments.verdicts.verdicts import CONTRADICTED, EQUIVALENT, SUPPORTED, judge
+from experiments.verdicts.verdict import CONTRADICTED, EQUIVALENT, SUPPORTED
+from experiments.verdicts.verdicts import judge
 
 SEEDS = (12, 20)  # of scale laptop, of scale evening
 SPREADS = (0.2, 0.5, 0.8)  # of the differences over the seeds, in margins

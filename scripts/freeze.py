@@ -31,7 +31,8 @@ from experiments.sweeps.composed import composed_arms
 from experiments.sweeps.preflight import declared
 from experiments.verdicts.claims import Registry, check_against
 from experiments.verdicts.claims_file import CLAIMS, load_claims
-from experiments.verdicts.verdicts import INCOMPLETE, Verdict, judge
+from experiments.verdicts.verdict import INCOMPLETE, Verdict
+from experiments.verdicts.verdicts import judge
 from experiments.verify import ROOT, across, verify
 
 

@@ -15,7 +15,8 @@ from experiments.reports.marked_pages import README, VERDICTS
 from experiments.reports.write import write_report
 from experiments.verdicts.claims import Registry
 from experiments.verdicts.claims_file import load_claims
-from experiments.verdicts.verdicts import Verdict, judge
+from experiments.verdicts.verdict import Verdict
+from experiments.verdicts.verdicts import judge
 from scripts.browser import NAMES, Browser, installed
 from tests.dashboards.wandb_server import wandb_server  # noqa: F401 (a fixture)
 

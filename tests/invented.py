@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.verdicts.claims import Claim, Registry
-from experiments.verdicts.verdicts import Verdict, judge
+from experiments.verdicts.verdict import Verdict
+from experiments.verdicts.verdicts import judge
 
 SEEDS = 10
 

@@ -10,7 +10,7 @@ import pytest
 from experiments.records.studies import REFERENCE, scale_of, studies
 from experiments.verdicts.claims_file import load_claims
 from experiments.verdicts.claims_json import read_verdicts
-from experiments.verdicts.verdicts import Verdict
+from experiments.verdicts.verdict import Verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])

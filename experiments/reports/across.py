@@ -16,7 +16,7 @@ from experiments.reports.summary import summary
 from experiments.reports.tables import anchor, estimate_text, markdown, outcome_text
 from experiments.verdicts.claims import Claim, Registry
 from experiments.verdicts.replication import Repeated, agreement, repeated
-from experiments.verdicts.verdicts import INCOMPLETE, Verdict
+from experiments.verdicts.verdict import INCOMPLETE, Verdict
 from experiments.verdicts.wording import number
 
 PAGE = "studies.md"

@@ -7,7 +7,7 @@ from experiments.reports.tables import Columns, estimate_text, outcome_text
 from experiments.verdicts.claims_json import read_verdicts
 from experiments.verdicts.replication import Repeated, agreement, compared
 from experiments.verdicts.units import as_factor, told
-from experiments.verdicts.verdicts import Verdict
+from experiments.verdicts.verdict import Verdict
 
 OUTCOME = len("✘ contradicted")
 

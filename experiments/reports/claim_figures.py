@@ -32,7 +32,7 @@ from experiments.verdicts.claims import Claim
 from experiments.verdicts.effects import Effect, effects
 from experiments.verdicts.evidence import evaluations, metric_value
 from experiments.verdicts.units import NONE, Unit, declared, heading, unit_of
-from experiments.verdicts.verdicts import Verdict
+from experiments.verdicts.verdict import Verdict
 from experiments.verdicts.wording import number, span, tidy
 
 Style = tuple[str, Dashes]

@@ -14,7 +14,7 @@ from experiments.reports.beside import beside_lines
 from experiments.reports.tables import terminal_table
 from experiments.verdicts.claims_json import read_verdicts
 from experiments.verdicts.replication import AGREED, Repeated, compared
-from experiments.verdicts.verdicts import INCOMPLETE, Verdict
+from experiments.verdicts.verdict import INCOMPLETE, Verdict
 from experiments.verdicts.wording import number
 
 

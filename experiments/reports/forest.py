@@ -14,7 +14,7 @@ from experiments.reports.scales import FRAME, INK, SIZE, Scale, linear
 from experiments.reports.svg import Panel
 from experiments.verdicts.claims import Claim, Registry, check_known
 from experiments.verdicts.claims_file import CONFIGS, read
-from experiments.verdicts.verdicts import Verdict
+from experiments.verdicts.verdict import Verdict
 from experiments.verdicts.wording import number
 
 PUBLISHED = CONFIGS / "published.yaml"

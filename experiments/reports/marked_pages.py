@@ -8,7 +8,7 @@ from experiments.records.studies import scale_of
 from experiments.reports.summary import Line, summary
 from experiments.reports.tables import SYMBOLS, Places, anchor, counts_columns, markdown, markdown_table
 from experiments.verdicts.claims import Registry
-from experiments.verdicts.verdicts import INCOMPLETE, SUPPORTED, Verdict
+from experiments.verdicts.verdict import INCOMPLETE, SUPPORTED, Verdict
 
 README, VERDICTS = PAGES = "README.md", "docs/verdicts.md"
 FROZEN = "results/reference"

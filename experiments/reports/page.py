@@ -29,7 +29,7 @@ from experiments.reports.strips import strip
 from experiments.reports.summary import groups, summary, summary_table
 from experiments.reports.svg import stylesheet
 from experiments.verdicts.claims import SAID_BY, Claim, Registry
-from experiments.verdicts.verdicts import Verdict
+from experiments.verdicts.verdict import Verdict
 
 SCRIPT = Markup("\n" + (Path(__file__).parent / "report.js").read_text(encoding="utf-8"))
 EVIDENCE = "evidence"  # the folder of the runs' pages

@@ -5,7 +5,13 @@ from collections.abc import Callable
 from experiments.verdicts.claims import Claim
 from experiments.verdicts.evidence import EDGE, GRID, PAIRS, RATE, REUSED, SEEDS, TUNING, Obstacle
 from experiments.verdicts.units import declared, told
-from experiments.verdicts.verdicts import CONTRADICTED, EQUIVALENT, INCONCLUSIVE, SUPPORTED, Verdict
+from experiments.verdicts.verdict import (
+    CONTRADICTED,
+    EQUIVALENT,
+    INCONCLUSIVE,
+    SUPPORTED,
+    Verdict,
+)
 from experiments.verdicts.wording import number, span
 
 

@@ -22,7 +22,7 @@ from experiments.reports.scales import Scale, arm_styles, fitting, on_dark
 from experiments.reports.settings import RATE, Settings, differing, model_of, norm_of, settings_of
 from experiments.verdicts.claims import Registry
 from experiments.verdicts.units import heading, unit_of
-from experiments.verdicts.verdicts import Verdict
+from experiments.verdicts.verdict import Verdict
 from experiments.verdicts.wording import by_number, number, tidy
 
 ROLES = {"evaluate": "Evaluation runs", "tune": "Tuning runs"}

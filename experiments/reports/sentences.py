@@ -11,7 +11,7 @@ from experiments.records.table import Origin
 from experiments.verdicts.claims import Claim, Registry, Sentence
 from experiments.verdicts.evidence import evaluations
 from experiments.verdicts.units import declared
-from experiments.verdicts.verdicts import (
+from experiments.verdicts.verdict import (
     CONTRADICTED,
     EQUIVALENT,
     INCOMPLETE,

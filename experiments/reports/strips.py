@@ -13,7 +13,7 @@ from experiments.reports.summary import Line
 from experiments.reports.svg import Drawing, Panel
 from experiments.reports.tables import SYMBOLS, estimate_text
 from experiments.verdicts.claims import Claim
-from experiments.verdicts.verdicts import CONTRADICTED, SUPPORTED, Verdict
+from experiments.verdicts.verdict import CONTRADICTED, SUPPORTED, Verdict
 
 TICKS = {-100: "-100", -10: "-10", -1: "-1", 0: "0", 1: "1", 10: "10", 100: "100"}
 REACH = math.asinh(300)  # beyond this effects are drawn at the edge

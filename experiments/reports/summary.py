@@ -13,7 +13,12 @@ from experiments.reports.sentences import counts
 from experiments.reports.tables import SYMBOLS, anchor, estimate_text, markdown
 from experiments.verdicts.claims import LITERATURE, SUITE, Claim, Finding, Registry, Sentence
 from experiments.verdicts.units import told, unit_of, with_unit
-from experiments.verdicts.verdicts import CONTRADICTED, INCOMPLETE, SUPPORTED, Verdict
+from experiments.verdicts.verdict import (
+    CONTRADICTED,
+    INCOMPLETE,
+    SUPPORTED,
+    Verdict,
+)
 from experiments.verdicts.wording import number, span
 
 OTHERS = {LITERATURE: "What later literature adds", SUITE: "What this suite adds"}

@@ -21,7 +21,14 @@ from experiments.verdicts.claims import PAPER, SAID_BY, Claim, Sentence
 from experiments.verdicts.evidence import evaluations, metric_value, updates_to
 from experiments.verdicts.stats import paired_interval
 from experiments.verdicts.units import UPDATES, Unit, as_factor, heading, told, unit_of
-from experiments.verdicts.verdicts import CONTRADICTED, EQUIVALENT, INCOMPLETE, INCONCLUSIVE, SUPPORTED, Verdict
+from experiments.verdicts.verdict import (
+    CONTRADICTED,
+    EQUIVALENT,
+    INCOMPLETE,
+    INCONCLUSIVE,
+    SUPPORTED,
+    Verdict,
+)
 from experiments.verdicts.wording import by_number, number, tidy
 
 Columns = Mapping[str, Sequence[str]]

@@ -19,7 +19,7 @@ from experiments.reports.series_figures import series_pictures
 from experiments.reports.svg import level
 from experiments.verdicts.claims import Registry
 from experiments.verdicts.claims_json import claims_json
-from experiments.verdicts.verdicts import Verdict
+from experiments.verdicts.verdict import Verdict
 
 
 def write_report(

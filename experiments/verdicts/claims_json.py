@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.records.files import SuiteError, from_json
 from experiments.records.table import Origin
-from experiments.verdicts.verdicts import Verdict
+from experiments.verdicts.verdict import Verdict
 
 
 class VerdictsError(SuiteError, ValueError):

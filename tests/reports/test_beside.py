@@ -10,7 +10,8 @@ from experiments.records.table import Origin, read_table, write_table
 from experiments.reports import beside
 from experiments.reports.write import write_report
 from experiments.verdicts.claims import Registry
-from experiments.verdicts.verdicts import Verdict, judge
+from experiments.verdicts.verdict import Verdict
+from experiments.verdicts.verdicts import judge
 from tests.conftest import GOLDEN
 
 CHOSEN = ("G1-better", "G7-invariant")

@@ -18,7 +18,8 @@ from experiments.reports.page import contents, html, marked
 from experiments.reports.run_pages import curve_of, run_pages
 from experiments.reports.scales import ALARM, FRAME, HUES, INK, OTHERS, SIZE, Scale, on_dark
 from experiments.verdicts.claims import Registry
-from experiments.verdicts.verdicts import Verdict, judge
+from experiments.verdicts.verdict import Verdict
+from experiments.verdicts.verdicts import judge
 from tests import invented
 from tests.conftest import ORIGIN
 

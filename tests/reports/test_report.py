@@ -23,7 +23,8 @@ from experiments.reports.tables import verdict_table
 from experiments.reports.write import write_report
 from experiments.verdicts.claims import Registry
 from experiments.verdicts.claims_json import read_claims, read_verdicts
-from experiments.verdicts.verdicts import VERDICTS, Verdict, judge
+from experiments.verdicts.verdict import VERDICTS, Verdict
+from experiments.verdicts.verdicts import judge
 from tests.conftest import GOLDEN, ORIGIN
 
 

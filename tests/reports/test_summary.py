@@ -13,7 +13,7 @@ from experiments.reports.tables import alike, markdown_table
 from experiments.verdicts.claims import ClaimError, Registry
 from experiments.verdicts.claims_file import load_claims
 from experiments.verdicts.claims_json import read_verdicts
-from experiments.verdicts.verdicts import Verdict
+from experiments.verdicts.verdict import Verdict
 from tests.conftest import GOLDEN, with_markers
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.verdicts.replication import agreement, compared, rank_correlation, repeated
 from experiments.verdicts.stats import paired_interval
-from experiments.verdicts.verdicts import Verdict
+from experiments.verdicts.verdict import Verdict
 from tests.invented import SEEDS, arms, claim, spread, verdict
 
 

@@ -13,7 +13,8 @@ import pytest
 from experiments.records.rows import Floats
 from experiments.verdicts.claims import Claim, ClaimError, Registry
 from experiments.verdicts.stats import seeds_for_difference, seeds_for_equivalence, seeds_for_wins
-from experiments.verdicts.verdicts import Verdict, judge
+from experiments.verdicts.verdict import Verdict
+from experiments.verdicts.verdicts import judge
 from tests.invented import SEEDS, arms, claim, spread, tuning, verdict
 
 

@@ -16,7 +16,7 @@ from experiments.records.commands import override, run_command
 from experiments.reports.scales import DASHES, Styles
 from experiments.reports.tables import SYMBOLS, estimate_text
 from experiments.verdicts.claims_json import read_claims
-from experiments.verdicts.verdicts import Verdict
+from experiments.verdicts.verdict import Verdict
 from experiments.verdicts.wording import number
 
 LINES = dict(zip(DASHES, ("", "7 4", "2 3", "9 3 2 3"), strict=True))  # the same in the legend as in the plots

@@ -22,7 +22,7 @@ from experiments.dashboards.wandb.outline import Outline
 from experiments.dashboards.wandb.places import ACCOUNT, told
 from experiments.records import files
 from experiments.reports.settings import RATE
-from experiments.verdicts.verdicts import VERDICTS
+from experiments.verdicts.verdict import VERDICTS
 
 TITLE = "Layer Normalization, reproduced"
 GRID = 24  # columns of wandb's grid
