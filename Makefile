@@ -50,7 +50,8 @@ setup: .venv/bin/layernorm ## make .venv with the pinned versions and the comman
 data: setup ## fetch and verify the data sets, those of the laptop or, DATA='strokes ...', others
 	@$(RUN) -m data $(DATA)
 
-reproduce: data ## tune, run, judge and report: results/report.html, report.md, claims.json, runs.csv
+# Of chosen claims the data that they need are fetched before their first run.
+reproduce: $(if $(CLAIM)$(CLAIMS),setup,data) ## tune, run, judge and report: results/report.html, report.md, claims.json, runs.csv
 	@$(RUN) -m experiments.reproduce --scale $(SCALE) $(foreach word,$(CLAIM),--claim '$(word)') $(if $(CLAIMS),--claims '$(CLAIMS)') $(if $(CONFIGS),--config-dir '$(CONFIGS)') $(if $(ALL),--all) $(if $(SEEDS),first_seed=$(SEEDS)) $(ARGS)
 
 verify: .venv/installed ## recompute every verdict and the report from results/reference/ and compare

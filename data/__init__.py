@@ -9,6 +9,7 @@ cases in memory), `streams` (text for truncated backpropagation).
 
 from __future__ import annotations
 
+import logging
 import pkgutil
 import signal
 import sys
@@ -77,6 +78,12 @@ def load(config: Any, *, batch_size: int, seed: int) -> Data:
     check(config)
     data: Data = _module(config).load(config, batch_size=batch_size, seed=seed)
     return data
+
+
+def tell_of_downloads() -> None:
+    """Let what is fetched, and from where, be said on stderr."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger(__name__).setLevel(logging.INFO)
 
 
 def test_splits(config: Any) -> list[str]:

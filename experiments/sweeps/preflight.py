@@ -17,6 +17,7 @@ def check_runnable(configs: Sequence[Config], at_once: int = 1) -> None:
     """
     from experiments.training import machine, parallel  # with them PyTorch, which is imported to train alone
 
+    data.tell_of_downloads()
     for results in {config.results for config in configs}:
         files.check_writable(results)
     checked = set()

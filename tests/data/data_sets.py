@@ -1,6 +1,7 @@
 """What the tests of data sets share: caches of their own, no network, errors of one line."""
 
 import io
+import logging
 import os
 import tarfile
 from collections.abc import Callable
@@ -28,6 +29,7 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {**places, **servers, "NO_PROXY": "*", "no_proxy": "*", "PIP_CONFIG_FILE": os.devnull}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    logging.getLogger("data").setLevel(logging.NOTSET)  # what another test may have let be told
 
 
 def load(config: Any, batch_size: int = 4, seed: int = 0) -> Any:

@@ -93,10 +93,13 @@ def test_an_environment_without_pip_is_told_how_to_get_it(tmp_path: Path, monkey
         from_pypi(tmp_path, b"")
 
 
+def test_what_a_client_says_besides_is_no_part_of_its_answer() -> None:
+    assert packages.run("sh", "-c", "echo a newer npm >&2; echo fine; echo is there >&2") == "fine\n"
+
+
 def test_a_client_that_fails_is_quoted() -> None:
-    assert packages.run("sh", "-c", "echo fine") == "fine\n"
     with pytest.raises(ConnectionError, match=r"^ERROR: no such thing$"):
-        packages.run("sh", "-c", "echo some words; echo ERROR: no such thing; exit 3")
+        packages.run("sh", "-c", "echo some words; echo ERROR: no such thing >&2; exit 3")
     with pytest.raises(ConnectionError, match=r"^exit code 3$"):
         packages.run(sys.executable, "-c", "raise SystemExit(3)")
     with pytest.raises(FileNotFoundError, match="no-such-client"):
