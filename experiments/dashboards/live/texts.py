@@ -14,10 +14,9 @@ from experiments.dashboards.live.runs import ODD, SEED, STATES_SHOWN, SeenRun
 from experiments.dashboards.live.series import Series, of_tuning
 from experiments.records.commands import override, run_command
 from experiments.reports.scales import DASHES, Styles
-from experiments.reports.tables import SYMBOLS, estimate_text
+from experiments.reports.tables import SYMBOLS, alike, estimate_text
 from experiments.verdicts.claims_json import read_claims
 from experiments.verdicts.verdict import Verdict
-from experiments.verdicts.wording import number
 
 LINES = dict(zip(DASHES, ("", "7 4", "2 3", "9 3 2 3"), strict=True))  # the same in the legend as in the plots
 BEGIN = ("experiment=mlp_batch128", "scale=smoke")  # a small sweep
@@ -150,13 +149,13 @@ def verdicts_of(path: Path, written: float) -> tuple[tuple[Verdict, ...], str | 
 def verdict_table(verdicts: Sequence[Verdict]) -> Markup:
     if not verdicts:
         return Markup("")
-    heads = ("claim", "statement", "verdict", "estimate [95 %]", "p (Holm)")
+    heads = ("claim", "statement", "verdict", "estimate [95 %]", "seeds alike")
     head = Markup("").join(Markup('<th scope="col">{}</th>').format(name) for name in heads)
     return Markup("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>").format(head, rows(verdicts))
 
 
 def rows(verdicts: Iterable[Verdict]) -> Markup:
     return Markup("").join(
-        ROW.format(v.id, v.statement, v.verdict, SYMBOLS[v.verdict], v.verdict, estimate_text(v), number(v.p_holm, 2))
+        ROW.format(v.id, v.statement, v.verdict, SYMBOLS[v.verdict], v.verdict, estimate_text(v), alike(v))
         for v in verdicts
     )
