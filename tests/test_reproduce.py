@@ -11,6 +11,7 @@ import pytest
 from experiments import reproduce, status
 from experiments.sweeps.arm import Name
 from experiments.sweeps.compose import compose_arms
+from experiments.sweeps.composed import composed_arms
 from experiments.training.schema import Config
 from experiments.verdicts.claims_file import load_claims
 from experiments.verdicts.claims_json import read_claims
@@ -35,7 +36,7 @@ def test_verdicts_come_first_and_all_other_arms_follow_only_if_asked_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     registry = load_claims().at("smoke")
-    every, claimed = set(registry.covered(compose_arms(["scale=smoke"]))), registry.arms()
+    every, claimed = set(registry.covered(composed_arms(["scale=smoke"]))), registry.arms()
     assert claimed < every
     assert stages(monkeypatch, tmp_path / "claims") == [(claimed, False)]
     assert f"{len(every - claimed)} more arms" in capsys.readouterr().out
@@ -74,5 +75,5 @@ def test_the_state_shown_is_that_of_the_arms_that_claims_need_or_of_all(
         monkeypatch.setattr(sys, "argv", ["status", "--scale", "smoke", *words, f"results={tmp_path}"])
         status.main()
         shown.append(int(capsys.readouterr().out.split()[-1]))
-    arms = compose_arms(["scale=smoke"])
+    arms = composed_arms(["scale=smoke"])
     assert shown[0] < shown[1] and shown[1] >= sum(config.seeds for config in arms.values())

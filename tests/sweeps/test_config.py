@@ -22,6 +22,7 @@ from data import mnist, recall, text
 from experiments.records.files import flat
 from experiments.sweeps import compose as compose_module
 from experiments.sweeps.arm import Arm, Name
+from experiments.sweeps.composed import composed_arms
 from experiments.sweeps.options import register
 from experiments.sweeps.preflight import declared
 from experiments.training import checks, schema
@@ -53,14 +54,14 @@ def arms_at(scale: str) -> dict[Name, Config]:
     return compose_module.compose_arms([f"scale={scale}"], SOME.get(scale, ()))
 
 
-@pytest.mark.parametrize(
-    ("experiment", "scale"), [(experiment, scale) for scale in SCALES for experiment in SOME.get(scale, EXPERIMENTS)]
-)
-def test_every_experiment_composes_at_every_scale(experiment: str, scale: str) -> None:
-    config = compose(experiment, f"scale={scale}")
-    assert (config.experiment, config.scale) == (experiment, scale)
-    for arm in config.arms:
-        assert arms_at(scale)[experiment, arm].updates == config.updates or config.training_cases
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_experiment_composes_at_every_scale(scale: str) -> None:
+    lengths: dict[str, set[int]] = {}
+    for (experiment, arm), config in arms_at(scale).items():
+        assert (config.experiment, config.arm, config.scale) == (experiment, arm, scale)
+        lengths.setdefault(experiment, set()).add(0 if config.training_cases else config.updates)
+    assert lengths.keys() == {*SOME.get(scale, EXPERIMENTS)} - {"custom"}
+    assert all(len(updates) == 1 for updates in lengths.values()), lengths
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -124,7 +125,8 @@ def test_the_command_line_wins_over_the_papers_sizes() -> None:
     config = compose("mlp_batch4", "scale=paper", "updates=7", "model.hidden_sizes=[5]")
     assert (config.model.hidden_sizes, config.updates, config.evaluations) == ([5], 7, 60)
     GlobalHydra.instance().clear()
-    arms = compose_module.compose_arms(["scale=paper", "updates=7", "training_cases=0"])
+    some = ["cnn_batch", "lm_lstm", "mlp_batch4", "mlp_batches"]
+    arms = compose_module.compose_arms(["scale=paper", "updates=7", "training_cases=0"], some)
     assert {config.updates for config in arms.values() if not config.training_cases} == {7}
 
 
@@ -143,7 +145,7 @@ def test_an_evening_is_longer_than_the_laptop_and_else_the_same(experiment: str)
 @pytest.mark.parametrize("scale", ["laptop", "evening"])
 def test_a_replication_shares_no_run_and_no_rate_with_the_original(scale: str) -> None:
     GlobalHydra.instance().clear()
-    again = compose_module.compose_arms([f"scale={scale}", "first_seed=100"])
+    again = composed_arms([f"scale={scale}", "first_seed=100"])
     for name, config in again.items():
         first, second = (Arm(found, found.evaluation_seeds) for found in (arms_at(scale)[name], config))
         seeds = {seed for arm in (first, second) for seed in (*arm.seeds, *arm.config.tuning.every_seed)}
