@@ -16,6 +16,8 @@ from experiments.training.schema import Config
 from experiments.verdicts.claims_file import load_claims
 from experiments.verdicts.claims_json import read_claims
 
+HERE = ("results=.", "tracking=none")  # so that all tests ask the same, which is then composed once
+
 
 def stages(monkeypatch: pytest.MonkeyPatch, results: Path, *words: str) -> list[tuple[set[Name], bool]]:
     """The arms that the command hands to the launcher, each time, and whether there were verdicts before."""
@@ -26,7 +28,9 @@ def stages(monkeypatch: pytest.MonkeyPatch, results: Path, *words: str) -> list[
 
     launcher: Any = lambda overrides: SimpleNamespace(run_arms=run_arms, at_once=lambda *_: 1)  # noqa: E731
     monkeypatch.setattr(reproduce, "launcher", launcher)
-    command = ["reproduce", "--scale", "smoke", *words, f"results={results}", "tracking=none"]
+    results.mkdir(exist_ok=True)
+    monkeypatch.chdir(results)
+    command = ["reproduce", "--scale", "smoke", *words, *HERE]
     monkeypatch.setattr(sys, "argv", command)
     reproduce.main()
     return found
@@ -36,7 +40,7 @@ def test_verdicts_come_first_and_all_other_arms_follow_only_if_asked_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     registry = load_claims().at("smoke")
-    every, claimed = set(registry.covered(composed_arms(["scale=smoke"]))), registry.arms()
+    every, claimed = set(registry.covered(composed_arms(["scale=smoke", *HERE]))), registry.arms()
     assert claimed < every
     assert stages(monkeypatch, tmp_path / "claims") == [(claimed, False)]
     assert f"{len(every - claimed)} more arms" in capsys.readouterr().out
@@ -71,9 +75,10 @@ def test_the_state_shown_is_that_of_the_arms_that_claims_need_or_of_all(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shown = []
+    monkeypatch.chdir(tmp_path)
     for words in ([], ["--all"]):
-        monkeypatch.setattr(sys, "argv", ["status", "--scale", "smoke", *words, f"results={tmp_path}"])
+        monkeypatch.setattr(sys, "argv", ["status", "--scale", "smoke", *words, *HERE])
         status.main()
         shown.append(int(capsys.readouterr().out.split()[-1]))
-    arms = composed_arms(["scale=smoke"])
+    arms = composed_arms(["scale=smoke", *HERE])
     assert shown[0] < shown[1] and shown[1] >= sum(config.seeds for config in arms.values())
