@@ -54,6 +54,15 @@ def test_every_estimate_of_a_finding_is_of_a_claim_that_it_names(
         assert any(all(map(rounds_to, numbers, found)) for numbers in known), found
 
 
+@pytest.mark.parametrize("scale", ["laptop", "evening"])
+def test_what_is_said_of_replications_is_what_the_page_of_all_studies_says(scale: str) -> None:
+    text = " ".join((ROOT / "docs" / "findings.md").read_text(encoding="utf-8").split())
+    ((agreed, tests),) = re.findall(rf"(\d+) of the {scale}'s (\d+)", text)
+    page = (REFERENCE / "studies.md").read_text(encoding="utf-8").partition(f": the replication of {scale}\n")[2]
+    told = page.partition("Those that moved")[0]
+    assert f"of {tests} tests {agreed} have the same verdict" in told and " 0 changed sides" in told
+
+
 def rounds_to(number: float, text: str) -> bool:
     """Whether a number is the one of a text, if that has one, but for its further digits."""
     return not text or abs(number - float(text)) <= 0.5001 * 10 ** -len(text.partition(".")[2])

@@ -115,11 +115,15 @@ def in_sum(pairs: Sequence[Repeated]) -> str:
     found = agreement([pair for pair in pairs if pair.original.kind != "bound"])
     exact = agreement([pair for pair in pairs if pair.original.kind == "bound"])
     moved = found.claims - found.agreed - found.opposed
+    identities = f"; of {exact.claims} identities {exact.agreed} have" if exact.claims else ""
+    same, others = found.same_rates, found.effects - found.same_rates
     return f"""Rates tuned and nets trained anew, on seeds that nobody had looked at: of {found.claims} tests \
-{found.agreed} have the same verdict, {moved} moved and {found.opposed} changed sides; of {exact.claims} identities \
-{exact.agreed} have. Of {found.effects} effects {found.same_sign} have the same sign and {found.inside} lie in the \
-original's 95 % interval, where repetition alone lets 83 in 100 lie; their rank correlation is \
-{number(found.rank_correlation, 2)} (effects in standard deviations over the seeds)."""
+{found.agreed} have the same verdict, {moved} moved and {found.opposed} changed sides{identities}. \
+Of {found.effects} effects {found.same_sign} have the same sign and {found.inside} lie in the original's 95 % \
+interval, where repetition alone lets 83 in 100 lie: {found.inside_at_same_rates} of {same} whose arms all got the \
+same learning rate again, {found.inside - found.inside_at_same_rates} of {others} where tuning chose another for some \
+arm, for intervals are of seeds and not of tuning. Their rank correlation is {number(found.rank_correlation, 2)} \
+(effects in standard deviations over the seeds)."""
 
 
 def moved(pairs: Sequence[Repeated]) -> str:

@@ -43,6 +43,8 @@ class Agreement:
     effects: int
     same_sign: int
     inside: int  # replicated estimates in the original's 95 % interval
+    same_rates: int  # effects of arms that were all given their learning rates again
+    inside_at_same_rates: int
     rank_correlation: float  # Spearman's, NaN for fewer than two effects; of effects in standard deviations of theirs
 
 
@@ -97,6 +99,8 @@ def agreement(pairs: Sequence[Repeated]) -> Agreement:
         effects=len(both),
         same_sign=sum((a > 0) == (b > 0) for a, b in zip(first, second, strict=True)),
         inside=sum(map(falls_inside, both)),
+        same_rates=sum(map(same_rates, both)),
+        inside_at_same_rates=sum(falls_inside(pair) for pair in both if same_rates(pair)),
         rank_correlation=rank_correlation(first, second),
     )
 
@@ -114,6 +118,14 @@ def size(verdict: Verdict) -> float:
 def falls_inside(pair: Repeated) -> bool:
     low, high = pair.original.interval or (math.nan, math.nan)
     return low <= float(pair.replication.estimate or 0.0) <= high
+
+
+def same_rates(pair: Repeated) -> bool:
+    """Whether tuning, done anew, chose the learning rates of the original for all arms."""
+    first, second = (
+        {name: arm.get("learning_rate") for name, arm in one.arms.items()} for one in (pair.original, pair.replication)
+    )
+    return first == second
 
 
 def rank_correlation(first: Numbers, second: Numbers) -> float:

@@ -41,9 +41,8 @@ def test_what_the_studies_say_stands_by_sentence_and_a_replication_by_what_it_mo
     ]
     assert "In the paper: Figure 4, two curves.\n\nNot tested: not built here." in later
     assert "| claim | evening | evening-100 |" in later and "| suites: s" in later  # the laptop has no run of it
-    assert "of 2 tests 1 have the same verdict, 0 moved and 1 changed sides; of 0 identities 0 have." in " ".join(
-        later.split()
-    )
+    assert "of 2 tests 1 have the same verdict, 0 moved and 1 changed sides. Of 2 effects" in " ".join(later.split())
+    assert "0 of 2 whose arms all got the same learning rate again, 0 of 0 where" in " ".join(later.split())
     moved = later.partition("Those that moved:")[2].partition("##")[0]
     assert "| better |" in moved and "suites" not in moved
 

@@ -33,6 +33,13 @@ def test_verdicts_agree_move_or_are_opposed() -> None:
     assert again.rank_correlation == pytest.approx(1)
 
 
+def test_effects_are_told_apart_by_whether_tuning_chose_the_same_rates_again() -> None:
+    original, again = study(0, a=0.9, b=0.9), study(100, a=0.9, b=0.9)
+    other = {name: arm | {"learning_rate": 7.0} for name, arm in again[1].arms.items()}
+    found = agreement(repeated(original, [again[0], replace(again[1], arms=other)]))
+    assert (found.effects, found.inside, found.same_rates, found.inside_at_same_rates) == (2, 2, 1, 1)
+
+
 def test_pooled_is_the_effect_over_the_seeds_of_both() -> None:
     (pair,) = repeated(study(0, a=0.9), study(100, a=0.8))
     both = [*pair.original.differences, *pair.replication.differences]
