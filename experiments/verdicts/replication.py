@@ -91,6 +91,7 @@ def pooled(original: Verdict, replication: Verdict) -> tuple[float, float, float
 
 def agreement(pairs: Sequence[Repeated]) -> Agreement:
     both = [pair for pair in pairs if has_effect(pair.original) and has_effect(pair.replication)]
+    same = [pair for pair in both if same_rates(pair)]
     first, second = ([size(getattr(pair, name)) for pair in both] for name in ("original", "replication"))
     return Agreement(
         claims=len(pairs),
@@ -99,8 +100,8 @@ def agreement(pairs: Sequence[Repeated]) -> Agreement:
         effects=len(both),
         same_sign=sum((a > 0) == (b > 0) for a, b in zip(first, second, strict=True)),
         inside=sum(map(falls_inside, both)),
-        same_rates=sum(map(same_rates, both)),
-        inside_at_same_rates=sum(falls_inside(pair) for pair in both if same_rates(pair)),
+        same_rates=len(same),
+        inside_at_same_rates=sum(map(falls_inside, same)),
         rank_correlation=rank_correlation(first, second),
     )
 
